@@ -1,0 +1,1 @@
+"""What failed, reported to its sender."""

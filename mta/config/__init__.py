@@ -1,0 +1,1 @@
+"""mta.toml, read into frozen settings."""

@@ -1,0 +1,218 @@
+"""The settings: frozen values with their defaults, one class for each table of `mta.toml` (docs/configuration.md).
+
+Every key of the file is a field here and every field a key; `config.loader` turns the file into these classes and
+reports every mistake at once.  Durations are seconds, sizes bytes.  Paths are absolute after loading.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import NewType
+
+import attrs
+
+__all__ = [
+    "Access",
+    "Concurrency",
+    "Dns",
+    "Handover",
+    "Limits",
+    "Listen",
+    "Log",
+    "Network",
+    "Queue",
+    "Relay",
+    "Retry",
+    "RouteEntry",
+    "Seconds",
+    "Settings",
+    "Size",
+    "Timeouts",
+    "Tls",
+    "TlsClient",
+]
+
+Seconds = NewType("Seconds", float)  # in the file: 90, "90s", "5m", "2h", "5d"
+Size = NewType("Size", int)  # in the file: 1048576 or "1MiB"
+Network = IPv4Network | IPv6Network
+
+
+def _s(value: float) -> Seconds:
+    return Seconds(float(value))
+
+
+@attrs.frozen(slots=True)
+class Listen:
+    """[[listen]]: one port.  endpoint is any Twisted server endpoint string."""
+
+    endpoint: str
+    tls: str = "starttls"  # none | starttls | implicit
+
+
+@attrs.frozen(slots=True)
+class Tls:
+    """[tls]: what we show to clients.  No certificate: STARTTLS is not offered."""
+
+    certificate: Path | None = None
+    key: Path | None = None
+    min_version: str = "TLSv1.2"
+    ciphers: str = ""  # OpenSSL's cipher string for TLS 1.2; "" for the library's
+    error: str = "fatal"  # fatal | offer-nothing
+    starttls_needs_ehlo: bool = True
+    starttls_in_transaction: str = "reset"  # reset | refuse
+    handshake_timeout: Seconds = _s(60)
+    handshakes_at_once: int = 20
+
+
+@attrs.frozen(slots=True)
+class TlsClient:
+    """[tls_client]: what we do as a client."""
+
+    level: str = "may"
+    starttls_timeout: Seconds = _s(60)
+    mandatory_5xx: str = "defer"  # defer | bounce
+    fallback_delay: Seconds = _s(60)  # 0: never in clear after a failed handshake
+    broken_ttl: Seconds = _s(6 * 3600)
+    reprobe: Seconds = _s(15 * 60)
+    trust: tuple[Path, ...] = ()
+
+
+@attrs.frozen(slots=True)
+class Access:
+    """[access]: who may relay."""
+
+    relay_from: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
+    relay_domains: tuple[str, ...] = ()
+
+
+@attrs.frozen(slots=True)
+class Limits:
+    """[limits]: all survive STARTTLS."""
+
+    message_size: Size = Size(52_428_800)
+    recipients_per_message: int = 1000
+    connections: int = 10_000
+    connections_per_client: int = 100  # per IPv4 /32 or IPv6 /64; clients in relay_from are exempt
+    errors: int = 20  # refused commands in one connection
+    received_hops: int = 50  # Received header lines: more is a loop
+
+
+@attrs.frozen(slots=True)
+class Timeouts:
+    """[timeouts]: RFC 5321 4.5.3.2, as server and as client."""
+
+    command: Seconds = _s(300)  # server: until the next command
+    data_block: Seconds = _s(180)  # between two pieces of a body, both roles
+    connect: Seconds = _s(30)
+    greeting: Seconds = _s(300)
+    hello: Seconds = _s(300)
+    mail: Seconds = _s(300)
+    rcpt: Seconds = _s(300)
+    data: Seconds = _s(120)
+    end_of_data: Seconds = _s(600)
+    rset: Seconds = _s(20)
+    quit: Seconds = _s(1)
+
+
+@attrs.frozen(slots=True)
+class RouteEntry:
+    """[[route]]: first match wins.  Exactly one of relay and deliver."""
+
+    match: tuple[str, ...]  # "local", domains, "*.domain", "*", user@domain
+    relay: str | None = None  # "[host]:port", or a domain whose MX are used
+    deliver: str | None = None  # "maildir:/path/{domain}/{user}"
+    tls: str = ""
+    name: str = ""  # "" becomes "route1", "route2" ... in the file's order
+
+
+@attrs.frozen(slots=True)
+class Handover:
+    """[handover]: lists as in docs/tls.md."""
+
+    rset_test: str = "always"  # always | idle | never
+    hosts_pass_tls: tuple[str, ...] = ("*",)
+    hosts_nopass_tls: tuple[str, ...] = ()
+    reuse_time_limit: Seconds = _s(300)
+    reuse_count_limit: int = 500  # 0: no limit
+    idle_limit: Seconds = _s(5)
+    idle_max_total: int = 200
+    idle_max_per_key: int = 2
+
+
+@attrs.frozen(slots=True)
+class Retry:
+    """[retry]: the ladder: minimal, doubling, up to maximal, each +- 10 %."""
+
+    minimal_backoff: Seconds = _s(300)
+    maximal_backoff: Seconds = _s(4000)
+    queue_lifetime: Seconds = _s(5 * 86400)
+
+
+@attrs.frozen(slots=True)
+class Queue:
+    """[queue]"""
+
+    active_limit: int = 20_000
+    completions: str = "strict"  # strict | lazy
+    accept_deadline: Seconds = _s(60)  # a commit that takes longer is answered 451
+
+
+@attrs.frozen(slots=True)
+class Concurrency:
+    """[concurrency]: transactions at once."""
+
+    per_destination: int = 20
+    initial: int = 5
+    total: int = 200
+    recipients: int = 50  # in one transaction
+
+
+@attrs.frozen(slots=True)
+class Dns:
+    """[dns]"""
+
+    servers: tuple[str, ...] = ()  # "127.0.0.1:53"; empty: /etc/resolv.conf
+    timeout: Seconds = _s(5)  # of one question to one server
+    attempts: int = 3
+    trusted: bool = False  # true: the AD bit of these servers is believed
+
+
+@attrs.frozen(slots=True)
+class Relay:
+    """[relay]"""
+
+    port: int = 25
+    prefer: str = "any"  # any | ipv4 | ipv6
+    source_address: tuple[str, ...] = ()  # at most one of each family
+
+
+@attrs.frozen(slots=True)
+class Log:
+    """[log]"""
+
+    format: str = "text"  # text | json
+    file: str = "-"
+
+
+@attrs.frozen(slots=True)
+class Settings:
+    """The whole of mta.toml."""
+
+    hostname: str
+    data_dir: Path
+    listen: tuple[Listen, ...] = ()
+    local_domains: tuple[str, ...] = ()
+    tls: Tls = Tls()
+    tls_client: TlsClient = TlsClient()
+    access: Access = Access()
+    limits: Limits = Limits()
+    timeouts: Timeouts = Timeouts()
+    route: tuple[RouteEntry, ...] = ()
+    handover: Handover = Handover()
+    retry: Retry = Retry()
+    queue: Queue = Queue()
+    concurrency: Concurrency = Concurrency()
+    dns: Dns = Dns()
+    relay: Relay = Relay()
+    log: Log = Log()

@@ -1,0 +1,231 @@
+"""The values that travel between the rooms: all frozen, none knows where it came from or goes.
+
+A message is accepted once (`NewMessage`), kept (`Message`), claimed recipient by recipient (`Claim`), handed to a
+delivery agent (`Job`) and settled with one `Outcome` for each recipient.  Times are milliseconds since the epoch,
+sizes are bytes, addresses are text without angle brackets; the null reverse-path is "".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum, IntFlag
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import attrs
+
+from mta.status import Reply, Scope
+
+if TYPE_CHECKING:
+    from mta.interfaces import IBodyReader
+
+__all__ = [
+    "BOUNCE",
+    "BodyRef",
+    "Claim",
+    "Flag",
+    "Job",
+    "Kind",
+    "Message",
+    "NewMessage",
+    "NewRecipient",
+    "Outcome",
+    "Refusal",
+    "Route",
+    "Settlement",
+    "Stored",
+    "Want",
+    "split_dest",
+]
+
+NO_FACTS: Mapping[str, object] = MappingProxyType({})
+BOUNCE = "bounce:"  # the destination of recipients that have failed: "a bounce is owed"
+
+
+class Flag(IntFlag):
+    """What the message needs or has (column `flags`; the numbers are on disk, never change them)."""
+
+    EIGHTBITMIME = 1
+    SMTPUTF8 = 2
+    REQUIRETLS = 4
+    RET_HDRS = 8
+    DELAY_WARNED = 16
+    BINARYMIME = 32
+    TLS_REQUIRED_NO = 64
+    RET_FULL = 128
+
+
+@attrs.frozen(slots=True)
+class BodyRef:
+    """A body at rest: its bytes when small, else the name of its durable file in the spool."""
+
+    size: int
+    data: bytes | None = None
+    path: str | None = None
+
+
+@attrs.frozen(slots=True)
+class NewRecipient:
+    """A recipient to be stored.  dest, lane and due are filled in by the queue's service, by routing.
+
+    refused: set where routing refused it; then dest is BOUNCE.
+    """
+
+    address: str
+    orcpt: str | None = None
+    notify: int = 0
+    dest: str = ""
+    lane: int = 0
+    due: int = 0
+    refused: Reply | None = None
+
+
+@attrs.frozen(slots=True)
+class NewMessage:
+    """A message to be made durable.  Its recipients have the ids id+1 .. id+n (queue.md 6.2)."""
+
+    id: int
+    sender: str
+    recipients: tuple[NewRecipient, ...]
+    body: BodyRef
+    prefix: bytes  # header lines put in front of the body: Received, Return-Path's place is the agent's
+    created: int
+    expires: int
+    source: str = "smtp"  # smtp | submission | dsn | cli
+    account: str | None = None
+    flags: int = 0
+    envid: str | None = None
+    trace: str | None = None  # JSON: client, helo, tls
+    lane_key: str = ""  # whose turn it is: account, sender domain or client network
+
+
+@attrs.frozen(slots=True)
+class Message:
+    """A stored message without its body."""
+
+    id: int
+    sender: str
+    created: int
+    expires: int
+    size: int  # of prefix and body together
+    flags: int
+    nrcpt: int
+    prefix: bytes
+    source: str = "smtp"
+    account: str | None = None
+    envid: str | None = None
+    trace: str | None = None
+
+
+@attrs.frozen(slots=True)
+class Stored:
+    """A message with its body when that is small; body is None where it must be read from its file."""
+
+    message: Message
+    body: bytes | None
+
+
+@attrs.frozen(slots=True)
+class Want:
+    """What the scheduler asks the queue for: at most quota due recipients of one lane of one destination."""
+
+    dest: str
+    lane: int
+    quota: int
+
+
+@attrs.frozen(slots=True)
+class Claim:
+    """One recipient that is ours to deliver.  attempts counts the finished ones before this."""
+
+    id: int
+    message: int
+    dest: str
+    lane: int
+    due: int
+    attempts: int
+    address: str
+    orcpt: str | None = None
+    notify: int = 0
+    last_reply: str | None = None  # why it failed before; what a bounce tells the sender
+
+
+class Kind(Enum):
+    """What became of a claim."""
+
+    DELIVERED = "delivered"  # done with: the row goes (for bounce: reported, or dropped with a log line)
+    DEFERRED = "deferred"  # tried again later
+    FAILED = "failed"  # a bounce is owed
+    GIVEN_BACK = "given-back"  # not tried: no attempt is counted
+
+
+@attrs.frozen(slots=True)
+class Outcome:
+    """What became of one claim, and why.
+
+    reply: the deciding reply, the peer's or ours.  scope: what failed (feeds the destination's concurrency).
+    due: when to try again, in ms; agents leave it None and the retry policy fills it in, or set retry_after
+    (seconds).  facts: further key=value pairs for the log line (relay, tls, conn_use, handover ...).
+    connect, transfer: seconds spent.
+    """
+
+    claim: Claim
+    kind: Kind
+    reply: Reply
+    scope: Scope = Scope.RECIPIENT
+    due: int | None = None
+    retry_after: float | None = None
+    facts: Mapping[str, object] = NO_FACTS
+    connect: float = 0.0
+    transfer: float = 0.0
+
+
+@attrs.frozen(slots=True)
+class Settlement:
+    """A finished job: one outcome for each claim, and messages born of them, stored in the same transaction."""
+
+    outcomes: tuple[Outcome, ...]
+    spawn: tuple[NewMessage, ...] = ()
+
+
+@attrs.frozen(slots=True)
+class Job:
+    """One transaction to be: recipients of one message that go the same way.
+
+    body: the whole body when it is at hand, else None and `open_body` gives a reader.
+    """
+
+    message: Message
+    claims: tuple[Claim, ...]
+    dest: str
+    body: bytes | None
+    open_body: Callable[[], IBodyReader]
+
+
+@attrs.frozen(slots=True)
+class Route:
+    """Which way a recipient goes.  `dest` is what the queue files it under: "agent:route-name/next-hop"."""
+
+    name: str
+    agent: str  # smtp | maildir | bounce ...
+    next_hop: str  # domain, "[host]:port", or "" where the agent needs none
+    tls: str = ""  # level demanded by the route, "" for the default
+
+    @property
+    def dest(self) -> str:
+        """The destination's name, from which `split_dest` finds the way back."""
+        return f"{self.agent}:{self.name}/{self.next_hop}"
+
+
+@attrs.frozen(slots=True)
+class Refusal:
+    """Why a recipient cannot be routed: the reply for RCPT, or for the bounce."""
+
+    reply: Reply
+
+
+def split_dest(dest: str) -> tuple[str, str, str]:
+    """agent, route name and next hop of a destination's name."""
+    agent, _, rest = dest.partition(":")
+    name, _, next_hop = rest.partition("/")
+    return agent, name, next_hop

@@ -1,0 +1,206 @@
+"""The seams between rooms, and the only ones.
+
+Each room is given providers of these interfaces; none imports another room.  All Deferreds fire on the reactor
+thread.  Failures that concern mail are `mta.status.MailError`; anything else that errbacks is a bug, and the
+caller treats it as transient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    from mta.dns.answer import Answer
+    from mta.envelope import (
+        BodyRef,
+        Claim,
+        Job,
+        NewMessage,
+        NewRecipient,
+        Outcome,
+        Refusal,
+        Route,
+        Settlement,
+        Stored,
+        Want,
+    )
+    from mta.queue.state import Alteration, DestState, Lane, Row, Selector, SweepReport
+    from mta.relay.handover import Verdict
+    from mta.tls.policy import Achieved, Required
+
+__all__ = [
+    "IAccept",
+    "IBodyReader",
+    "IBodySink",
+    "IDeliveryAgent",
+    "IEventLog",
+    "IHandover",
+    "IHints",
+    "IMailResolver",
+    "IPolicy",
+    "IQueue",
+    "IRouter",
+]
+
+
+class IBodySink(Interface):
+    """A body on its way to disk.  Nothing of it exists until `finish` has fired."""
+
+    id: int = Attribute("the queue id reserved for the message; its recipients are id+1 ... id+recipients")
+    size: int = Attribute("bytes written so far")
+
+    def write(data: bytes) -> Deferred[None] | None:
+        """Take bytes.  A Deferred means: send no more until it has fired (or errbacked with a MailError)."""
+
+    def finish() -> Deferred[BodyRef]:
+        """All was written.  Fires when a large body is durable and named, at once for a small one.  MailError 452 when full."""
+
+    def abort() -> None:
+        """Forget it; leaves nothing behind.  May be called at any time, also twice and after `finish`."""
+
+
+class IBodyReader(Interface):
+    """A stored body, read in pieces.  Never holds a transaction between two reads."""
+
+    def read() -> Deferred[bytes]:
+        """The next piece (at most 64 KiB); b"" at the end."""
+
+    def close() -> None:
+        """No more will be read.  May be called twice."""
+
+
+class IAccept(Interface):
+    """All that `receive` and `bounce` see of the queue.  Provided by `queue/service.py`."""
+
+    pressure: float = Attribute("0 idle ... 1 full: above 0.8 slow new mail down, above 1 refuse it with 452")
+
+    def create_body(recipients: int) -> IBodySink:
+        """Begin a message for that many recipients: reserves its ids.  MailError when the queue takes no more."""
+
+    def accept(message: NewMessage) -> Deferred[int]:
+        """Route the recipients and make the message durable.  Fires with its id after the commit; only then say 250."""
+
+
+class IQueue(Interface):
+    """Messages that were accepted and what is still to be done with them.
+
+    Two engines provide it (memory, sqlite) and one conformance suite holds both.  `now` values are ms since the epoch.
+    """
+
+    def start() -> Deferred[None]:
+        """Open, recover, be the only owner.  Errbacks with a MailError that says what is wrong."""
+
+    def stop() -> Deferred[None]:
+        """Finish what was asked, then close.  Claims that were not settled are waiting again at the next start."""
+
+    def create_body(recipients: int) -> IBodySink:
+        """See IAccept."""
+
+    def enqueue(
+        messages: Sequence[NewMessage], admit: Callable[[NewRecipient], bool] | None = None
+    ) -> Deferred[list[Claim]]:
+        """Make messages durable; fires after the sync.  All or nothing for each message.
+
+        admit, asked at once on the reactor thread, says which recipients the caller delivers itself: they come back as
+        claims, in order.  Repeating an id is harmless.  One bad message fails alone (MailError): its neighbours are stored.
+        """
+
+    def claim(wants: Sequence[Want], now: int) -> Deferred[list[Claim]]:
+        """Due recipients, oldest first within a lane; nothing that is claimed already, nothing with due > now."""
+
+    def settle(outcomes: Sequence[Outcome], spawn: Sequence[NewMessage] = ()) -> Deferred[list[bool]]:
+        """Record outcomes and store the messages born of them, in one transaction.
+
+        DEFERRED needs `due`.  FAILED moves the recipient to BOUNCE.  False: that claim was not (any more) the caller's.
+        """
+
+    def lanes(dest: str | None = None, after: str = "", limit: int = 1000) -> Deferred[list[Lane]]:
+        """Where waiting work is: (dest, lane, first due), of one destination or of all after a name."""
+
+    def load(message: int) -> Deferred[Stored]:
+        """The message, with its body when that is stored inline."""
+
+    def open_body(message: int) -> IBodyReader:
+        """A reader of any stored body."""
+
+    def mark(
+        dest: str,
+        blocked_until: int | None = None,
+        why: str | None = None,
+        suspended: bool | None = None,
+        clear: bool = False,
+    ) -> Deferred[DestState]:
+        """Change a destination's state; clear makes it plain again."""
+
+    def destinations() -> Deferred[list[DestState]]:
+        """Those that are not in their plain state."""
+
+    def alter(selector: Selector, action: Alteration, now: int, limit: int = 500) -> Deferred[tuple[int, bool]]:
+        """hold | release | retry | remove, on at most `limit` recipients: (how many, are there more)."""
+
+    def browse(selector: Selector, after: int = 0, limit: int = 100) -> Deferred[list[Row]]:
+        """Recipients in the order of their ids, for people."""
+
+    def sweep(now: int) -> Deferred[SweepReport]:
+        """Expire what is too old (to BOUNCE), remove orphan bodies: one bounded bite."""
+
+
+class IRouter(Interface):
+    """Which way a recipient goes."""
+
+    def route(address: str) -> Route | Refusal:
+        """Synchronous; used at RCPT and at enqueue."""
+
+    digest: str = Attribute("changes when the table of routes changes: then waiting rows are routed anew")
+
+
+class IDeliveryAgent(Interface):
+    """Something that delivers: relay, Maildir, bounce."""
+
+    def deliver(job: Job) -> Deferred[Settlement]:
+        """One outcome for each claim of the job.  Never errbacks, always fires."""
+
+
+class IMailResolver(Interface):
+    """DNS as mail needs it (`IResolver` is Twisted's own name)."""
+
+    def query(name: str, rdtype: str) -> Deferred[Answer]:
+        """Ask for MX, A, AAAA, TXT, TLSA, PTR.  A failed lookup is an Answer too (its rcode says so), never an errback."""
+
+
+class IHandover(Interface):
+    """May the open connection of a finished delivery be given to the next one?"""
+
+    def verdict(required: Required, achieved: Achieved) -> tuple[Verdict, str]:
+        """Synchronous and pure: KEEP or QUIT, and the reason for the log.  An exception means QUIT."""
+
+
+class IHints(Interface):
+    """Memory about hosts that may be lost at any time."""
+
+    def get(kind: str, key: str) -> Any | None:
+        """What was put, unless it has expired."""
+
+    def put(kind: str, key: str, value: Any, expires: float) -> None:
+        """Remember until `expires` (seconds of the reactor's clock)."""
+
+
+class IPolicy(Interface):
+    """What embedders may decide.  Each method may answer None ("as usual"), a MailError, a Deferred or a coroutine of these.
+
+    An exception or a failure means 451: a broken policy never opens the door.
+    """
+
+    def judge(stage: str, facts: Mapping[str, Any]) -> Any:
+        """stage: connect, helo, mail, rcpt, data, end.  facts: what is known of client and transaction so far."""
+
+
+class IEventLog(Interface):
+    """One line for each thing that happened (face.md, "Log lines")."""
+
+    def event(name: str, queue_id: str, fields: Mapping[str, object]) -> None:
+        """Write `queue-id: event=name key=value ...`; queue_id is "" where no message is meant."""

@@ -1,0 +1,1 @@
+"""Peer to queue: the receiving service."""

@@ -1,0 +1,1 @@
+"""Queue to the next mail server, over connections that are reused."""

@@ -1,0 +1,1 @@
+"""Recipient to delivery agent and next hop."""

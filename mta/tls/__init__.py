@@ -1,0 +1,1 @@
+"""What security a destination is owed, and what a connection has achieved."""
