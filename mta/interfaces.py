@@ -100,9 +100,7 @@ class IQueue(Interface):
     def create_body(recipients: int) -> IBodySink:
         """See IAccept."""
 
-    def enqueue(
-        messages: Sequence[NewMessage], admit: Callable[[NewRecipient], bool] | None = None
-    ) -> Deferred[list[Claim]]:
+    def enqueue(messages: Sequence[NewMessage], admit: Callable[[NewRecipient], bool] | None = None) -> Deferred[list[Claim]]:
         """Make messages durable; fires after the sync.  All or nothing for each message.
 
         admit, asked at once on the reactor thread, says which recipients the caller delivers itself: they come back as

@@ -65,9 +65,7 @@ class MailError(Exception):
     scope: what failed; retry_after: seconds until a repeat makes sense, None for the usual ladder.
     """
 
-    def __init__(
-        self, reply: Reply, reason: str = "", scope: Scope = Scope.MESSAGE, retry_after: float | None = None
-    ) -> None:
+    def __init__(self, reply: Reply, reason: str = "", scope: Scope = Scope.MESSAGE, retry_after: float | None = None) -> None:
         super().__init__(reply, reason)
         self.reply: Final = reply
         self.reason: Final = reason
@@ -78,15 +76,11 @@ class MailError(Exception):
         return f"{self.reply} ({self.reason})" if self.reason else str(self.reply)
 
 
-def transient(
-    enhanced: str, text: str, *, code: int = 451, scope: Scope = Scope.MESSAGE, reason: str = ""
-) -> MailError:
+def transient(enhanced: str, text: str, *, code: int = 451, scope: Scope = Scope.MESSAGE, reason: str = "") -> MailError:
     """A failure that may pass: the mail stays, the attempt is repeated."""
     return MailError(Reply(code, enhanced, text), reason, scope)
 
 
-def permanent(
-    enhanced: str, text: str, *, code: int = 550, scope: Scope = Scope.MESSAGE, reason: str = ""
-) -> MailError:
+def permanent(enhanced: str, text: str, *, code: int = 550, scope: Scope = Scope.MESSAGE, reason: str = "") -> MailError:
     """A failure that will not pass: refused to the client, or bounced."""
     return MailError(Reply(code, enhanced, text), reason, scope)
