@@ -34,6 +34,7 @@ __all__ = [
     "Route",
     "Settlement",
     "Stored",
+    "Target",
     "Want",
     "split_dest",
 ]
@@ -215,6 +216,22 @@ class Route:
     def dest(self) -> str:
         """The destination's name, from which `split_dest` finds the way back."""
         return f"{self.agent}:{self.name}/{self.next_hop}"
+
+
+@attrs.frozen(slots=True)
+class Target:
+    """One address of one host that mail for a next hop may be given to, in the order to try them (RFC 5321 5.1).
+
+    name: the MX host (or the bracketed host), an A-label in lower case without final dot, or the address itself where
+    an address literal was given.  address: IPv4 or IPv6 in text.  secure: the whole way to it, MX and address answers
+    alike, came DNSSEC-validated from a trusted resolver (a literal given by the operator is not "secure": no DNS said so).
+    """
+
+    name: str
+    address: str
+    port: int
+    preference: int = 0
+    secure: bool = False
 
 
 @attrs.frozen(slots=True)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Route,
         Settlement,
         Stored,
+        Target,
         Want,
     )
     from mta.queue.state import Alteration, DestState, Lane, Row, Selector, SweepReport
@@ -41,6 +42,7 @@ __all__ = [
     "IHandover",
     "IHints",
     "IMailResolver",
+    "INextHops",
     "IPolicy",
     "IQueue",
     "IRouter",
@@ -168,6 +170,18 @@ class IMailResolver(Interface):
 
     def query(name: str, rdtype: str) -> Deferred[Answer]:
         """Ask for MX, A, AAAA, TXT, TLSA, PTR.  A failed lookup is an Answer too (its rcode says so), never an errback."""
+
+
+class INextHops(Interface):
+    """Where the mail for a next hop may be taken.  Provided by `route/hosts.py`; all that `relay` sees of MX and DNS."""
+
+    def hosts(next_hop: str) -> Deferred[list[Target]]:
+        """The addresses of a next hop in the order to try them (RFC 5321 5.1), never an empty list.
+
+        next_hop: "example.org" (its MX, else its own addresses) or "[host]", "[host]:port", "[192.0.2.1]", "[IPv6:...]"
+        (no MX).  Errbacks with a MailError of Scope.SITE: permanent for a domain that does not exist, takes no mail or
+        leads back to us; transient for a failed lookup.
+        """
 
 
 class IHandover(Interface):
