@@ -1,0 +1,37 @@
+# Everything a developer or user types.  `make run` and `make test` set up all they need in .venv.
+
+PYTHON ?= python3
+CONFIG ?= etc/mta.toml
+TESTS ?=
+BIN := .venv/bin
+
+.PHONY: run test lint peers bench docs clean
+
+run: .venv/installed
+	$(BIN)/mta dev-cert var/tls
+	$(BIN)/twistd -n --pidfile= mta --config $(CONFIG)
+
+test: .venv/installed
+	$(BIN)/python -W error -m tests $(TESTS)
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -W error -m tests tests.test_layers
+
+# The real mail servers that tests/peers and bench use (as root, Debian's packages, nothing is started).
+peers:
+	sh tests/peers/install.sh
+
+bench: .venv/installed
+	$(BIN)/python -m bench.relay
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is wanted; set PYTHON=")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .hypothesis _trial_temp*
