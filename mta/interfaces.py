@@ -53,6 +53,7 @@ class IBodySink(Interface):
     """A body on its way to disk.  Nothing of it exists until `finish` has fired."""
 
     id: int = Attribute("the queue id reserved for the message; its recipients are id+1 ... id+recipients")
+    name: str = Attribute("the id as people see it: in the reply to the end of data, the Received header, log lines")
     size: int = Attribute("bytes written so far")
 
     def write(data: bytes) -> Deferred[None] | None:
