@@ -1,0 +1,70 @@
+#!/bin/sh
+# Installs the real mail programs that tests/peers and bench use.  As root, on Debian or its kin.
+#
+# Postfix and Exim conflict as packages, so they are unpacked side by side below $MTA_PEERS (default /opt/mta-peers):
+# no maintainer script runs, nothing is started, /usr/sbin/sendmail is not touched.  Their shared libraries, the clients
+# (swaks, strace, openssl) and the accounts that the daemons insist on are installed the ordinary way.
+# May be repeated: quick when all is there.  Exit status 0: everything runs.
+set -eu
+
+PREFIX=${MTA_PEERS:-/opt/mta-peers}
+POSTFIX=postfix
+EXIM='exim4-daemon-light exim4-base exim4-config'
+TOOLS='swaks libnet-ssleay-perl libio-socket-ssl-perl strace openssl procps util-linux mount'
+export DEBIAN_FRONTEND=noninteractive
+
+runs() {  # does every program start?
+    command -v swaks strace openssl unshare >/dev/null || return 1
+    getent passwd postfix >/dev/null && getent passwd Debian-exim >/dev/null && getent passwd mtapeer >/dev/null || return 1
+    getent group postdrop >/dev/null || return 1
+    LD_LIBRARY_PATH=$PREFIX/postfix/usr/lib/postfix "$PREFIX/postfix/usr/sbin/postconf" -c "$PREFIX/postfix/usr/share/postfix" \
+        -d mail_version >/dev/null 2>&1 || return 1
+    for program in smtp-source smtp-sink; do
+        [ -x "$PREFIX/postfix/usr/sbin/$program" ] || return 1
+    done
+    "$PREFIX/exim/usr/sbin/exim4" -C /dev/null -bV >/dev/null 2>&1
+}
+
+if [ -z "${FORCE:-}" ] && runs; then
+    echo "peers: all there below $PREFIX"
+    exit 0
+fi
+[ "$(id -u)" = 0 ] || { echo "peers: must be run as root" >&2; exit 2; }
+
+apt-get -o DPkg::Lock::Timeout=180 update -qq
+mkdir -p "$PREFIX/debs"
+cd "$PREFIX/debs"
+libraries=
+unpack() {  # FOLDER PACKAGE...
+    folder=$PREFIX/$1
+    shift
+    mkdir -p "$folder"
+    for package in "$@"; do
+        rm -f "${package}"_*.deb
+        apt-get -o APT::Sandbox::User=root download -qq "$package"
+        dpkg -x "${package}"_*.deb "$folder"
+        # its libraries only: the first alternative of each dependency, without the version
+        libraries="$libraries $(dpkg -f "${package}"_*.deb Depends Pre-Depends | sed 's/^[A-Za-z-]*: //; s/([^)]*)//g; s/:any//g' |
+            tr ',' '\n' | sed 's/|.*//; s/ //g' | grep '^lib' | tr '\n' ' ')"
+    done
+}
+# shellcheck disable=SC2086  # lists of words
+unpack postfix $POSTFIX
+# shellcheck disable=SC2086
+unpack exim $EXIM
+# shellcheck disable=SC2086
+apt-get -o DPkg::Lock::Timeout=180 install -y -qq --no-install-recommends $libraries $TOOLS >"$PREFIX/apt.log" 2>&1 || {
+    tail -5 "$PREFIX/apt.log" >&2
+    exit 1
+}
+for group in postfix postdrop Debian-exim mtapeer; do
+    getent group "$group" >/dev/null || groupadd --system "$group"
+done
+for user in postfix Debian-exim mtapeer; do
+    getent passwd "$user" >/dev/null ||
+        useradd --system --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin -g "$user" "$user"
+done
+cd /
+rm -rf "$PREFIX/debs"
+runs || { echo "peers: something below $PREFIX does not run" >&2; exit 1; }
+echo "peers: installed below $PREFIX"
