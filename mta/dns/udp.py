@@ -11,6 +11,7 @@ file as an exception: what fails is the reply UNREACHABLE.
 
 from __future__ import annotations
 
+import os
 import socket
 from random import Random
 from typing import Any
@@ -119,8 +120,10 @@ class _Socket:
                 self._take(ident).reply.callback(failure(UNREACHABLE, error.strerror or str(error)))
 
     def connectionLost(self, reason: Failure) -> None:
-        """Called by the reactor when it stops."""
-        self.close()
+        """Called by the reactor: when it stops, and (epoll, poll) for an ICMP error with nothing to read."""
+        number = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if self.fileno() >= 0 else 0
+        self._pool.lost(self)
+        self._fail(OSError(number, os.strerror(number) if number else reason.getErrorMessage()))
 
     def close(self) -> None:
         if self.fileno() >= 0:
@@ -177,6 +180,13 @@ class UdpPool:
         if sock in self._retired and sock.idle:
             self._retired.discard(sock)
             sock.close()
+
+    def lost(self, sock: _Socket) -> None:
+        """It is of no more use."""
+        if sock in self._sockets:
+            self._sockets.remove(sock)
+        self._retired.discard(sock)
+        sock.close()
 
     def close(self) -> None:
         """Close all.  Questions that are out never fire: cancel them first."""
