@@ -16,7 +16,11 @@ from enum import Enum, IntEnum
 
 import attrs
 
-__all__ = ["Alteration", "DestState", "Lane", "Row", "Selector", "State", "SweepReport"]
+from mta.status import Reply
+
+__all__ = ["Alteration", "DestState", "Lane", "Row", "Selector", "State", "SweepReport", "cut_reply", "is_plain", "marked"]
+
+REPLY_LIMIT = 400  # bytes of a stored reply: the beginning tells why, the rest would fill the queue
 
 
 class State(IntEnum):
@@ -92,3 +96,38 @@ class SweepReport:
     expired: int = 0
     orphans: int = 0
     more: bool = False
+
+
+def cut_reply(reply: Reply) -> str:
+    """A reply as it is stored (column `last_reply`): one line of clean text, at most 400 bytes of UTF-8."""
+    text = str(reply).replace("\0", "?").encode("utf-8", "replace")
+    return text[:REPLY_LIMIT].decode("utf-8", "ignore")
+
+
+def marked(
+    state: DestState,
+    now: int,
+    blocked_until: int | None = None,
+    why: str | None = None,
+    suspended: bool | None = None,
+    clear: bool = False,
+) -> DestState:
+    """What `IQueue.mark` makes of a destination's state.
+
+    A block counts one failure and never ends earlier than the one before; clear forgets blocks and failures, but an
+    operator's suspension stays until `suspended=False`.
+    """
+    if clear:
+        state = DestState(state.name, blocked_why=state.blocked_why if state.suspended else None, suspended=state.suspended)
+    if blocked_until is not None:
+        first = now if state.first_fail is None else state.first_fail
+        until = max(state.blocked_until, blocked_until)
+        state = attrs.evolve(state, blocked_until=until, fails=state.fails + 1, first_fail=first)
+    if suspended is not None:
+        state = attrs.evolve(state, suspended=suspended)
+    return attrs.evolve(state, changed=now, blocked_why=state.blocked_why if why is None else why)
+
+
+def is_plain(state: DestState) -> bool:
+    """Nothing to remember: such a destination has no row."""
+    return not (state.blocked_until or state.fails or state.suspended)
