@@ -1,0 +1,353 @@
+"""The sender-SMTP as a machine: RFC 5321 3 and 4, RFC 2920 (pipelining), RFC 3207 (STARTTLS), without I/O.
+
+Bytes in (`receive_data`), events out (`events`), bytes to send (`data_to_send`).  The laws:
+
+1. Replies are matched with what was asked, in order.  A reply that nobody asked for ends it all (`Broken`), but for 421
+   (`Ended`).  So do bytes that lay there before the question was sent, and bytes behind the reply to STARTTLS: they were
+   injected (CVE-2021-38371).
+2. After `Broken`, `Ended`, a negative answer to the RSET of a transaction, and `QuitAnswered` nothing is read or sent.
+   `awaiting` still names what was due, `replies` what was answered of a transaction that was cut off.
+3. The extensions are those of the last EHLO of this machine; a fresh machine behind STARTTLS knows none.
+4. Mail data leaves in one way only (data.py).  A body once begun must be ended: a session that cannot read the rest of
+   it has no way but closing the connection.
+5. A message body with 8-bit bytes goes to servers without 8BITMIME as well, unchanged; refusing it would lose mail that
+   every such server is known to take.  SMTPUTF8 is demanded where an address needs it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Final, TypeAlias
+
+import attrs
+
+from mta.smtp.command import EIGHTBITMIME, SMTPUTF8, mail_line, rcpt_line
+from mta.smtp.data import DotStuffer
+from mta.smtp.event import (
+    BodyWanted,
+    Broken,
+    Ended,
+    Greeted,
+    HelloAnswered,
+    QuitAnswered,
+    ResetAnswered,
+    StartTlsAnswered,
+    Transacted,
+)
+from mta.smtp.extension import parse_extensions, size_limit
+from mta.smtp.grammar import CONTROL
+from mta.smtp.reply import BadReply, ReplyParser
+from mta.status import Reply
+
+__all__ = ["Event", "Sender", "Transaction"]
+
+Event: TypeAlias = (
+    Greeted | HelloAnswered | StartTlsAnswered | ResetAnswered | BodyWanted | Transacted | QuitAnswered | Ended | Broken
+)
+
+_NO_EXTENSIONS: Final[Mapping[str, str]] = MappingProxyType({})
+_TOO_BIG: Final = Reply(552, "5.3.4", "Message is larger than the next server takes")
+_NEEDS_UTF8: Final = Reply(553, "5.6.7", "The next server does not take addresses in UTF-8")
+_BAD_ADDRESS: Final = Reply(553, "5.1.3", "An address has a control character")
+
+
+@attrs.frozen(slots=True)
+class Transaction:
+    """One message for recipients of one server.  sender: "" for the null reverse-path; size: bytes; flags: envelope.Flag."""
+
+    sender: str
+    recipients: tuple[str, ...]
+    size: int
+    flags: int
+
+
+class _Exchange:
+    """A transaction on its way."""
+
+    __slots__ = ("accepted", "mail", "replies", "steps", "stuffer", "transaction")
+
+    def __init__(self, transaction: Transaction, steps: Iterator[tuple[str, bytes]]) -> None:
+        self.transaction = transaction
+        self.steps = steps  # not sent yet: what is awaited, and the line
+        self.mail: Reply | None = None
+        self.replies: list[Reply] = []  # to RCPT
+        self.accepted = 0
+        self.stuffer: DotStuffer | None = None  # while and after the body is sent
+
+
+class Sender:
+    """One conversation, or the part of it before or in TLS.
+
+    in_tls: TLS was begun by STARTTLS: no greeting comes, EHLO is the first word.  extensions: known already, for a
+    conversation that another delivery has begun and hands over.
+    """
+
+    __slots__ = ("_due", "_events", "_exchange", "_helo", "_in_tls", "_name", "_out", "_over", "_parser", "extensions")
+
+    def __init__(self, name: str, in_tls: bool = False, extensions: Mapping[str, str] | None = None) -> None:
+        self._name = name
+        self._in_tls = in_tls
+        self._parser = ReplyParser()
+        self._due: deque[str] = deque() if in_tls or extensions is not None else deque(("greeting",))
+        self._events: list[Event] = []
+        self._out: list[bytes] = []
+        self._exchange: _Exchange | None = None
+        self._helo = False  # EHLO was refused
+        self._over = False
+        self.extensions: Mapping[str, str] = _NO_EXTENSIONS if extensions is None else extensions
+
+    # ---- what the session sees
+
+    @property
+    def awaiting(self) -> str:
+        """The reply that is due: greeting, hello, starttls, mail, rcpt, data, end_of_data, rset, quit, or ""."""
+        return self._due[0] if self._due else ""
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is due, nothing lies unread: this conversation may be handed on."""
+        return not (self._over or self._due or self._exchange or self._parser.pending)
+
+    @property
+    def replies(self) -> tuple[Reply, ...]:
+        """The replies to RCPT so far, in order, of the transaction that goes on or was cut off by Ended or Broken."""
+        return tuple(self._exchange.replies) if self._exchange else ()
+
+    def receive_data(self, data: bytes) -> None:
+        """Bytes from the server."""
+        if self._over:
+            return
+        self._parser.receive(data)
+        try:
+            while not self._over and (reply := self._parser.take()):
+                self._received(reply)
+        except BadReply as error:
+            self._break(str(error))
+
+    def events(self) -> list[Event]:
+        """What has happened since the last call."""
+        events, self._events = self._events, []
+        return events
+
+    def data_to_send(self) -> bytes:
+        """What is to be written now."""
+        if not self._out:
+            return b""
+        out, self._out = b"".join(self._out), []
+        return out
+
+    def unfit(self, transaction: Transaction) -> Reply | None:
+        """Why this server cannot take it (permanent), None when it can."""
+        limit = size_limit(self.extensions)
+        if limit and transaction.size > limit:
+            return _TOO_BIG
+        for address in (transaction.sender, *transaction.recipients):
+            if not address.isascii() and "SMTPUTF8" not in self.extensions:
+                return _NEEDS_UTF8
+            if CONTROL.search(address):
+                return _BAD_ADDRESS
+        return None
+
+    # ---- what the session asks
+
+    def hello(self) -> None:
+        """EHLO; the machine says HELO by itself where EHLO is refused in clear."""
+        self._ask("hello", f"EHLO {self._name}\r\n".encode("ascii"))
+
+    def starttls(self) -> None:
+        """STARTTLS, alone in its segment; offered or not (tls.md C2.2: at mandatory levels it is tried always)."""
+        self._ask("starttls", b"STARTTLS\r\n")
+
+    def reset(self) -> None:
+        """RSET by itself."""
+        self._ask("rset", b"RSET\r\n")
+
+    def quit(self) -> None:
+        """QUIT."""
+        self._ask("quit", b"QUIT\r\n")
+
+    def transact(self, transaction: Transaction, rset: bool = False) -> None:
+        """Begin a transaction, with RSET in front of it if wanted; pipelined where that was offered (RFC 2920 3.1).
+
+        ValueError for an address with a control character: ask `unfit` first.
+        """
+        steps = list(self._script(transaction, rset))
+        if not self._may_ask():
+            return
+        exchange = self._exchange = _Exchange(transaction, iter(steps))
+        if "PIPELINING" in self.extensions:
+            self._due.extend([awaited for awaited, _ in steps])
+            self._out.append(b"".join([line for _, line in steps]))
+            exchange.steps = iter(())
+        else:
+            self._step(exchange)
+
+    def send_body(self, data: bytes) -> None:
+        """The next bytes of the body, after BodyWanted."""
+        exchange = self._exchange
+        if exchange is None or exchange.stuffer is None or self._over:
+            return
+        if stuffed := exchange.stuffer.feed(data):
+            self._out.append(stuffed)
+
+    def end_body(self) -> None:
+        """The body is whole."""
+        exchange = self._exchange
+        if exchange is None or exchange.stuffer is None or self._over:
+            return
+        self._out.append(exchange.stuffer.end())
+        self._due.append("end_of_data")
+
+    # ---- asking
+
+    def _may_ask(self) -> bool:
+        """Not after the end, and not over bytes that would be taken for the answer (tls.md C29, X03)."""
+        if not self._over and self._parser.pending and not self._due:
+            self._break("bytes that nobody asked for")
+        return not self._over
+
+    def _ask(self, awaited: str, line: bytes) -> None:
+        if self._may_ask():
+            self._due.append(awaited)
+            self._out.append(line)
+
+    def _script(self, transaction: Transaction, rset: bool) -> Iterator[tuple[str, bytes]]:
+        """What is to be said, up to DATA."""
+        if rset:
+            yield "rset", b"RSET\r\n"
+        offered = self.extensions
+        flags = transaction.flags & EIGHTBITMIME if "8BITMIME" in offered else 0
+        if "SMTPUTF8" in offered and (transaction.flags & SMTPUTF8 or not _all_ascii(transaction)):
+            flags |= SMTPUTF8
+        yield "mail", mail_line(transaction.sender, transaction.size if "SIZE" in offered else None, flags)
+        for recipient in transaction.recipients:
+            yield "rcpt", rcpt_line(recipient)
+        yield "data", b"DATA\r\n"
+
+    def _step(self, exchange: _Exchange) -> None:
+        """Say the next line, where lines go one by one."""
+        for awaited, line in exchange.steps:
+            if awaited == "data" and not exchange.accepted:
+                self._finish(exchange, None, None)
+            else:
+                self._due.append(awaited)
+                self._out.append(line)
+            return
+
+    # ---- answers
+
+    def _received(self, reply: Reply) -> None:
+        if reply.code == 421:  # RFC 5321 3.8: at any time
+            self._over = True
+            self._events.append(Ended(reply))
+        elif self._due:
+            _ANSWERS[self._due.popleft()](self, reply)
+        else:
+            self._break("a reply that nobody asked for")
+
+    def _greeting_answered(self, reply: Reply) -> None:
+        self._events.append(Greeted(reply))
+
+    def _hello_answered(self, reply: Reply) -> None:
+        if reply.is_permanent and not (self._helo or self._in_tls):  # RFC 5321 3.2; never in TLS (tls.md C07)
+            self._helo = True
+            self._ask("hello", f"HELO {self._name}\r\n".encode("ascii"))
+            return
+        extensions = parse_extensions(reply) if reply.is_positive and not self._helo else {}
+        if self._in_tls:
+            extensions.pop("STARTTLS", None)  # RFC 3207 4.2 forbids it; ignored (tls.md C05)
+        self.extensions = extensions
+        self._events.append(HelloAnswered(reply, extensions))
+
+    def _starttls_answered(self, reply: Reply) -> None:
+        if self._parser.pending:
+            self._break("bytes behind the reply to STARTTLS")
+            return
+        self._over = reply.code == 220  # what comes now is TLS, and another machine's
+        self._events.append(StartTlsAnswered(reply))
+
+    def _rset_answered(self, reply: Reply) -> None:
+        exchange = self._exchange
+        if exchange is not None and reply.is_positive:
+            self._step(exchange)
+            return
+        self._over = exchange is not None
+        self._events.append(ResetAnswered(reply))
+
+    def _mail_answered(self, reply: Reply) -> None:
+        exchange = self._running()
+        exchange.mail = reply
+        if reply.is_positive:
+            self._step(exchange)
+        elif not self._due:
+            self._finish(exchange, None, None)
+
+    def _rcpt_answered(self, reply: Reply) -> None:
+        exchange = self._running()
+        exchange.replies.append(reply)
+        exchange.accepted += reply.is_positive
+        self._step(exchange)
+
+    def _data_answered(self, reply: Reply) -> None:
+        exchange = self._running()
+        mail_refused = exchange.mail is None or not exchange.mail.is_positive
+        if reply.code != 354:
+            if reply.is_positive or reply.is_intermediate:
+                self._break("DATA was neither opened nor refused")
+            else:
+                self._finish(exchange, reply, None)
+        elif not exchange.accepted:  # RFC 2920 3.1: it must be ended all the same
+            self._due.append("end_of_data")
+            self._out.append(b".\r\n")
+        elif mail_refused:
+            self._break("DATA was opened though MAIL was refused")  # a lone dot could be taken for a message
+        else:
+            exchange.stuffer = DotStuffer()
+            self._events.append(BodyWanted())
+
+    def _end_of_data_answered(self, reply: Reply) -> None:
+        exchange = self._running()
+        self._finish(exchange, reply, reply if exchange.stuffer else None)
+
+    def _quit_answered(self, reply: Reply) -> None:
+        self._over = True
+        self._events.append(QuitAnswered(reply))
+
+    # ---- ends
+
+    def _running(self) -> _Exchange:
+        assert self._exchange is not None, "mail, rcpt, data are due in a transaction only"
+        return self._exchange
+
+    def _finish(self, exchange: _Exchange, decider: Reply | None, final: Reply | None) -> None:
+        """The recipients that were accepted get the decider's reply; all get that of MAIL where it was refused."""
+        mail = exchange.mail
+        if mail is not None and not mail.is_positive:
+            replies = (mail,) * len(exchange.transaction.recipients)
+        else:
+            replies = tuple([decider if decider and reply.is_positive else reply for reply in exchange.replies])
+        self._exchange = None
+        self._events.append(Transacted(replies, mail, final))
+
+    def _break(self, reason: str) -> None:
+        self._over = True
+        self._events.append(Broken(reason))
+
+
+def _all_ascii(transaction: Transaction) -> bool:
+    return transaction.sender.isascii() and all(map(str.isascii, transaction.recipients))
+
+
+_ANSWERS: Final[Mapping[str, Callable[[Sender, Reply], None]]] = {
+    "greeting": Sender._greeting_answered,
+    "hello": Sender._hello_answered,
+    "starttls": Sender._starttls_answered,
+    "mail": Sender._mail_answered,
+    "rcpt": Sender._rcpt_answered,
+    "data": Sender._data_answered,
+    "end_of_data": Sender._end_of_data_answered,
+    "rset": Sender._rset_answered,
+    "quit": Sender._quit_answered,
+}

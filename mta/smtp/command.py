@@ -1,0 +1,162 @@
+"""Command lines and their arguments: RFC 5321 4.1.1, with the parameters of RFC 1870, RFC 6152 and RFC 6531.
+
+Reading: `split` takes a line apart, the `parse_` functions read an argument and give the event for it; what they cannot
+read raises MailError with the reply for the client (never a piece of its input).  One blank after "FROM:" and "TO:" is
+tolerated, for many clients send it.  Writing: `mail_line` and `rcpt_line` give the bytes to send, ValueError for an
+address with a control character: no address ever becomes two commands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from mta.envelope import Flag
+from mta.smtp.address import parse_path
+from mta.smtp.event import MailFrom, RcptTo
+from mta.smtp.grammar import CONTROL, HELLO_NAME, MAX_DOMAIN, PARAMETER
+from mta.status import MailError, Reply
+
+__all__ = [
+    "EIGHTBITMIME",
+    "SMTPUTF8",
+    "mail_line",
+    "parse_hello",
+    "parse_mail",
+    "parse_nothing",
+    "parse_rcpt",
+    "rcpt_line",
+    "split",
+]
+
+EIGHTBITMIME: Final = int(Flag.EIGHTBITMIME)  # plain numbers: arithmetic with enum flags is slow
+SMTPUTF8: Final = int(Flag.SMTPUTF8)
+
+_BAD_NAME: Final = Reply(501, "5.5.4", "A domain or an address literal is wanted")
+_BAD_MAIL: Final = Reply(501, "5.5.4", "Syntax: MAIL FROM:<address> [parameters]")
+_BAD_RCPT: Final = Reply(501, "5.5.4", "Syntax: RCPT TO:<address>")
+_BAD_SENDER: Final = Reply(501, "5.1.7", "Bad sender address syntax")
+_BAD_RECIPIENT: Final = Reply(501, "5.1.3", "Bad recipient address syntax")
+_BAD_PARAMETER: Final = Reply(501, "5.5.4", "Bad parameter")
+_UNKNOWN_PARAMETER: Final = Reply(555, "5.5.4", "Parameter not recognized or not implemented")
+_NO_ARGUMENT: Final = Reply(501, "5.5.4", "No argument is allowed")
+_TOO_BIG: Final = Reply(552, "5.3.4", "Message size exceeds the limit")
+_NEEDS_UTF8: Final = Reply(553, "5.6.7", "Address needs SMTPUTF8")
+
+_NO_PARAMETERS: Final[Mapping[str, str | None]] = MappingProxyType({})
+_BODY: Final = {"7BIT": 0, "8BITMIME": EIGHTBITMIME}
+
+
+def split(line: bytes) -> tuple[bytes, bytes]:
+    """Verb in upper case, and argument without blanks around it."""
+    verb, _, argument = line.rstrip(b" \t").partition(b" ")
+    return verb.upper(), argument.strip(b" ")
+
+
+def parse_hello(argument: bytes) -> str:
+    """The name in HELO or EHLO.  Whether it is true is no question of syntax (RFC 5321 4.1.4)."""
+    if len(argument) > MAX_DOMAIN or not HELLO_NAME.fullmatch(argument):
+        raise MailError(_BAD_NAME)
+    return argument.decode("ascii")
+
+
+def parse_nothing(argument: bytes) -> None:
+    """For the commands without argument."""
+    if argument:
+        raise MailError(_NO_ARGUMENT)
+
+
+def parse_mail(argument: bytes, max_size: int) -> MailFrom:
+    """RFC 5321 4.1.1.2.  max_size: bytes, 0 for no limit."""
+    if argument[:5].upper() != b"FROM:":
+        raise MailError(_BAD_MAIL)
+    try:
+        sender, rest = parse_path(argument[5:].lstrip(b" "), utf8=True)
+    except MailError as error:
+        raise MailError(Reply(error.reply.code, "5.1.7", error.reply.text)) from None
+    if sender.local and not sender.domain:  # a reverse-path has no <postmaster>
+        raise MailError(_BAD_SENDER)
+    parameters = _parameters(rest)
+    size, flags = _known(parameters) if parameters else (0, 0)
+    if max_size and size > max_size:  # RFC 1870 6.1
+        raise MailError(_TOO_BIG)
+    if not (flags & SMTPUTF8 or sender.is_ascii):
+        raise MailError(_NEEDS_UTF8)
+    return MailFrom(sender, size, flags, parameters)
+
+
+def parse_rcpt(argument: bytes, utf8: bool) -> RcptTo:
+    """RFC 5321 4.1.1.3.  utf8: MAIL had SMTPUTF8.  We offer no extension that adds a parameter."""
+    if argument[:3].upper() != b"TO:":
+        raise MailError(_BAD_RCPT)
+    recipient, rest = parse_path(argument[3:].lstrip(b" "), utf8)
+    if not recipient.local and not recipient.domain:
+        raise MailError(_BAD_RECIPIENT)
+    parameters = _parameters(rest)
+    if parameters:
+        raise MailError(_UNKNOWN_PARAMETER)
+    return RcptTo(recipient, parameters)
+
+
+def _parameters(rest: bytes) -> Mapping[str, str | None]:
+    """RFC 5321 4.1.2, Mail-parameters and Rcpt-parameters: keyword in upper case -> value."""
+    if not rest:
+        return _NO_PARAMETERS
+    parameters: dict[str, str | None] = {}
+    if rest[0] != 0x20:
+        raise MailError(_BAD_PARAMETER)
+    for word in rest.split():
+        match = PARAMETER.fullmatch(word)
+        if match is None:
+            raise MailError(_BAD_PARAMETER)
+        keyword = match[1].decode("ascii").upper()
+        if keyword in parameters:
+            raise MailError(_BAD_PARAMETER)
+        parameters[keyword] = None if match[2] is None else match[2].decode("ascii")
+    return parameters
+
+
+def _known(parameters: Mapping[str, str | None]) -> tuple[int, int]:
+    """Declared size and flags."""
+    size = flags = 0
+    for keyword, value in parameters.items():
+        if keyword == "SIZE":  # RFC 1870 3: 1*20DIGIT
+            if value is None or not value.isdigit() or len(value) > 20:
+                raise MailError(_BAD_PARAMETER)
+            size = int(value)
+        elif keyword == "BODY":  # RFC 6152 3
+            body = _BODY.get((value or "").upper())
+            if body is None:
+                raise MailError(_BAD_PARAMETER if value is None else _UNKNOWN_PARAMETER)
+            flags |= body
+        elif keyword == "SMTPUTF8":  # RFC 6531 3.4: no value
+            if value is not None:
+                raise MailError(_BAD_PARAMETER)
+            flags |= SMTPUTF8
+        else:
+            raise MailError(_UNKNOWN_PARAMETER)
+    return size, flags
+
+
+def mail_line(sender: str, size: int | None = None, flags: int = 0) -> bytes:
+    """MAIL with SIZE where a size is given, BODY=8BITMIME and SMTPUTF8 where the flags say so."""
+    line = f"MAIL FROM:<{_safe(sender)}>"
+    if size is not None:
+        line += f" SIZE={size}"
+    if flags & EIGHTBITMIME:
+        line += " BODY=8BITMIME"
+    if flags & SMTPUTF8:
+        line += " SMTPUTF8"
+    return f"{line}\r\n".encode()
+
+
+def rcpt_line(recipient: str) -> bytes:
+    """RCPT."""
+    return f"RCPT TO:<{_safe(recipient)}>\r\n".encode()
+
+
+def _safe(address: str) -> str:
+    if CONTROL.search(address):
+        raise ValueError("a control character in an address")
+    return address

@@ -1,0 +1,148 @@
+"""Mail data on the wire: RFC 5321 4.1.1.4, 4.5.2 (transparency), 2.3.8 (lines); law 7 of the house.
+
+`BodyReader` (receiver) takes the stream apart: only CRLF.CRLF ends it.  A bare CR, bare LF, NUL, a line over 1,000
+octets or a body over the limit is noted, the rest is still read to the true end and dropped, and `error` says why.
+`DotStuffer` (sender) makes the stream: whatever bytes come, only CRLF ends lines in what leaves, every line that
+begins with a dot gets another, and the end is on a line of its own.  Canonical bodies pass both unchanged.
+
+Both work on whole pieces with `find`, `count` and `replace`; no Python is run for a line.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mta.smtp.grammar import MAX_TEXT_LINE, TERMINATOR
+from mta.status import Reply
+
+__all__ = ["BAD_LINES", "LONG_LINE", "TOO_BIG", "BodyReader", "DotStuffer"]
+
+BAD_LINES: Final = Reply(550, "5.6.0", "Message has a bare CR, a bare LF or a NUL")
+LONG_LINE: Final = Reply(550, "5.6.0", "Message has a line over 1000 octets")
+TOO_BIG: Final = Reply(552, "5.3.4", "Message too big")
+
+_CRLF: Final = b"\r\n"
+_CRLF_DOT: Final = b"\r\n."
+_HELD: Final = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")  # beginnings of the terminator, longest first
+
+
+class BodyReader:
+    """Pieces in, body out.
+
+    A piece may end in the middle of CRLF.CRLF.  So the beginning of a terminator at its end is kept (`_held`) and put
+    in front of the next piece; its CRLF is body in any case and is passed on at once (`_passed` of its bytes were).
+    The body begins as if behind such a CRLF.
+    """
+
+    __slots__ = ("_bad", "_held", "_limit", "_line", "_long", "_passed", "size")
+
+    def __init__(self, max_size: int) -> None:
+        self._limit = max_size  # 0: none
+        self._held = _CRLF
+        self._passed = 2
+        self._line = 0  # length of the line that the last piece left open
+        self._bad = False
+        self._long = False
+        self.size = 0  # of the body so far, without the dots of transparency
+
+    @property
+    def error(self) -> Reply | None:
+        """Why the body may not be accepted."""
+        if self._bad:
+            return BAD_LINES
+        if self._long:
+            return LONG_LINE
+        return TOO_BIG if self._limit and self.size > self._limit else None
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
+        """(Bytes of the body, what follows its end), the latter None while the end was not seen.
+
+        The first are b"" from the moment there is an error.
+        """
+        if self._held:
+            data = self._held + data
+        passed = self._passed
+        dot = data.find(_CRLF_DOT)
+        end = data.find(TERMINATOR, dot) if dot >= 0 else -1
+        if end >= 0:
+            rest = data[end + 5 :]
+            return self._body(data[: end + 2], passed, end != dot), rest
+        return self._body(self._hold(data), passed, dot >= 0), None
+
+    def _hold(self, data: bytes) -> bytes:
+        """Keep what may begin the terminator; the piece without that."""
+        self._held, self._passed = b"", 0
+        for held in _HELD:
+            if data.endswith(held):
+                self._held = held
+                self._passed = 2 if len(held) > 1 else 0
+                return data[: len(data) - len(held) + self._passed]
+        return data
+
+    def _body(self, piece: bytes, passed: int, dotted: bool) -> bytes:
+        """Judge a piece, and take the dots of transparency out of it (RFC 5321 4.5.2)."""
+        lines = piece.count(_CRLF)
+        if piece.count(b"\r") != lines or piece.count(b"\n") != lines or b"\0" in piece:
+            self._bad = True
+        if dotted:
+            piece = piece.replace(_CRLF_DOT, _CRLF)
+        if passed:
+            piece = piece[passed:]
+        self.size += len(piece)
+        self._measure(piece)
+        return b"" if self.error else piece
+
+    def _measure(self, piece: bytes) -> None:
+        """Look for a line too long in strides: from a line's begin to the last CRLF within 1,000 octets."""
+        start = -self._line
+        while len(piece) - start > MAX_TEXT_LINE:
+            end = piece.rfind(_CRLF, max(start, 0), start + MAX_TEXT_LINE)
+            if end < 0:
+                self._long = True
+                return
+            start = end + 2
+        end = piece.rfind(_CRLF, max(start, 0))
+        self._line = len(piece) - (start if end < 0 else end + 2)
+
+
+class DotStuffer:
+    """Body in, mail data out.
+
+    Stored bodies are canonical, for `BodyReader` let them in; what is not (made by a plug-in, damaged) is mended and
+    never passed: a bare CR or bare LF becomes CRLF, a NUL is dropped.
+    """
+
+    __slots__ = ("_cr", "_line_start")
+
+    def __init__(self) -> None:
+        self._line_start = True
+        self._cr = False  # a CR that ended the last piece; whether it is bare is not known yet
+
+    def feed(self, data: bytes) -> bytes:
+        """The next bytes to send; the very same object where nothing is to be done."""
+        lines = data.count(_CRLF)
+        if self._cr or data.count(b"\r") != lines or data.count(b"\n") != lines or b"\0" in data:
+            data = self._mend(data)
+        if not data:
+            return data
+        if b"\n." in data:
+            data = data.replace(b"\n.", b"\n..")
+        if self._line_start and data[0] == 0x2E:
+            data = b"." + data
+        self._line_start = data[-1] == 0x0A
+        return data
+
+    def _mend(self, data: bytes) -> bytes:
+        data = data.replace(b"\0", b"")
+        if not data:
+            return data
+        if self._cr:
+            data = b"\r" + data
+        self._cr = data[-1] == 0x0D
+        if self._cr:
+            data = data[:-1]
+        return data.replace(_CRLF, b"\n").replace(b"\r", b"\n").replace(b"\n", _CRLF)
+
+    def end(self) -> bytes:
+        """The last bytes to send: ends the open line, then the data."""
+        return b".\r\n" if self._line_start and not self._cr else b"\r\n.\r\n"

@@ -1,0 +1,47 @@
+"""What the receiver says by itself: the replies that no session decides.  RFC 5321 4.2, RFC 3463.
+
+Constants, so that each is put into bytes once; none contains a word of the client's (tls.md X17).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mta.status import Reply
+
+# ---- done
+
+OK: Final = Reply(250, "2.0.0", "Ok")
+BYE: Final = Reply(221, "2.0.0", "Bye")
+WILL_TRY: Final = Reply(252, "2.5.0", "Cannot verify, but will accept mail and try to deliver it")  # RFC 5321 3.5.3
+HELP: Final = Reply(214, "2.0.0", "EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT")
+HELP_TLS: Final = Reply(214, "2.0.0", "EHLO HELO STARTTLS MAIL RCPT DATA RSET NOOP VRFY HELP QUIT")
+
+# ---- not understood (RFC 5321 4.2.4)
+
+UNKNOWN: Final = Reply(500, "5.5.1", "Command unrecognized")
+NOT_IMPLEMENTED: Final = Reply(502, "5.5.1", "Command not implemented")
+LINE_TOO_LONG: Final = Reply(500, "5.5.2", "Line too long")  # 4.5.3.1.10
+NOT_FRAMED: Final = Reply(500, "5.5.2", "Bare CR, bare LF or NUL in a command")
+NOT_SMTP: Final = Reply(554, "5.5.1", "This is a mail server")
+
+# ---- out of order (RFC 5321 4.1.4)
+
+HELLO_FIRST: Final = Reply(503, "5.5.1", "Send EHLO first")
+MAIL_FIRST: Final = Reply(503, "5.5.1", "Send MAIL first")
+MAIL_GIVEN: Final = Reply(503, "5.5.1", "Sender already given")
+RCPT_FIRST: Final = Reply(503, "5.5.1", "Send RCPT first")
+NO_VALID_RECIPIENT: Final = Reply(554, "5.5.1", "No valid recipients")  # 3.3
+NOT_SYNCHRONISED: Final = Reply(554, "5.5.0", "SMTP protocol synchronization")
+
+# ---- too much
+
+TOO_MANY_ERRORS: Final = Reply(421, "4.7.0", "Too many errors")
+TOO_MANY_RECIPIENTS: Final = Reply(452, "4.5.3", "Too many recipients")  # 4.5.3.1.10
+
+# ---- STARTTLS (RFC 3207 4, tls.md C1.2)
+
+STARTTLS_SYNTAX: Final = Reply(501, "5.5.4", "Syntax: STARTTLS")
+TLS_ACTIVE: Final = Reply(503, "5.5.1", "TLS already active")
+IN_TRANSACTION: Final = Reply(503, "5.5.1", "Not within a mail transaction")
+TOO_MANY_STARTTLS: Final = Reply(421, "4.7.0", "Too many STARTTLS commands")
