@@ -107,7 +107,7 @@ class SettleRows(Rows):
         ]
         self.assertEqual([True] * 4, await self.queue.settle(outcomes))
         found = {row.address[0]: (row.dest == BOUNCE, row.attempts, row.due - self.now) for row in await self.rows()}
-        self.assertEqual({"b": (False, 1, 9), "c": (True, 1, 2000), "d": (False, 0, 0)}, found)
+        self.assertEqual({"b": (False, 1, 9), "c": (True, 0, 2000), "d": (False, 0, 0)}, found)
 
     async def test_q13_reply_is_stored(self) -> None:
         """Code and text of the deciding reply, on one line; also of a reply of many lines."""
