@@ -1,0 +1,27 @@
+"""The command `mta`: what operators type.
+
+Each command lives in a file of its own and is a thin shell round the rooms.  Exit status: 0 done, 1 not done (the reason
+is on standard error), 2 the command line is wrong (with "did you mean").
+"""
+
+from __future__ import annotations
+
+import rich_click as click
+
+from mta import __version__
+from mta.cli.check import check
+from mta.cli.dev_cert import dev_cert
+from mta.cli.run import run
+
+__all__ = ["main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mta")
+def main() -> None:
+    """A mail transfer agent: SMTP in, durable queue, SMTP over TLS out."""
+
+
+main.add_command(check)
+main.add_command(dev_cert)
+main.add_command(run)
