@@ -1,0 +1,189 @@
+"""One destination: its window, what of it is in memory, and where in the file more of it waits (pure).
+
+Recipients are in one of 64 lanes by whose mail it is; lanes take turns by deficit round robin, so that a campaign of
+100,000 is one lane and a single mail waits for one round at most.  A lane that sends a transaction larger than its
+quantum pays for it by missing turns.  Of the rows in the file a lane knows only whether some are due (`stored`), when the
+first of the others falls due (`due`) and when the last one may (`last`): memory does not grow with the queue.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from mta.envelope import Claim
+from mta.queue.scheduler.window import Window
+
+__all__ = ["QUANTUM", "Batch", "Destination", "Lane"]
+
+QUANTUM = 10  # recipients of a lane in one round
+
+
+class Batch:
+    """Recipients of one message that go to one destination together.  since: when the first came into memory (ms)."""
+
+    __slots__ = ("claims", "dest", "message", "since")
+
+    def __init__(self, dest: str, message: int, claims: list[Claim], since: int) -> None:
+        self.dest = dest
+        self.message = message
+        self.claims = claims
+        self.since = since
+
+
+class Lane:
+    """One of the 64 lanes."""
+
+    __slots__ = ("deficit", "due", "fresh", "last", "number", "ready", "stored")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.ready: dict[int, Batch] = {}  # by message, in the order in which they came
+        self.deficit = QUANTUM
+        self.stored = False  # rows that are due may wait in the file
+        self.fresh = False  # some came since the file was last asked
+        self.due = 0  # the first of the later rows in the file; 0: none that we know of
+        self.last = 0  # no row in the file is due after this
+
+
+class Destination:
+    """Everything the scheduler knows of one destination."""
+
+    __slots__ = (
+        "blocked_until",
+        "busy",
+        "fails",
+        "first_fail",
+        "hungry",
+        "idle",
+        "lanes",
+        "listed",
+        "name",
+        "probing",
+        "ready",
+        "ring",
+        "stored",
+        "suspended",
+        "turn",
+        "wake",
+        "window",
+    )
+
+    def __init__(self, name: str, window: Window) -> None:
+        self.name = name
+        self.window = window
+        self.busy = 0  # transactions that run
+        self.ready = 0  # recipients in memory that do not run, those whose commit is awaited included
+        self.lanes: dict[int, Lane] = {}
+        self.ring: deque[Lane] = deque()  # lanes with something ready
+        self.stored = 0  # lanes with `stored`
+        self.turn = -1  # the lane that was asked for last
+        self.blocked_until = 0
+        self.probing = False  # the block has ended, no success yet: one transaction at a time
+        self.suspended = False
+        self.fails = 0  # how often it was found dead, one after the other
+        self.first_fail: int | None = None
+        self.listed = False  # in the scheduler's ring
+        self.hungry = False  # among those that want rows from the file
+        self.idle = False  # nothing to do since the last look
+        self.wake = 0  # the time of its valid entry in the scheduler's heap; 0: none
+
+    @property
+    def closed(self) -> bool:
+        """Nothing is started, asked for or admitted."""
+        return self.blocked_until > 0 or self.suspended
+
+    @property
+    def room(self) -> int:
+        """Transactions that may run at once."""
+        return 1 if self.probing else self.window.size
+
+    @property
+    def working(self) -> bool:
+        """There is something to do for it, now or later."""
+        return bool(
+            self.busy or self.ready or self.stored or self.closed or self.wake or any(lane.due for lane in self.lanes.values())
+        )
+
+    def lane(self, number: int) -> Lane:
+        """The lane, made when it is first seen."""
+        lane = self.lanes.get(number)
+        if lane is None:
+            lane = self.lanes[number] = Lane(number)
+        return lane
+
+    def add(self, claim: Claim, now: int) -> None:
+        """A claim that may be delivered.  `ready` is counted by the caller."""
+        lane = self.lane(claim.lane)
+        batch = lane.ready.get(claim.message)
+        if batch is not None:
+            batch.claims.append(claim)
+            return
+        if not lane.ready:
+            lane.deficit = QUANTUM
+            self.ring.append(lane)
+        lane.ready[claim.message] = Batch(self.name, claim.message, [claim], now)
+
+    def take(self, limit: int) -> Batch:
+        """The next transaction, of at most `limit` recipients.  Only when the ring is not empty."""
+        ring = self.ring
+        lane = ring[0]
+        while lane.deficit <= 0:
+            lane.deficit += QUANTUM
+            ring.rotate(-1)
+            lane = ring[0]
+        batch = next(iter(lane.ready.values()))
+        if len(batch.claims) > limit:
+            rest = batch.claims[limit:]
+            del batch.claims[limit:]
+            lane.ready[batch.message] = Batch(self.name, batch.message, rest, batch.since)
+        else:
+            del lane.ready[batch.message]
+            if not lane.ready:
+                ring.popleft()
+        lane.deficit -= len(batch.claims)
+        self.ready -= len(batch.claims)
+        return batch
+
+    def drain(self) -> list[Claim]:
+        """Everything that is ready, taken out."""
+        claims = [claim for lane in self.ring for batch in lane.ready.values() for claim in batch.claims]
+        for lane in self.ring:
+            lane.ready.clear()
+        self.ring.clear()
+        self.ready -= len(claims)
+        return claims
+
+    def store(self, lane: Lane) -> None:
+        """Rows of that lane are due in the file."""
+        lane.fresh = True
+        if not lane.stored:
+            lane.stored = True
+            self.stored += 1
+
+    def drained(self, lane: Lane) -> None:
+        """The file had fewer due rows of that lane than were asked for."""
+        if lane.stored and not lane.fresh:
+            lane.stored = False
+            self.stored -= 1
+
+    def next_stored(self, count: int) -> list[Lane]:
+        """Up to `count` lanes with due rows in the file, going round."""
+        numbers = sorted(number for number, lane in self.lanes.items() if lane.stored)
+        turn = [n for n in numbers if n > self.turn] + [n for n in numbers if n <= self.turn]
+        del turn[count:]
+        self.turn = turn[-1] if turn else -1
+        return [self.lanes[number] for number in turn]
+
+    def ripen(self, now: int) -> int:
+        """Lanes whose time has come are `stored`; returns the next time at which something changes, 0 for none."""
+        if 0 < self.blocked_until <= now:
+            self.blocked_until = 0
+            self.probing = True
+        following = self.blocked_until
+        for lane in self.lanes.values():
+            if 0 < lane.due <= now:
+                lane.due = 0
+                self.store(lane)
+            elif lane.due and (not following or lane.due < following):
+                following = lane.due
+        return following
