@@ -102,6 +102,8 @@ class FakeResolver:
             rcode = self.fail.get(f"{each}/{rdtype}") or self.fail.get(each)
             if rcode:
                 return Answer(name, rdtype, rcode, canonical=each, expires=5.0, reason="the test says so")
+        if len(names) > _MAX_CHAIN:
+            return Answer(name, rdtype, "SERVFAIL", canonical=name, expires=5.0, reason="CNAME loop")
         found = tuple(_value(rdtype, value) for value in self.records.get(names[-1], {}).get(rdtype, ()))
         secure = self.secure if isinstance(self.secure, bool) else all(each in self.secure for each in names)
         rcode = NOERROR if _exists(self.records, names[-1]) else NXDOMAIN
