@@ -11,7 +11,7 @@ from enum import Enum
 
 import attrs
 
-__all__ = ["LEVELS", "NOT_BUILT", "Achieved", "Level", "Required"]
+__all__ = ["LEVELS", "NOT_BUILT", "Achieved", "Level", "Required", "judge"]
 
 
 class Level(Enum):
@@ -70,3 +70,21 @@ class Achieved:
         if self.chain_error:
             return "untrusted"
         return "verified" if self.names_ok else "trusted"
+
+
+def judge(required: Required, achieved: Achieved) -> str:
+    """Does the connection give what the delivery is owed?  "" when it does, else why not (tls.md C2.2).
+
+    Asked after every handshake, and again when a kept connection is picked up.
+    """
+    if required.level.is_mandatory and not achieved.version:
+        return "TLS is required, the connection is in clear text"
+    if not required.level.verifies:
+        return ""
+    if not achieved.chain:
+        return "the server showed no certificate"
+    if achieved.chain_error:
+        return f"certificate not trusted: {achieved.chain_error}"
+    if not achieved.names_ok:
+        return f"certificate is for none of: {', '.join(required.names) or '(no name to look for)'}"
+    return ""

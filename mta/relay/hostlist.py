@@ -1,0 +1,129 @@
+"""Host lists as Exim writes them: which hosts an option speaks of (docs/tls.md, "Host lists").  Pure.
+
+An item is `*`, a name, `*.tail` or `.tail` (names below it), `^regex`, an IPv4 or IPv6 address or network; `!` in front
+negates it.  The first item that matches decides; when none does the answer is no, but yes if the last item is negated
+(Exim's rule: `!a` alone means "all but a").  Names are compared with the MX host's name as looked up, addresses with the
+peer's IP address, never with what the peer says of itself.  A string may hold several items separated by `:`, or by the
+character that follows a leading `<` (`<; 2001:db8::/32 ; !*.example`); a doubled separator stands for itself.
+Lists are parsed once; a bad item raises ValueError that quotes it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+import attrs
+import idna
+
+__all__ = ["HostList"]
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+Test = Callable[[str, Address | None], bool]
+
+NOT_BUILT = {"@": "our own addresses", "+": "a named list", "/": "a file"}
+NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
+
+
+@attrs.frozen(slots=True)
+class Item:
+    """One item, ready to ask.  negated: it says no where it matches."""
+
+    text: str
+    negated: bool
+    test: Test = attrs.field(eq=False, repr=False)
+
+
+@attrs.frozen(slots=True)
+class HostList:
+    """A parsed list."""
+
+    items: tuple[Item, ...]
+
+    @classmethod
+    def parse(cls, strings: Iterable[str]) -> HostList:
+        """Read the strings of a TOML array (or one Exim string in a tuple of one)."""
+        return cls(tuple(_item(text) for string in strings for text in _split(string)))
+
+    def match(self, name: str, address: str) -> bool:
+        """Is the host in the list?  name: in lower case without final dot, or the address again where there is none."""
+        peer = _address(address)
+        if name == address:
+            name = ""
+        for item in self.items:
+            if item.test(name, peer):
+                return not item.negated
+        return bool(self.items) and self.items[-1].negated
+
+
+def _split(string: str) -> Iterator[str]:
+    """The items of one string, without blanks and empty ones."""
+    string = string.strip()
+    if _network(string.removeprefix("!").strip()) is not None:
+        yield string  # an IPv6 address needs no other separator when it stands alone
+        return
+    separator = ":"
+    if string.startswith("<") and len(string) > 1:
+        separator, string = string[1], string[2:]
+    for text in string.replace(separator * 2, "\0").split(separator):
+        if item := text.replace("\0", separator).strip():
+            yield item
+
+
+def _item(text: str) -> Item:
+    """Understand one item."""
+    body = text.removeprefix("!").strip()
+    if body[:1] in NOT_BUILT:
+        raise ValueError(f"host list item {text!r}: {NOT_BUILT[body[0]]} in a host list is not built yet")
+    try:
+        return Item(text, text.startswith("!"), _test(body))
+    except (ValueError, re.error) as error:
+        raise ValueError(f"host list item {text!r}: {error}") from None
+
+
+def _test(body: str) -> Test:
+    """The question that one item asks of a name and an address."""
+    if body == "*":
+        return lambda name, peer: True
+    if body.startswith("^"):
+        found = re.compile(body, re.IGNORECASE).search
+        return lambda name, peer: bool(name) and found(name) is not None
+    network = _network(body)
+    if network is not None:
+        return lambda name, peer: peer is not None and peer in network
+    if body.startswith((".", "*.")):
+        tail = "." + _name(body[body.index(".") + 1 :])
+        return lambda name, peer: name.endswith(tail)
+    wanted = _name(body)
+    return lambda name, peer: name == wanted
+
+
+def _name(text: str) -> str:
+    """A host name as it is looked up: A-labels, lower case, no final dot."""
+    name = text.lower().removesuffix(".")
+    if not name.isascii():
+        name = idna.encode(name, uts46=True).decode("ascii")
+    if not NAME.fullmatch(name):
+        raise ValueError("neither a name, an address, a network, *, *.tail nor ^regex")
+    if name.replace(".", "").isdigit():
+        raise ValueError("not an IP address")
+    return name
+
+
+def _network(text: str) -> Network | None:
+    """An address or network in text, else None."""
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        return None
+
+
+def _address(text: str) -> Address | None:
+    """The peer's address; an IPv4 address that came by IPv6 is the IPv4 address."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address

@@ -1,0 +1,146 @@
+"""Is a certificate chain good, and is it for one of these names?  (RFC 5280 6, RFC 9525)
+
+One function over the stored chain, used after a handshake and whenever a kept connection is picked up.  It works on
+bytes only: the trust store and the time are passed in, nothing is read from disk or clock.  OpenSSL builds and
+checks the chain; `X509StoreContext` ignores the extended key usage and weak keys, so both are checked here.  Names are
+matched by service_identity one reference identifier at a time, for its optional ids are not "any of" (measured); the
+common name is never looked at.  A verdict says until when it holds, so that asking again costs a comparison.  Nothing
+here raises: whatever cannot be read does not verify.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from hashlib import sha256
+from ipaddress import ip_address
+
+import attrs
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from OpenSSL import crypto
+from service_identity import VerificationError
+from service_identity.cryptography import extract_patterns
+from service_identity.exceptions import CertificateError
+from service_identity.hazmat import DNS_ID, IPAddress_ID, ServiceID, verify_service_identity
+
+__all__ = ["ChainVerdict", "RememberedVerdicts", "match_names", "verify_chain"]
+
+SERVER_USES = frozenset({ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
+WEAK_DIGESTS = frozenset({"md5", "sha1"})
+LEAST_RSA_BITS = 2048
+
+
+@attrs.frozen(slots=True)
+class ChainVerdict:
+    """error: why the chain is not trusted, "" when it is.  until: seconds since the epoch, 0 for an error."""
+
+    error: str
+    until: float = 0.0
+
+
+def verify_chain(chain: Sequence[bytes], store: crypto.X509Store, now: float) -> ChainVerdict:
+    """Judge a chain as the peer sent it (DER, leaf first) against a trust store at a time (seconds since the epoch)."""
+    try:
+        leaf, *others = [x509.load_der_x509_certificate(der) for der in chain]
+    except ValueError:
+        return ChainVerdict("certificate cannot be read" if chain else "no certificate")
+    try:
+        built = _build(leaf, others, store, now)
+    except crypto.X509StoreContextError as error:
+        return ChainVerdict(str(error))
+    except (crypto.Error, ValueError):
+        return ChainVerdict("certificate cannot be read")
+    # The anchor is trusted for what it is: its own signature and usages are not looked at (RFC 5280 6.1).
+    for certificate in built[:-1] or built:
+        if reason := _unfit(certificate):
+            return ChainVerdict(reason)
+    return ChainVerdict("", min(certificate.not_valid_after_utc.timestamp() for certificate in built))
+
+
+def _build(
+    leaf: x509.Certificate, others: Sequence[x509.Certificate], store: crypto.X509Store, now: float
+) -> list[x509.Certificate]:
+    """The path from the leaf to an anchor of the store.  Raises X509StoreContextError where there is none."""
+    store.set_time(datetime.fromtimestamp(now, UTC))
+    wrapped = [crypto.X509.from_cryptography(certificate) for certificate in others]
+    context = crypto.X509StoreContext(store, crypto.X509.from_cryptography(leaf), wrapped)
+    return [certificate.to_cryptography() for certificate in context.get_verified_chain()]
+
+
+def _unfit(certificate: x509.Certificate) -> str:
+    """What OpenSSL's store context does not look at: the use, the signature's digest, the key's length."""
+    try:
+        uses = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        uses = None
+    except ValueError:
+        return "certificate extensions cannot be read"
+    if uses is not None and SERVER_USES.isdisjoint(uses):
+        return "certificate is not for servers"
+    digest = certificate.signature_hash_algorithm
+    if digest is not None and digest.name in WEAK_DIGESTS:
+        return f"certificate is signed with {digest.name}"
+    key = certificate.public_key()
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < LEAST_RSA_BITS:
+        return f"RSA key of {key.key_size} bits is too short"
+    return ""
+
+
+def match_names(leaf: bytes, names: Sequence[str]) -> bool:
+    """Is any of these names (DNS names, or IP addresses in text) in the certificate's subjectAltName (RFC 9525 6)?"""
+    try:
+        patterns = extract_patterns(x509.load_der_x509_certificate(leaf))
+    except (ValueError, CertificateError):
+        return False
+    for name in names:
+        try:
+            verify_service_identity(patterns, [_reference(name)], [])
+        except (VerificationError, CertificateError, ValueError):
+            continue
+        return True
+    return False
+
+
+def _reference(name: str) -> ServiceID:
+    """The reference identifier for a name or an address.  ValueError for what is neither."""
+    try:
+        address = ip_address(name)
+    except ValueError:
+        return DNS_ID(name)
+    return IPAddress_ID(str(address))
+
+
+class RememberedVerdicts:
+    """Good verdicts by the digest of their chain, so that the next handshake with the same host costs one hash.
+
+    Bad ones are not kept: a certificate that becomes valid must be seen.  The oldest goes when `limit` is reached.
+    """
+
+    __slots__ = ("_known", "_limit", "_store")
+
+    def __init__(self, store: crypto.X509Store, limit: int = 1000) -> None:
+        self._store = store
+        self._limit = limit
+        self._known: OrderedDict[bytes, ChainVerdict] = OrderedDict()
+
+    def verdict(self, chain: Sequence[bytes], now: float) -> ChainVerdict:
+        """What `verify_chain` says now, remembered until the chain's first date passes."""
+        digest = _digest(chain)
+        known = self._known.get(digest)
+        if known is not None and now < known.until:
+            return known
+        verdict = verify_chain(chain, self._store, now)
+        self._known.pop(digest, None)
+        if not verdict.error:
+            self._known[digest] = verdict
+            if len(self._known) > self._limit:
+                self._known.popitem(last=False)
+        return verdict
+
+
+def _digest(chain: Sequence[bytes]) -> bytes:
+    """One digest for a whole chain: DER says its own length, so that no two chains join to the same bytes."""
+    return sha256(b"".join(chain)).digest()
