@@ -128,13 +128,12 @@ def _by_family(targets: Sequence[Target], prefer: str) -> list[Target]:
 
 def is_own(address: str, port: int, own: Collection[tuple[str, int]]) -> bool:
     """Would a connection there end at one of our listeners?  "0.0.0.0" and "::" among them stand for any loopback address."""
+    listening = [_plain(host) for host, listener in own if listener == port]
+    if not listening:
+        return False
     ip = _plain(address)
-    for host, listening in own:
-        mine = _plain(host)
-        # Connecting to the unspecified address reaches this machine, as the loopback does.
-        if listening == port and (mine == ip or ip.is_unspecified or (mine.is_unspecified and ip.is_loopback)):
-            return True
-    return False
+    # Connecting to the unspecified address reaches this machine, as the loopback does.
+    return ip in listening or ip.is_unspecified or (ip.is_loopback and any(mine.is_unspecified for mine in listening))
 
 
 def _plain(address: str) -> IPv4Address | IPv6Address:
