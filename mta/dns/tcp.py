@@ -37,9 +37,8 @@ class _Asking(Protocol):
     def dataReceived(self, data: bytes) -> None:
         self._buffer += data
         end = 2 + int.from_bytes(self._buffer[:2], "big")
-        if (
-            len(self._buffer) >= end
-        ):  # never of half a length; the abort that follows ends the reading: no second message is looked at
+        if len(self._buffer) >= end:
+            # The abort that follows ends the reading: no second message is looked at.
             self._asked.received(bytes(self._buffer[2:end]))
 
 
