@@ -1,0 +1,390 @@
+"""One connection from a client: bytes, time, TLS and the end.  What is said on it is in `session.py`.
+
+RFC 5321 3.8 and 4.5.3.2 (ends and timeouts), RFC 3207 (STARTTLS), RFC 8314 (implicit TLS).  A Twisted protocol around
+the receiver-SMTP (`mta.smtp.server`) that keeps the promises about the connection: TLS begins in the same turn as the
+220 with a *fresh* machine behind it (only the counters live on); a failed handshake ends in silence, never in SMTP
+text; close_notify always ends (tls.md C1.8); input that nobody takes and output that nobody reads stop the reading.
+What breaks in here costs this connection (421), never the service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from OpenSSL import SSL
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHandshakeListener, IPushProducer, ITCPTransport
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mta.receive.access import client_address
+from mta.receive.common import Common
+from mta.receive.limits import client_key
+from mta.smtp.server import Counters, Event, Receiver
+from mta.status import MailError, Reply
+from mta.tls.context import closed_by_peer, facts
+from mta.tls.policy import Achieved
+
+if TYPE_CHECKING:
+    from mta.receive.transaction import Transaction
+
+__all__ = ["Connection", "Stage"]
+
+MAX_UNPARSED: Final = 65536  # bytes of commands that wait for an answer; above it nothing is read
+CLOSING_TIME: Final = 10.0  # seconds for the client to take our last reply and to close
+
+READY_FOR_TLS: Final = Reply(220, "2.0.0", "Ready to start TLS")
+TIMED_OUT: Final = Reply(421, "4.4.2", "Timeout, closing connection")
+STOPPING: Final = Reply(421, "4.3.2", "Service is stopping, closing connection")
+BROKEN: Final = Reply(421, "4.3.0", "Local error, closing connection")
+
+_bugs = Logger()
+
+
+class Stage(Enum):
+    """Where the connection stands; the machine knows where the conversation does."""
+
+    WAITING = "waiting"  # for the service, or for a handshake slot (implicit TLS); nothing is read
+    TALKING = "talking"
+    HANDSHAKE = "handshake"
+    CLOSING = "closing"  # the last word was said
+    GONE = "gone"
+
+
+@implementer(IHandshakeListener, IPushProducer)
+class Connection(Protocol):
+    """See the module.  tls: none, starttls or implicit, as the listener says.
+
+    A subclass says what an event of the machine is answered with (`acts`) and how the conversation begins.
+    """
+
+    acts: ClassVar[Mapping[type[Event], Callable[[Any, Any], None]]]
+    transport: Any
+
+    def __init__(self, common: Common, tls: str = "starttls") -> None:
+        self.common = common
+        self.implicit = tls == "implicit"
+        self.stage = Stage.WAITING
+        self.achieved = Achieved()
+        self.counters = Counters()
+        self.transaction: Transaction | None = None
+        self.deadline = 0.0
+        offered = tls == "starttls" and common.tls.offered
+        self.machine = Receiver(common.starttls if offered else common.plain, self.counters)
+        self.pending: Deferred[Any] | None = None  # it has the answer that the machine waits for
+        self.why = ""  # it ended
+        self._counted = False  # in common.connections
+        self._turning = False
+        self._stopping = False
+        self._choked = False  # the client does not read what we say
+        self._paused = False
+
+    # ---- what Twisted calls
+
+    def connectionMade(self) -> None:
+        """Count the connection in, and begin unless the service is not ready."""
+        common = self.common
+        peer = self.transport.getPeer()
+        self.address = str(getattr(peer, "host", "local"))
+        self.client = client_address(self.address)
+        self.trusted = common.access.trusts(self.client)
+        self._key = client_key(self.client)
+        self._began = common.clock.seconds()
+        self._touch()
+        common.roster.enter(self)
+        if self.client is not None and ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)  # each reply is one write, and somebody waits for it
+        refusal = common.connections.enter(self._key, exempt=self.trusted)
+        if refusal is not None:
+            self._turn_away(refusal)
+            return
+        self._counted = True
+        self.transport.registerProducer(self, True)
+        common.log.event("connect", "", {"client": self.address, "port": getattr(peer, "port", 0)})
+        self.flow()
+        if common.roster.open:
+            self.begin()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes of the conversation, TLS taken off."""
+        if self.stage is Stage.CLOSING:
+            return
+        if self.transaction is not None and self.transaction.reading:
+            self._touch()  # elsewhere only a whole command gains time
+        self.machine.receive_data(data)
+        self.turn()
+
+    def handshakeCompleted(self) -> None:
+        """TLS is up: go on like a connection that has just begun (RFC 3207 4.2)."""
+        if self.stage is not Stage.HANDSHAKE:
+            return
+        self.common.slots.give_back()
+        self.stage = Stage.TALKING
+        self.achieved = facts(self.transport.getHandle())
+        self._touch()
+        if self.implicit:
+            self.welcome()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Leave nothing behind: no count, no slot, no body, no question."""
+        why = self.why or self._ending(reason)
+        stage, self.stage = self.stage, Stage.GONE
+        common = self.common
+        common.slots.withdraw(self.secure)
+        if stage is Stage.HANDSHAKE:
+            common.slots.give_back()
+        if self.pending is not None:
+            self.pending.cancel()
+        if self.transaction is not None:
+            self.transaction.abandon()
+        if self._counted:
+            common.connections.leave(self._key)
+            common.log.event("disconnect", "", self._account(why))
+        common.roster.leave(self)
+
+    def pauseProducing(self) -> None:
+        """Our replies pile up: read no more commands."""
+        self._choked = True
+        self.flow()
+
+    def resumeProducing(self) -> None:
+        """They were read."""
+        self._choked = False
+        self.flow()
+
+    def stopProducing(self) -> None:
+        """The connection is gone; `connectionLost` does what is to be done."""
+
+    # ---- what the service and the roster call
+
+    def begin(self) -> None:
+        """The service is ready: speak, or take the TLS handshake first."""
+        if self.stage is not Stage.WAITING:
+            return
+        if self.implicit:
+            self.common.slots.take(self.secure)
+            return
+        self.stage = Stage.TALKING
+        self.welcome()
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        if self.stage is Stage.TALKING:
+            self._wait_no_more()
+        elif self.stage is Stage.WAITING and not self.common.roster.open:
+            self._touch()  # it is we who are late
+        else:
+            if self.stage is not Stage.CLOSING:
+                self.why = "TLS handshake timed out"
+            self.transport.abortConnection()
+
+    def stop(self) -> None:
+        """The service stops: end now, or when the running transaction has its answer."""
+        self._stopping = True
+        if self.stage is Stage.TALKING and self.machine.in_transaction:
+            self.flow()
+        elif self.stage is not Stage.CLOSING:
+            self.cut()
+
+    def cut(self) -> None:
+        """End now, whatever is going on."""
+        if self.stage is Stage.TALKING:
+            self.shut(STOPPING)
+        elif self.stage is not Stage.GONE:
+            self.why = self.why or "stopping"
+            self.transport.abortConnection()
+
+    # ---- what the transaction calls
+
+    @property
+    def is_gone(self) -> bool:
+        """Nobody will hear an answer: the client went, or 421 was said."""
+        return self.stage is Stage.GONE or self.stage is Stage.CLOSING
+
+    @property
+    def helo(self) -> str:
+        """The name the client gave, "" before it gave one."""
+        return self.machine.hello_name
+
+    @property
+    def extended(self) -> bool:
+        """It gave it by EHLO."""
+        return self.machine.extended
+
+    def answer(self, reply: Reply) -> None:
+        """Answer the event that the machine waits with.  Too late an answer is dropped."""
+        if self.stage is Stage.GONE:
+            return
+        self.machine.reply(reply)
+        if not self._turning:
+            self.turn()
+
+    def broken(self, failure: Failure) -> None:
+        """A bug: the traceback for us, 421 for the client."""
+        _bugs.failure("a session with {client} broke", failure, client=self.address)
+        self.shut(BROKEN)
+
+    def _turn_away(self, reply: Reply) -> None:
+        """Too many connections.  Nothing can be said in clear where TLS comes first."""
+        self.common.log.event("rejected", "", {"stage": "connect", "client": self.address, "reply": str(reply)})
+        if not self.implicit:
+            self.machine.shut(reply)
+            self.transport.write(self.machine.data_to_send())
+        self._close()
+
+    def _wait_no_more(self) -> None:
+        """Nobody has said anything for too long: the client, or somebody whom we asked."""
+        if self.transaction is not None and self.transaction.storing:
+            self._touch()  # the queue has its own deadline, and what it commits must not be refused
+        elif self.pending is not None:
+            self._touch()
+            self.pending.cancel()
+        else:
+            self.shut(BROKEN if self.transaction is not None and self.transaction.writing else TIMED_OUT)
+
+    def shut(self, reply: Reply) -> None:
+        """Say that, whatever is going on, and close."""
+        if self.stage is not Stage.GONE:
+            self.why = self.why or str(reply)
+            self.machine.shut(reply)
+            if not self._turning:
+                self.turn()
+
+    def _close(self) -> None:
+        """Let the last reply leave, then close.  A client that does not take it is cut off by `expire`."""
+        if self.stage in (Stage.CLOSING, Stage.GONE):
+            return
+        self.stage = Stage.CLOSING
+        self.deadline = self.common.clock.seconds() + CLOSING_TIME
+        self.common.slots.withdraw(self.secure)
+        self.flow()
+        if self._counted:
+            self.transport.unregisterProducer()  # else Twisted waits for us to finish
+        self.transport.loseConnection()
+
+    def _ending(self, reason: Failure) -> str:
+        """Why the client's side ended, in words for the log."""
+        if self.stage is Stage.HANDSHAKE:
+            return f"TLS handshake failed: {_in_words(reason)}"
+        if self.achieved.version:
+            if closed_by_peer(self.transport.getHandle()):
+                return "TLS closed by client"
+            return f"TLS broken off: {_in_words(reason)}"
+        return "closed by client" if isinstance(reason.value, ConnectionDone) else f"lost: {_in_words(reason)}"
+
+    def _account(self, why: str) -> Mapping[str, object]:
+        counters = self.counters
+        return {
+            "client": self.address,
+            "helo": self.helo,
+            "why": why,
+            "seconds": round(self.common.clock.seconds() - self._began, 3),
+            "commands": counters.commands,
+            "errors": counters.errors,
+            "transactions": counters.transactions,
+            "messages": counters.messages,
+            "recipients": counters.recipients,
+            "rejected": counters.rejected,
+            "bytes": counters.bytes,
+            "tls_version": self.achieved.version,
+            "cipher": self.achieved.cipher,
+        }
+
+    # ---- the turn
+
+    def welcome(self) -> None:
+        """The connection stands, in TLS where that comes first: begin the conversation."""
+        raise NotImplementedError
+
+    def refuse(self, stage: str, reply: Reply, **fields: object) -> None:
+        """Answer no, and log it."""
+        raise NotImplementedError
+
+    def turn(self) -> None:
+        """Act on what the machine has understood, then write once."""
+        machine, acts = self.machine, self.acts
+        self._turning = True
+        try:
+            while events := machine.events():
+                for event in events:
+                    acts[type(event)](self, event)
+        except Exception:
+            _bugs.failure("a session with {client} broke", client=self.address)
+            self.shut(BROKEN)
+        self._turning = False
+        if out := machine.data_to_send():
+            self.transport.write(out)
+            self._touch()
+        if machine.ended:
+            self._close()
+        elif self._stopping:
+            self.stop()
+        else:
+            self.flow()
+
+    def _touch(self) -> None:
+        """Something has happened: the client has its time anew (RFC 5321 4.5.3.2)."""
+        timeouts = self.common.settings.timeouts
+        reading = self.transaction is not None and self.transaction.reading
+        self.deadline = self.common.clock.seconds() + (timeouts.data_block if reading else timeouts.command)
+
+    def flow(self) -> None:
+        """Read only what can be taken (bounded memory), and while closing, so that the end is seen."""
+        full = (
+            self._choked
+            or self.stage is Stage.WAITING
+            or self.machine.buffered >= MAX_UNPARSED
+            or (self.transaction is not None and self.transaction.writing)
+        ) and self.stage is not Stage.CLOSING
+        if full is not self._paused:
+            self._paused = full
+            if full:
+                self.transport.pauseProducing()
+            else:
+                self.transport.resumeProducing()
+
+    # ---- TLS
+
+    def secure(self) -> None:
+        """A slot is ours: say 220 and speak TLS from the next byte on."""
+        try:
+            prepared = self.common.tls.prepare()
+        except MailError as error:
+            self.common.slots.give_back()
+            if self.implicit:
+                self.why = f"no TLS: {error.reason}"
+                self._close()
+            else:
+                self.refuse("starttls", error.reply, why=error.reason)
+            return
+        if not (self.implicit or self._ready_for_tls()):
+            self.common.slots.give_back()
+            return
+        self.stage = Stage.HANDSHAKE
+        self.deadline = self.common.clock.seconds() + self.common.settings.tls.handshake_timeout
+        self.transport.startTLS(prepared)
+        self.flow()
+
+    def _ready_for_tls(self) -> bool:
+        """220, and a fresh machine; False when the client did not wait for it (554 was said)."""
+        machine = self.machine
+        machine.reply(READY_FOR_TLS)
+        if machine.ended:
+            if not self._turning:
+                self.turn()
+            return False
+        self.transport.write(machine.data_to_send())
+        self.machine = Receiver(self.common.plain, self.counters, in_tls=True)
+        return True
+
+
+def _in_words(reason: Failure) -> str:
+    """The last thing that OpenSSL or the system said."""
+    if isinstance(reason.value, SSL.Error) and reason.value.args:
+        return str(reason.value.args[0][-1][-1])
+    return reason.getErrorMessage().rstrip(".")

@@ -1,0 +1,103 @@
+"""How many connections and handshakes at once: [limits] and tls.md C1.6.
+
+Connections are counted in all and for each client, where a client is an IPv4 address or an IPv6 /64 (one customer has
+a whole one).  Clients in relay_from are counted in all but are exempt from the limit of each client.  Handshakes take
+one of a few slots: 1 to 3 ms of CPU each on the reactor's thread would otherwise stop everybody else.  Pure: the
+answer is a reply, or a call when a slot is free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import IPv6Address
+from typing import Final
+
+from mta.receive.access import Address
+from mta.status import Reply
+
+__all__ = ["Connections", "HandshakeSlots", "client_key"]
+
+TOO_MANY: Final = Reply(421, "4.3.2", "Too many connections, try again later")
+TOO_MANY_YOURS: Final = Reply(421, "4.7.0", "Too many connections from your address, try again later")
+
+
+def client_key(client: Address | None) -> bytes:
+    """Who counts as one client; b"" where no address is known (a UNIX socket), which has no limit of its own."""
+    if client is None:
+        return b""
+    return client.packed[:8] if isinstance(client, IPv6Address) else client.packed
+
+
+class Connections:
+    """The count of open connections."""
+
+    __slots__ = ("_clients", "limit", "per_client", "total")
+
+    def __init__(self, limit: int, per_client: int) -> None:
+        self.limit = limit
+        self.per_client = per_client
+        self.total = 0
+        self._clients: dict[bytes, int] = {}
+
+    def enter(self, key: bytes, exempt: bool = False) -> Reply | None:
+        """Count a connection in, or say why not.  Only what was counted in is counted out by `leave`."""
+        if self.total >= self.limit:
+            return TOO_MANY
+        mine = self._clients.get(key, 0)
+        if key and not exempt and mine >= self.per_client:
+            return TOO_MANY_YOURS
+        self.total += 1
+        self._clients[key] = mine + 1
+        return None
+
+    def leave(self, key: bytes) -> None:
+        """Count a connection out."""
+        self.total -= 1
+        mine = self._clients[key] - 1
+        if mine:
+            self._clients[key] = mine
+        else:
+            del self._clients[key]  # nothing is remembered of clients that are gone
+
+
+class HandshakeSlots:
+    """A few slots and a queue before them, first come first served."""
+
+    __slots__ = ("_serving", "_waiting", "free")
+
+    def __init__(self, slots: int) -> None:
+        self.free = max(1, slots)
+        self._waiting: dict[Callable[[], None], None] = {}
+        self._serving = False
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a slot."""
+        return len(self._waiting)
+
+    def take(self, begin: Callable[[], None]) -> None:
+        """Call `begin` with a slot taken: now, or when one is given back."""
+        self._waiting[begin] = None
+        self._serve()
+
+    def give_back(self) -> None:
+        """A handshake is over, well or badly."""
+        self.free += 1
+        self._serve()
+
+    def withdraw(self, begin: Callable[[], None]) -> None:
+        """Wait no more.  Harmless when it does not wait."""
+        self._waiting.pop(begin, None)
+
+    def _serve(self) -> None:
+        if self._serving:
+            return  # a `begin` that failed at once gives back here: the loop below goes on, the stack does not grow
+        self._serving = True
+        try:
+            while self.free and self._waiting:
+                begin = next(iter(self._waiting))
+                del self._waiting[begin]
+                self.free -= 1
+                begin()
+        finally:
+            self._serving = False

@@ -1,0 +1,96 @@
+"""The trace of a message: the Received header line that we add, and the count of those that others did.
+
+RFC 5321 4.4 (trace information), RFC 3848 and RFC 6531 4.3 (the `with` keywords), RFC 8314 4.3 (the TLS cipher).
+What the client said is written with all but harmless characters replaced, so that no EHLO name can end the line, open
+a comment or begin a header.  A message with more than [limits] received_hops lines goes in circles (RFC 5321 6.3).
+Pure: the time is given.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+from mta.receive.access import Address
+from mta.status import Reply
+from mta.tls.policy import Achieved
+
+__all__ = ["TOO_MANY_HOPS", "HopCounter", "protocol", "received"]
+
+TOO_MANY_HOPS: Final = Reply(554, "5.4.6", "Too many hops: the message goes in circles")
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9.:_\[\]-]")
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_FIELD: Final = b"\r\nreceived:"
+
+
+def received(
+    *,
+    helo: str,
+    client: Address | None,
+    hostname: str,
+    with_protocol: str,
+    name: str,
+    recipient: str,
+    seconds: float,
+    tls: Achieved,
+) -> bytes:
+    """The header line, folded, with its CRLF.
+
+    name: the queue id as people see it.  recipient: the only one, or "": more than one would tell each of the others.
+    seconds: the time of receipt since the epoch, written in UTC.
+    """
+    helo = _UNSAFE.sub("?", helo[:255]) or "unknown"
+    comment = f"\r\n\t({tls.version} with cipher {tls.cipher} ({tls.bits} bits))" if tls.version else ""
+    receiver = f"\r\n\tfor <{recipient}>" if recipient else ""
+    return (
+        f"Received: from {helo} ({_literal(client)}){comment}\r\n"
+        f"\tby {hostname} with {with_protocol} id {name}{receiver};\r\n"
+        f"\t{_date(seconds)}\r\n"
+    ).encode()
+
+
+def protocol(extended: bool, utf8: bool, tls: bool) -> str:
+    """The `with` keyword: there is none for HELO in TLS, whose cipher stands in the comment all the same."""
+    if not extended:
+        return "SMTP"
+    return ("UTF8SMTP" if utf8 else "ESMTP") + ("S" if tls else "")
+
+
+def _literal(client: Address | None) -> str:
+    """TCP-info: an address literal (RFC 5321 4.1.3)."""
+    if client is None:
+        return "local"
+    return f"[IPv6:{client}]" if client.version == 6 else f"[{client}]"
+
+
+def _date(seconds: float) -> str:
+    """RFC 5322 3.3, in English whatever the locale."""
+    at = datetime.fromtimestamp(seconds, UTC)
+    day, month = _DAYS[at.weekday()], _MONTHS[at.month - 1]
+    return f"{day}, {at.day} {month} {at.year} {at.hour:02}:{at.minute:02}:{at.second:02} +0000"
+
+
+class HopCounter:
+    """Counts the Received lines of a header that comes in pieces, and looks no further than its empty line."""
+
+    __slots__ = ("_done", "_tail", "hops")
+
+    def __init__(self) -> None:
+        self.hops = 0
+        self._done = False
+        self._tail = b"\r\n"  # so that the first line begins like every other
+
+    def feed(self, data: bytes) -> None:
+        """The next piece of the message."""
+        if self._done:
+            return
+        data = self._tail + data
+        end = data.find(b"\r\n\r\n")
+        if end >= 0:
+            self._done = True
+            data = data[:end]
+        self.hops += data.lower().count(_FIELD)
+        self._tail = data[1 - len(_FIELD) :]  # too short to be counted twice

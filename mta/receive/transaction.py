@@ -1,0 +1,307 @@
+"""One mail transaction, from MAIL to the queue's answer (RFC 5321 3.3, 4.1.1.2 to 4.1.1.5).
+
+"250" to the end of data is said only when the queue's commit has returned; until then every way out leaves nothing
+behind: a refusal, a full disk (452, the connection lives on), a client that goes away.  A client that goes while the
+commit is under way has sent its message: it is kept, and the log says that nobody heard so.  The body goes to the
+queue piece by piece; when the queue asks to wait, the session stops reading.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from mta.envelope import BodyRef, Flag, NewMessage, NewRecipient, Refusal
+from mta.receive.limits import client_key
+from mta.receive.trace import TOO_MANY_HOPS, HopCounter, protocol, received
+from mta.smtp.event import BodyEnd, MailFrom, RcptTo
+from mta.status import MailError, Reply
+
+if TYPE_CHECKING:
+    from mta.interfaces import IBodySink
+    from mta.receive.session import Session
+
+__all__ = ["LOCAL_ERROR", "Transaction"]
+
+LOCAL_ERROR: Final = Reply(451, "4.3.0", "Local error in processing")
+SENDER_OK: Final = Reply(250, "2.1.0", "Sender ok")
+RECIPIENT_OK: Final = Reply(250, "2.1.5", "Recipient ok")
+GO_AHEAD: Final = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
+TOO_BUSY: Final = Reply(452, "4.3.1", "Too much mail is waiting, try again later")
+
+SLOW: Final = 0.8  # the queue's pressure from which new mail is slowed down, up to MAX_DELAY at 1
+MAX_DELAY: Final = 1.0  # seconds
+
+_bugs = Logger()
+
+
+class Transaction:
+    """See the module.  A new one is made for each MAIL; the machine has checked the order of the commands.
+
+    reading: the body is open.  writing: the queue takes no more of it just now.  storing: it has all, and will answer.
+    """
+
+    __slots__ = (
+        "_began",
+        "_end",
+        "_failed",
+        "_hops",
+        "_mail",
+        "_recipients",
+        "_session",
+        "_sink",
+        "_unwritten",
+        "reading",
+        "storing",
+        "writing",
+    )
+
+    def __init__(self, session: Session, mail: MailFrom) -> None:
+        self._session = session
+        self._mail = mail
+        self._began = session.common.clock.seconds()
+        self._recipients: dict[str, NewRecipient] = {}  # each once, in order
+        self._sink: IBodySink | None = None
+        self._hops = HopCounter()
+        self._unwritten: list[bytes] = []  # what came after the queue asked to wait: at most one read
+        self._end: BodyEnd | None = None
+        self._failed: Reply | None = None  # why the rest of the body is read for nothing
+        self.reading = False
+        self.writing = False
+        self.storing = False
+
+    # ---- the envelope
+
+    def mail(self) -> None:
+        """MAIL: may mail come in at all?"""
+        session = self._session
+        if session.common.accept.pressure > 1:
+            session.refuse("mail", TOO_BUSY, **{"from": self._mail.sender.address})
+        elif session.common.policy is None:
+            self._sender_taken()
+        else:
+            mail = self._mail
+            session.ask("mail", self._sender_taken, sender=mail.sender.address, size=mail.size, parameters=mail.parameters)
+
+    def _sender_taken(self) -> None:
+        session = self._session
+        pressure = session.common.accept.pressure
+        if pressure <= SLOW:
+            session.answer(SENDER_OK)
+            return
+        delay = min(MAX_DELAY, MAX_DELAY * (pressure - SLOW) / (1 - SLOW))
+        later: Deferred[None] = deferLater(session.common.clock, delay)
+        session.wait(later, "mail", lambda: session.answer(SENDER_OK))
+
+    def rcpt(self, event: RcptTo) -> None:
+        """RCPT: may this client send there, and is there a way?"""
+        session = self._session
+        address = event.recipient.address
+        reply = session.common.access.refusal(session.trusted, event.recipient)
+        if reply is None:
+            way = session.common.router.route(address)
+            if isinstance(way, Refusal):
+                reply = way.reply
+        if reply is not None:
+            session.refuse("rcpt", reply, **{"from": self._mail.sender.address, "to": address})
+        elif session.common.policy is None:
+            self._recipient_taken(address)
+        else:
+            sender = self._mail.sender.address
+            session.ask("rcpt", lambda: self._recipient_taken(address), sender=sender, recipient=address)
+
+    def _recipient_taken(self, address: str) -> None:
+        self._recipients[address] = NewRecipient(address)
+        self._session.answer(RECIPIENT_OK)
+
+    # ---- the body
+
+    def data(self) -> None:
+        """DATA: is there room?"""
+        if self._session.common.policy is None:
+            self._open()
+        else:
+            self._session.ask("data", self._open, **self._envelope())
+
+    def _open(self) -> None:
+        try:
+            self._sink = self._session.common.accept.create_body(len(self._recipients))
+        except MailError as error:
+            self._session.refuse("data", error.reply, why=error.reason, **{"from": self._mail.sender.address})
+            return
+        self.reading = True
+        self._session.answer(GO_AHEAD)
+
+    def chunk(self, data: bytes) -> None:
+        """A piece of the body."""
+        self._hops.feed(data)
+        if self.writing:
+            self._unwritten.append(data)
+        elif self._failed is None:
+            self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        assert self._sink is not None
+        try:
+            wait = self._sink.write(data)
+        except MailError as error:
+            self._fail(error)
+            return
+        if wait is not None:
+            self.writing = True
+            self._session.flow()
+            wait.addErrback(self._not_written).addCallback(self._written).addErrback(self._session.broken)
+
+    def _not_written(self, failure: Failure) -> None:
+        self._fail(_error(failure))
+
+    def _written(self, _: None) -> None:
+        """The queue takes more: give it what has come meanwhile."""
+        self.writing = False
+        waiting, self._unwritten = self._unwritten, []
+        if waiting and self._failed is None:
+            self._write(b"".join(waiting))
+        if self.writing or self._session.is_gone:
+            return
+        if self._end is not None:
+            self._close(self._end)
+        self._session.flow()
+
+    def _fail(self, error: MailError) -> None:
+        """The rest of the body is read and forgotten: the client hears us at its end only."""
+        if self._failed is None:
+            self._failed = error.reply
+            self._abort()
+
+    def end(self, event: BodyEnd) -> None:
+        """The end of data."""
+        if self.writing:
+            self._end = event
+        else:
+            self._close(event)
+
+    def _close(self, event: BodyEnd) -> None:
+        session = self._session
+        self.reading = False
+        self._end = event
+        reply = self._failed or event.error
+        if reply is None and self._hops.hops > session.common.settings.limits.received_hops:
+            reply = TOO_MANY_HOPS
+        if reply is not None:
+            self._refuse(reply)
+        elif session.common.policy is None:
+            self._store()
+        else:
+            session.ask("end", self._store, size=event.size, **self._envelope())
+
+    # ---- to the queue
+
+    def _store(self) -> None:
+        assert self._sink is not None
+        self.storing = True
+        self._sink.finish().addCallback(self._accept).addCallbacks(self._accepted, self._not_accepted).addErrback(
+            self._session.broken
+        )
+
+    def _accept(self, body: BodyRef) -> Deferred[int] | None:
+        if self._session.is_gone:
+            self._abort()  # nobody waits for the answer, and nothing was promised
+            return None
+        return self._session.common.accept.accept(self._message(body))
+
+    def _message(self, body: BodyRef) -> NewMessage:
+        assert self._sink is not None
+        session, mail = self._session, self._mail
+        created = int(session.common.clock.seconds() * 1000)
+        return NewMessage(
+            id=self._sink.id,
+            sender=mail.sender.address,
+            recipients=tuple(self._recipients.values()),
+            body=body,
+            prefix=self._received(self._sink.name, created / 1000),
+            created=created,
+            expires=created + session.common.lifetime,
+            flags=mail.flags,
+            trace=json.dumps({"client": session.address, "helo": session.helo, "tls": session.achieved.version}),
+            lane_key=self._lane_key(),
+        )
+
+    def _received(self, name: str, seconds: float) -> bytes:
+        session = self._session
+        return received(
+            helo=session.helo,
+            client=session.client,
+            hostname=session.common.settings.hostname,
+            with_protocol=protocol(session.extended, bool(self._mail.flags & Flag.SMTPUTF8), bool(session.achieved.version)),
+            name=name,
+            recipient=next(iter(self._recipients)) if len(self._recipients) == 1 else "",
+            seconds=seconds,
+            tls=session.achieved,
+        )
+
+    def _lane_key(self) -> str:
+        """Whose turn it is (queue.md): one of ours by the sender's domain, a stranger, who may invent those, by network."""
+        domain = self._mail.sender.domain_key
+        return domain if domain and self._session.trusted else client_key(self._session.client).hex()
+
+    def _accepted(self, message: int | None) -> None:
+        self.storing = False
+        if message is None:
+            return
+        assert self._sink is not None
+        assert self._end is not None
+        session, sink, self._sink = self._session, self._sink, None
+        fields: dict[str, object] = {
+            "from": self._mail.sender.address,
+            "nrcpt": len(self._recipients),
+            "size": self._end.size,
+            "client": session.address,
+            "helo": session.helo,
+            "tls_version": session.achieved.version,
+            "cipher": session.achieved.cipher,
+            "delay": round(session.common.clock.seconds() - self._began, 3),
+        }
+        if session.is_gone:
+            fields["client_gone"] = "yes"  # it will send the message again (RFC 1047)
+        session.common.log.event("accepted", sink.name, fields)
+        session.answer(Reply(250, "2.0.0", f"Ok: queued as {sink.name}"))
+
+    def _not_accepted(self, failure: Failure) -> None:
+        self.storing = False
+        error = _error(failure)
+        self._refuse(error.reply, why=error.reason)
+
+    # ---- ends
+
+    def abandon(self) -> None:
+        """The client is gone, or has begun anew.  What the queue is storing already is the queue's."""
+        if not self.storing:
+            self._abort()
+
+    def _refuse(self, reply: Reply, **fields: object) -> None:
+        self._abort()
+        size = self._end.size if self._end else 0
+        sender = self._mail.sender.address
+        self._session.refuse("end", reply, **{"from": sender}, nrcpt=len(self._recipients), size=size, **fields)
+
+    def _abort(self) -> None:
+        if self._sink is not None:
+            self._sink.abort()
+            self._sink = None
+
+    def _envelope(self) -> dict[str, object]:
+        """For the policy."""
+        return {"sender": self._mail.sender.address, "recipients": tuple(self._recipients)}
+
+
+def _error(failure: Failure) -> MailError:
+    """What the queue said; anything but a MailError is a bug, and passes."""
+    if isinstance(failure.value, MailError):
+        return failure.value
+    _bugs.failure("the queue failed", failure)
+    return MailError(LOCAL_ERROR, failure.getErrorMessage())
