@@ -47,18 +47,20 @@ class LineBuffer:
     def take_line(self) -> bytes | None:
         """The next line without its CRLF, None while there is none.  Raises Unframed, LineTooLong."""
         if self._skipping:
-            return self._skip()
+            self._skip()
+            return None
         start = self._at
         end = self._buffer.find(b"\r\n", start, start + MAX_COMMAND_LINE)
         if end < 0:
-            return self._wait(self._buffer[start : start + MAX_COMMAND_LINE])
+            self._judge(self._buffer[start : start + MAX_COMMAND_LINE])
+            return None
         self._at = end + 2
         line = self._buffer[start:end]
         if b"\r" in line or b"\n" in line or b"\0" in line:
             raise Unframed
         return line
 
-    def _wait(self, part: bytes) -> None:
+    def _judge(self, part: bytes) -> None:
         """A line that has not ended: it may be bad already, or too long."""
         if _UNFRAMED.search(part):
             raise Unframed

@@ -17,7 +17,7 @@ from mta.status import Reply
 
 __all__ = ["BadReply", "ReplyParser", "parse_reply", "serialise"]
 
-_LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])([^\r\n\0]*))?")  # RFC 5321 4.2: Reply-code is 2yz to 5yz
+_LINE = re.compile(rb"([2-5][0-9][0-9])(?:[ -]([^\r\n\0]*))?")  # RFC 5321 4.2: Reply-code is 2yz to 5yz
 _ENHANCED = re.compile(r"([245])\.[0-9]{1,3}\.[0-9]{1,3}(?= |$)")  # RFC 3463 2
 _CACHED = 512  # most replies are always the same few
 
@@ -45,17 +45,22 @@ def parse_reply(lines: list[bytes]) -> Reply:
     code = lines[0][:3]
     texts = []
     for line in lines:
-        match = _LINE.fullmatch(line)
-        if match is None:
-            raise BadReply("not a reply line")
-        if match[1] != code:
-            raise BadReply("different codes in one reply")
-        texts.append(CONTROL.sub("?", (match[3] or b"").decode("utf-8", "replace")))
+        texts.append(CONTROL.sub("?", _judge(line, code).decode("utf-8", "replace")))
     enhanced = _ENHANCED.match(texts[0])
     if enhanced is None or texts[0][0] != chr(code[0]):  # RFC 2034 3: the classes must agree
         return Reply(int(code), "", "\n".join(texts))
     prefix = enhanced[0]
     return Reply(int(code), prefix, "\n".join([_without(prefix, text) for text in texts]))
+
+
+def _judge(line: bytes, code: bytes) -> bytes:
+    """The text of a line of a reply with that code."""
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise BadReply("not a reply line")
+    if match[1] != code:
+        raise BadReply("different codes in one reply")
+    return match[2] or b""
 
 
 def _without(prefix: str, text: str) -> str:
@@ -103,9 +108,9 @@ class ReplyParser:
             self._size += len(line) + 2
             if len(self._lines) > MAX_REPLY_LINES or self._size > MAX_REPLY:
                 raise BadReply("a reply without end")
-            if line[:3] != self._lines[0][:3]:
-                raise BadReply("different codes in one reply")
-            if not goes_on:
+            if goes_on:
+                _judge(line, self._lines[0][:3])  # at once: the end of what is no reply may never come
+            else:
                 lines, self._lines, self._size = self._lines, [], 0
                 return parse_reply(lines)
 

@@ -1,0 +1,148 @@
+"""Command lines and arguments: read, refused, written."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from mta.smtp import command
+from mta.smtp.address import NULL_PATH, Path
+from mta.smtp.command import EIGHTBITMIME, SMTPUTF8
+from mta.status import MailError
+from tests.smtp.test_address import paths
+
+
+class SplitTests(SynchronousTestCase):
+    def test_split(self):
+        """Any letters, blanks around the argument and at the end."""
+        for line, verb, argument in (
+            (b"QUIT", b"QUIT", b""),
+            (b"quit  \t", b"QUIT", b""),
+            (b"Mail  FROM:<>  ", b"MAIL", b"FROM:<>"),
+            (b"", b"", b""),
+            (b" NOOP", b"", b"NOOP"),
+            (b"NOOP\tx", b"NOOP\tX", b""),
+        ):
+            self.assertEqual((verb, argument), command.split(line))
+
+
+class ArgumentTests(SynchronousTestCase):
+    def refused(self, code: str, parse, *args) -> None:
+        error = self.assertRaises(MailError, parse, *args)
+        self.assertEqual(code, f"{error.reply.code} {error.reply.enhanced}", args)
+
+    def test_hello(self):
+        """RFC 5321 4.1.1.1: a name is wanted, its truth is not asked."""
+        for name in (b"a.test", b"[192.0.2.1]", b"x" * 255):
+            self.assertEqual(name.decode(), command.parse_hello(name))
+        for name in (b"", b"a b", b"x" * 256, b"a\tb", "ü".encode(), b"(x)"):
+            self.refused("501 5.5.4", command.parse_hello, name)
+
+    def test_nothing(self):
+        """No argument means none."""
+        command.parse_nothing(b"")
+        self.refused("501 5.5.4", command.parse_nothing, b"x")
+
+    def test_mail(self):
+        """Any letters, a blank after the colon; the null reverse-path; all parameters that we know."""
+        for argument in (b"FROM:<a@b.test>", b"from: <a@b.test>", b"From:  <a@b.test>"):
+            event = command.parse_mail(argument, 0)
+            self.assertEqual((Path("a", "b.test"), 0, 0, {}), (event.sender, event.size, event.flags, dict(event.parameters)))
+        event = command.parse_mail("FROM:<ü@b.test> size=5 Body=8bitmime smtputf8".encode(), 10)
+        self.assertEqual((5, EIGHTBITMIME | SMTPUTF8), (event.size, event.flags))
+        self.assertEqual({"SIZE": "5", "BODY": "8bitmime", "SMTPUTF8": None}, event.parameters)
+        self.assertEqual((NULL_PATH, 0), ((event := command.parse_mail(b"FROM:<> BODY=7BIT", 9)).sender, event.flags))
+
+    def test_bad_mail(self):
+        """Each mistake has its code."""
+        for code, argument in (
+            ("501 5.5.4", b""),
+            ("501 5.5.4", b"TO:<a@b.test>"),
+            ("501 5.5.4", b"FROM <a@b.test>"),
+            ("501 5.1.7", b"FROM:"),
+            ("501 5.1.7", b"FROM:a@b.test"),
+            ("501 5.1.7", b"FROM:<postmaster>"),
+            ("501 5.1.7", b"FROM:<" + b"a" * 65 + b"@b.test>"),
+            ("553 5.6.7", "FROM:<ü@b.test>".encode()),
+            ("501 5.5.4", b"FROM:<a@b.test>SIZE=1"),
+            ("501 5.5.4", b"FROM:<a@b.test>>"),
+            ("501 5.5.4", b"FROM:<a@b.test> SIZE"),
+            ("501 5.5.4", b"FROM:<a@b.test> SIZE="),
+            ("501 5.5.4", b"FROM:<a@b.test> SIZE=-1"),
+            ("501 5.5.4", b"FROM:<a@b.test> SIZE=1x"),
+            ("501 5.5.4", b"FROM:<a@b.test> SIZE=" + b"1" * 21),
+            ("501 5.5.4", b"FROM:<a@b.test> SIZE=1 SIZE=1"),
+            ("501 5.5.4", b"FROM:<a@b.test> BODY"),
+            ("555 5.5.4", b"FROM:<a@b.test> BODY=BINARYMIME"),
+            ("501 5.5.4", b"FROM:<a@b.test> SMTPUTF8=1"),
+            ("555 5.5.4", b"FROM:<a@b.test> RET=HDRS"),
+            ("555 5.5.4", b"FROM:<a@b.test> AUTH=<>"),
+            ("501 5.5.4", b"FROM:<a@b.test> -X"),
+            ("501 5.5.4", "FROM:<a@b.test> X=ü".encode()),
+            ("552 5.3.4", b"FROM:<a@b.test> SIZE=101"),
+        ):
+            self.refused(code, command.parse_mail, argument, 100)
+
+    def test_no_size_limit(self):
+        """RFC 1870: limit 0 is no limit."""
+        self.assertEqual(10**19, command.parse_mail(b"FROM:<> SIZE=1" + b"0" * 19, 0).size)
+
+    def test_rcpt(self):
+        """Postmaster without domain; UTF-8 as MAIL had it."""
+        self.assertEqual(Path("b", "c.test"), command.parse_rcpt(b"TO:<b@c.test>", False).recipient)
+        self.assertEqual(Path("b", "c.test"), command.parse_rcpt(b"to: <@r.test:b@c.test>", False).recipient)
+        self.assertEqual("Postmaster", command.parse_rcpt(b"TO:<Postmaster>", False).recipient.address)
+        self.assertEqual("ü@c.test", command.parse_rcpt("TO:<ü@c.test>".encode(), True).recipient.address)
+
+    def test_bad_rcpt(self):
+        """Each mistake has its code; no parameter is known yet."""
+        for code, argument in (
+            ("501 5.5.4", b""),
+            ("501 5.5.4", b"FROM:<a@b.test>"),
+            ("501 5.1.3", b"TO:"),
+            ("501 5.1.3", b"TO:<>"),
+            ("501 5.1.3", b"TO:<joe>"),
+            ("553 5.6.7", "TO:<ü@b.test>".encode()),
+            ("555 5.5.4", b"TO:<a@b.test> NOTIFY=NEVER"),
+            ("501 5.5.4", b"TO:<a@b.test>x"),
+        ):
+            self.refused(code, command.parse_rcpt, argument, False)
+
+    @settings(deadline=None, max_examples=200)
+    @given(st.binary(max_size=80), st.sampled_from([b"", b"FROM:", b"FROM:<a@b> ", b"TO:<", b"TO:<a@b> "]), st.booleans())
+    def test_garbage(self, data, head, utf8):
+        """Nothing but MailError comes out of any argument."""
+        for parse, args in ((command.parse_mail, (1000,)), (command.parse_rcpt, (utf8,)), (command.parse_hello, ())):
+            try:
+                parse(head + data, *args)
+            except MailError as error:
+                self.assertTrue(error.reply.is_permanent)
+
+
+class LineTests(SynchronousTestCase):
+    @settings(deadline=None, max_examples=150)
+    @given(paths, st.one_of(st.none(), st.integers(0, 10**12)), st.sampled_from([0, 1, 2, 3]))
+    def test_mail_round_trip(self, path, size, flags):
+        """What the sender writes the receiver reads as the same."""
+        flags |= 0 if path.is_ascii else SMTPUTF8
+        verb, argument = command.split(command.mail_line(path.address, size, flags).removesuffix(b"\r\n"))
+        event = command.parse_mail(argument, 0)
+        self.assertEqual((b"MAIL", path, size or 0, flags), (verb, event.sender, event.size, event.flags))
+
+    @settings(deadline=None, max_examples=100)
+    @given(paths)
+    def test_rcpt_round_trip(self, path):
+        """The same for RCPT."""
+        verb, argument = command.split(command.rcpt_line(path.address).removesuffix(b"\r\n"))
+        self.assertEqual((b"RCPT", path), (verb, command.parse_rcpt(argument, True).recipient))
+
+    def test_null_sender(self):
+        """The null reverse-path of bounces."""
+        self.assertEqual(b"MAIL FROM:<>\r\n", command.mail_line(""))
+
+    def test_no_command_is_smuggled_in_an_address(self):
+        """X14: an address never becomes two commands, wherever it came from."""
+        for address in ("a@b>\r\nRCPT TO:<x@y", "a\n@b", "a\0@b", "a\x85@b"):
+            self.assertRaises(ValueError, command.mail_line, address)
+            self.assertRaises(ValueError, command.rcpt_line, address)
