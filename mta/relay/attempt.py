@@ -75,12 +75,14 @@ class Ways:
         return known
 
     def verdict(self, session: Session) -> tuple[Verdict, str]:
-        """The policy's word on a connection.  An exception means QUIT."""
-        try:
-            return self._handover.verdict(session.required, session.achieved)
-        except Exception:
-            self._log.failure("the hand-over policy failed")
-            return Verdict.QUIT, "policy-failed"
+        """The policy's word on a connection, asked once: it is pure.  An exception means QUIT."""
+        if session.verdict is None:
+            try:
+                session.verdict = self._handover.verdict(session.required, session.achieved)
+            except Exception:
+                self._log.failure("the hand-over policy failed")
+                session.verdict = Verdict.QUIT, "policy-failed"
+        return session.verdict
 
 
 class Attempt:

@@ -16,7 +16,7 @@ from mta.envelope import Job
 from mta.relay.body import BodyFeed
 from mta.relay.connection import Conduct, Connection, Owner, Phase
 from mta.relay.destination import CONSEQUENCES, Consequence, Fault, Step, Trouble
-from mta.relay.handover import ReuseKey
+from mta.relay.handover import ReuseKey, Verdict
 from mta.smtp import event
 from mta.smtp.client import Sender, Transaction
 from mta.status import Reply
@@ -37,6 +37,7 @@ class Session(Connection):
         self.step = step
         self.required = required
         self.tls_why = "" if step.tls else "broken" if step.fallback else "level"  # why there is no TLS
+        self.verdict: tuple[Verdict, str] | None = None  # the policy's, once it was asked
         self.clean = True  # no transaction is open at the server
         self.idle_since = 0.0
         self.ready_at = 0.0

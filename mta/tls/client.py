@@ -23,9 +23,8 @@ from mta.status import transient
 from mta.tls.policy import Achieved
 from mta.tls.verify import RememberedVerdicts, match_names
 
-__all__ = ["MAX_SUITES", "ClientTls"]
+__all__ = ["ClientTls"]
 
-MAX_SUITES = 64  # Exchange 2003 does not see those behind them (seed 004)
 TLS13_SUITES = b"TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256"
 # What any server of the last twenty years shares with us, without what is broken: opportunistic TLS with an old suite
 # is better than clear text (RFC 7435 3), 3DES and RC4 are not much better than that.

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from hashlib import sha256
 from ipaddress import ip_address
 
 import attrs
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import crypto
@@ -29,8 +29,10 @@ from service_identity.hazmat import DNS_ID, IPAddress_ID, ServiceID, verify_serv
 __all__ = ["ChainVerdict", "RememberedVerdicts", "match_names", "verify_chain"]
 
 SERVER_USES = frozenset({ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
+NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME: a store's own time can be set only once (measured)
 WEAK_DIGESTS = frozenset({"md5", "sha1"})
 LEAST_RSA_BITS = 2048
+UNREADABLE = (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, UnsupportedAlgorithm, crypto.Error)
 
 
 @attrs.frozen(slots=True)
@@ -43,31 +45,40 @@ class ChainVerdict:
 
 def verify_chain(chain: Sequence[bytes], store: crypto.X509Store, now: float) -> ChainVerdict:
     """Judge a chain as the peer sent it (DER, leaf first) against a trust store at a time (seconds since the epoch)."""
+    if not chain:
+        return ChainVerdict("no certificate")
     try:
         leaf, *others = [x509.load_der_x509_certificate(der) for der in chain]
-    except ValueError:
-        return ChainVerdict("certificate cannot be read" if chain else "no certificate")
-    try:
-        built = _build(leaf, others, store, now)
+        path = _path(leaf, others, store)
+        for certificate in path:
+            if reason := _untimely(certificate, now) or _unfit(certificate):
+                return ChainVerdict(reason)
     except crypto.X509StoreContextError as error:
         return ChainVerdict(str(error))
-    except (crypto.Error, ValueError):
+    except UNREADABLE:
         return ChainVerdict("certificate cannot be read")
-    # The anchor is trusted for what it is: its own signature and usages are not looked at (RFC 5280 6.1).
-    for certificate in built[:-1] or built:
-        if reason := _unfit(certificate):
-            return ChainVerdict(reason)
-    return ChainVerdict("", min(certificate.not_valid_after_utc.timestamp() for certificate in built))
+    return ChainVerdict("", min(certificate.not_valid_after_utc.timestamp() for certificate in path))
 
 
-def _build(
-    leaf: x509.Certificate, others: Sequence[x509.Certificate], store: crypto.X509Store, now: float
-) -> list[x509.Certificate]:
-    """The path from the leaf to an anchor of the store.  Raises X509StoreContextError where there is none."""
-    store.set_time(datetime.fromtimestamp(now, UTC))
+def _path(leaf: x509.Certificate, others: Sequence[x509.Certificate], store: crypto.X509Store) -> list[x509.Certificate]:
+    """The path from the leaf towards an anchor of the store.  Raises X509StoreContextError where there is none.
+
+    The anchor itself is trusted for what it is, its dates, signature and uses do not count (RFC 5280 6.1.1 d): it is left
+    out, unless the leaf is the anchor.
+    """
+    store.set_flags(NO_CHECK_TIME)
     wrapped = [crypto.X509.from_cryptography(certificate) for certificate in others]
     context = crypto.X509StoreContext(store, crypto.X509.from_cryptography(leaf), wrapped)
-    return [certificate.to_cryptography() for certificate in context.get_verified_chain()]
+    built = [certificate.to_cryptography() for certificate in context.get_verified_chain()]
+    return built[:-1] or built
+
+
+def _untimely(certificate: x509.Certificate, now: float) -> str:
+    if now < certificate.not_valid_before_utc.timestamp():
+        return "certificate is not yet valid"
+    if now >= certificate.not_valid_after_utc.timestamp():
+        return "certificate has expired"
+    return ""
 
 
 def _unfit(certificate: x509.Certificate) -> str:
@@ -76,8 +87,6 @@ def _unfit(certificate: x509.Certificate) -> str:
         uses = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
         uses = None
-    except ValueError:
-        return "certificate extensions cannot be read"
     if uses is not None and SERVER_USES.isdisjoint(uses):
         return "certificate is not for servers"
     digest = certificate.signature_hash_algorithm
@@ -93,7 +102,7 @@ def match_names(leaf: bytes, names: Sequence[str]) -> bool:
     """Is any of these names (DNS names, or IP addresses in text) in the certificate's subjectAltName (RFC 9525 6)?"""
     try:
         patterns = extract_patterns(x509.load_der_x509_certificate(leaf))
-    except (ValueError, CertificateError):
+    except (*UNREADABLE, CertificateError):
         return False
     for name in names:
         try:

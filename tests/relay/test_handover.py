@@ -1,0 +1,96 @@
+"""The verdict by the two lists, and the reuse key with its sixteen fields (H04, H06, H28, H36, H37, H42)."""
+
+from __future__ import annotations
+
+import attrs
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from mta.config.settings import Handover
+from mta.interfaces import IHandover
+from mta.relay.handover import HandoverPolicy, ReuseKey, Verdict
+from mta.tls.policy import Achieved, Level, Required
+
+TLS = Achieved("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256)
+KEY = ReuseKey(
+    "r", "smtp", "192.0.2.1", 25, "", "me.example", "mx.example.org", "mx.example.org", Level.MAY, "", "", "", "", "", 0, ""
+)
+
+
+def required(**changes: object) -> Required:
+    return attrs.evolve(Required(Level.MAY, "mx.example.org", "192.0.2.1", 25, "example.org"), **changes)
+
+
+class VerdictTests(SynchronousTestCase):
+    """`HandoverPolicy`."""
+
+    def verdict(self, achieved: Achieved = TLS, **lists: tuple[str, ...]) -> tuple[Verdict, str]:
+        policy = HandoverPolicy(Handover(**lists))
+        verifyObject(IHandover, policy)
+        return policy.verdict(required(), achieved)
+
+    def test_default_keeps(self) -> None:
+        """Without any setting TLS is kept for everybody."""
+        self.assertEqual(self.verdict(), (Verdict.KEEP, "hosts_pass_tls"))
+
+    def test_the_veto_wins(self) -> None:
+        """H06: a host in both lists gets QUIT."""
+        lists = {"hosts_pass_tls": ("mx.example.org",), "hosts_nopass_tls": ("*.example.org",)}
+        self.assertEqual(self.verdict(**lists), (Verdict.QUIT, "hosts_nopass_tls"))
+
+    def test_in_no_list(self) -> None:
+        """Who is not named is not kept."""
+        self.assertEqual(self.verdict(hosts_pass_tls=()), (Verdict.QUIT, "not-in-hosts_pass_tls"))
+
+    def test_by_address(self) -> None:
+        """H04: the peer's IP address counts as its MX name does."""
+        self.assertEqual(self.verdict(hosts_nopass_tls=("192.0.2.0/24",))[0], Verdict.QUIT)
+        self.assertEqual(self.verdict(hosts_pass_tls=("192.0.2.1",))[0], Verdict.KEEP)
+
+    def test_clear_text_is_kept_whatever_the_lists_say(self) -> None:
+        """The lists speak of TLS only (tls.md, decision 8)."""
+        self.assertEqual(self.verdict(Achieved(), hosts_pass_tls=(), hosts_nopass_tls=("*",))[0], Verdict.KEEP)
+
+    def test_bad_list(self) -> None:
+        """A bad item ends the start."""
+        self.assertRaises(ValueError, HandoverPolicy, Handover(hosts_nopass_tls=("+x",)))
+
+
+class KeyTests(SynchronousTestCase):
+    """`ReuseKey`."""
+
+    def test_sixteen_fields_each_of_which_counts(self) -> None:
+        """H28 H36 H37: a key that differs in any one field is another key."""
+        fields = attrs.fields(ReuseKey)
+        self.assertEqual(len(fields), 16)
+        for field in fields:
+            value = getattr(KEY, field.name)
+            other = Level.ENCRYPT if isinstance(value, Level) else value + 1 if isinstance(value, int) else value + "x"
+            self.assertNotEqual(attrs.evolve(KEY, **{field.name: other}), KEY, field.name)
+            self.assertNotIn(attrs.evolve(KEY, **{field.name: other}), {KEY: 1}, field.name)
+        self.assertEqual(attrs.evolve(KEY), KEY)
+
+    def test_equal_hashes_are_not_equal_keys(self) -> None:
+        """H42: -1 and -2 have the same hash in Python; the fields decide."""
+        one, two = attrs.evolve(KEY, flags=-1), attrs.evolve(KEY, flags=-2)
+        self.assertEqual(hash(one), hash(two))
+        self.assertNotEqual(one, two)
+        self.assertEqual({one: 1}.get(two), None)
+
+    def test_next_hop_counts_only_where_it_is_checked(self) -> None:
+        """H29: two domains with one MX share at none, may, encrypt, and never where the certificate is checked."""
+        for level in Level:
+            keys = {
+                ReuseKey.of(required(level=level, next_hop=domain), route="r", source="", hello="me", flags=0)
+                for domain in ("a.example", "b.example")
+            }
+            self.assertEqual(len(keys), 2 if level.verifies else 1, level)
+
+    def test_of_takes_every_fact(self) -> None:
+        """H28: what deliveries can differ in today reaches the key."""
+        base = {"route": "r", "source": "", "hello": "me", "flags": 0}
+        plain = ReuseKey.of(required(), **base)
+        for changed in ({"route": "s"}, {"source": "192.0.2.9"}, {"hello": "you"}, {"flags": 4}):
+            self.assertNotEqual(ReuseKey.of(required(), **{**base, **changed}), plain)
+        for changed in ({"address": "192.0.2.2"}, {"port": 26}, {"host": "mx2.example.org"}, {"level": Level.NONE}):
+            self.assertNotEqual(ReuseKey.of(required(**changed), **base), plain)
