@@ -14,7 +14,15 @@ from typing import Any
 
 from mta.config.endpoint import endpoint_fault
 from mta.config.mistake import Finding, KeyPath, choice, did_you_mean, shown
-from mta.config.name import domain_fault, hostname_fault, is_address, next_hop_fault, pattern_fault, server_fault
+from mta.config.name import (
+    domain_fault,
+    host_list_fault,
+    hostname_fault,
+    is_address,
+    next_hop_fault,
+    pattern_fault,
+    server_fault,
+)
 from mta.config.schema import leaves
 from mta.config.settings import Seconds, Settings, Size
 from mta.tls.policy import LEVELS, NOT_BUILT
@@ -96,6 +104,8 @@ def _names(settings: Settings) -> Iterator[Finding]:
         yield from _say(("local_domains", index), domain_fault(domain))
     for index, domain in enumerate(settings.access.relay_domains):
         yield from _say(("access", "relay_domains", index), domain_fault(domain))
+    if not settings.log.file:
+        yield Finding(("log", "file"), "a path or '-' is wanted, not ''")
 
 
 def _listen(settings: Settings) -> Iterator[Finding]:
@@ -135,7 +145,7 @@ def _routes(settings: Settings) -> Iterator[Finding]:
         if not _ROUTE_NAME.fullmatch(route.name):
             yield Finding((*path, "name"), f"letters, digits, '.', '_' and '-' are wanted, not {shown(route.name)}")
         elif uses[route.name] > 1:
-            yield Finding((*path, "name"), f"another route is called {route.name!r} too", (("route",),))
+            yield Finding((*path, "name"), f"another route is called {route.name!r} too")
         if not route.match:
             yield Finding((*path, "match"), "at least one pattern is wanted")
         for at, pattern in enumerate(route.match):
@@ -165,22 +175,9 @@ def _deliver_fault(text: str) -> str | None:
 
 
 def _handover(settings: Settings) -> Iterator[Finding]:
-    """The lists as far as their form goes; the relay room reads them whole."""
     for name in ("hosts_pass_tls", "hosts_nopass_tls"):
         for index, item in enumerate(getattr(settings.handover, name)):
-            yield from _say(("handover", name, index), _host_item_fault(item))
-
-
-def _host_item_fault(item: str) -> str | None:
-    bare = item.strip().removeprefix("!").strip()
-    if not bare:
-        return "a host, '*', '*.domain', an address or a network is wanted, not nothing"
-    if bare.startswith("^"):
-        try:
-            re.compile(bare)
-        except re.error as error:
-            return f"not a regular expression: {error}"
-    return None
+            yield from _say(("handover", name, index), host_list_fault(item))
 
 
 def _outgoing(settings: Settings) -> Iterator[Finding]:

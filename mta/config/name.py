@@ -7,18 +7,30 @@ Nothing is looked up: whether a name exists is found out when it is used.
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
+from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
 
 import idna
 
 from mta.config.mistake import shown
+from mta.smtp.address import parse_address
+from mta.status import MailError
 
-__all__ = ["domain_fault", "hostname_fault", "is_address", "next_hop_fault", "pattern_fault", "port_fault", "server_fault"]
+__all__ = [
+    "domain_fault",
+    "host_list_fault",
+    "hostname_fault",
+    "is_address",
+    "next_hop_fault",
+    "pattern_fault",
+    "port_fault",
+    "server_fault",
+]
 
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")  # "_": not of hosts, but domains have it
 _NEXT_HOP = re.compile(r"\[(?P<host>[^\[\]]+)\](?::(?P<port>[^:]*))?")
 _SERVER = re.compile(r"(?:\[(?P<v6>[^\[\]]+)\]|(?P<v4>[0-9.]+))(?::(?P<port>[^:]*))?")
-_LOCAL_PART = re.compile(r'[^\x00-\x20"(),:;<>@\[\\\]\x7f]+|"[^\x00-\x1f\x7f]+"')
+_LISTS_LATER = {"@": "our own addresses", "+": "a named list", "/": "a file"}
 
 
 def domain_fault(text: str) -> str | None:
@@ -88,11 +100,56 @@ def pattern_fault(text: str) -> str | None:
     """What recipients a route is for: "local", "*", a domain, "*.domain", user@domain."""
     if text in ("*", "local"):
         return None
-    local, at, domain = text.rpartition("@")
-    if at:
-        fault = domain_fault(domain) or (None if _LOCAL_PART.fullmatch(local) else "")
+    if "@" in text:
+        try:
+            right = not domain_fault(parse_address(text).domain)
+        except MailError:
+            right = False
     else:
-        fault = domain_fault(text.removeprefix("*."))
-    if fault is None:
+        right = not domain_fault(text.removeprefix("*."))
+    if right:
         return None
     return f"a domain, '*.domain', 'user@domain', 'local' or '*' is wanted, not {shown(text)}"
+
+
+def host_list_fault(text: str) -> str | None:
+    """A string of a host list (docs/tls.md): one item, or several separated by ":" or by the sign behind a leading "<"."""
+    return next((fault for item in _items(text.strip()) if (fault := _host_fault(item))), None)
+
+
+def _items(text: str) -> Iterator[str]:
+    if _is_network(text.removeprefix("!").strip()):
+        yield text  # the colons of an IPv6 address separate nothing when it stands alone
+        return
+    separator = ":"
+    if text.startswith("<") and len(text) > 1:
+        separator, text = text[1], text[2:]
+    for item in text.replace(separator * 2, "\0").split(separator):
+        if item.strip():
+            yield item.replace("\0", separator).strip()
+
+
+def _host_fault(item: str) -> str | None:
+    host = item.removeprefix("!").strip()
+    if host[:1] in _LISTS_LATER:
+        return f"{_LISTS_LATER[host[0]]} in a host list is not built yet: {shown(item)}"
+    if host.startswith("^"):
+        try:
+            re.compile(host)
+        except re.error as error:
+            return f"{shown(item)} is no regular expression: {error}"
+        return None
+    if host == "*" or _is_network(host):
+        return None
+    name = host.removeprefix("*").removeprefix(".") if host.startswith((".", "*.")) else host
+    if domain_fault(name.removesuffix(".")):
+        return f"a host name, '*', '*.domain', '^regex', an address or a network is wanted, not {shown(item)}"
+    return None
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True

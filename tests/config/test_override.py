@@ -1,0 +1,73 @@
+"""--set: what it reaches, how its values are read, and its own mistakes."""
+
+from __future__ import annotations
+
+from tests.config.common import LEAST, ConfigCase
+
+LISTEN = '[[listen]]\nendpoint = "tcp:25"\n'
+
+
+class OverrideTests(ConfigCase):
+    """`load(path, overrides)`."""
+
+    def test_values(self) -> None:
+        """TOML where it is TOML, else a string; later ones win; tables and rows are reached."""
+        settings = self.load(
+            LEAST + LISTEN,
+            "hostname=a.example.org",
+            "limits.message_size=1MiB",
+            "limits.errors = 3",
+            "limits.errors=4",
+            'dns.servers=["127.0.0.1:53", "::1"]',
+            "relay.source_address=127.0.0.1",
+            "dns.trusted=true",
+            "listen[0].endpoint=tcp:2526",
+            'route=[{match = "*", relay = "[a.org]:25"}]',
+        )
+        self.assertEqual("a.example.org", settings.hostname)
+        self.assertEqual((1 << 20, 4), (settings.limits.message_size, settings.limits.errors))
+        self.assertEqual(("127.0.0.1:53", "::1"), settings.dns.servers)
+        self.assertEqual(("127.0.0.1",), settings.relay.source_address)
+        self.assertIs(True, settings.dns.trusted)
+        self.assertEqual("tcp:2526", settings.listen[0].endpoint)
+        self.assertEqual("[a.org]:25", settings.route[0].relay)
+
+    def test_one_key_only(self) -> None:
+        """A line break in a value begins no second key."""
+        self.assertEqual(
+            ["--set:1: hostname: a full host name is wanted, like mx1.example.org, not '1\\nrelay.port = 26'"],
+            self.mistakes(LEAST, "hostname=1\nrelay.port = 26"),
+        )
+
+    def test_mistakes(self) -> None:
+        """They come behind those of the file, with the option's number."""
+        self.assertEqual(
+            [
+                "DIR/mta.toml:3: foo: unknown key",
+                "--set:1: limits.mesage_size: unknown key; did you mean 'message_size'?",
+                "--set:2: key=value is wanted, not 'bar'",
+                "--set:3: listen[1].endpoint: the file has only 0 of these",
+                "--set:4: hostname.x: there is no such key in what the file has",
+                "--set:5: limits.errors: a whole number is wanted, not 'x'",
+                "--set:6: key=value is wanted, not '=1'",
+                "--set:7: key=value is wanted, not 'a..b=1'",
+                "--set:8: concurrency.per_destination: per_destination (20) is more than total (3)",
+                "--set:9: tls.nix: unknown key",
+            ],
+            self.mistakes(
+                LEAST + "foo = 1\nlisten = []\n",
+                "limits.mesage_size=1",
+                "bar",
+                "listen[1].endpoint=tcp:0",
+                "hostname.x=1",
+                "limits.errors=x",
+                "=1",
+                "a..b=1",
+                "concurrency.total=3",
+                "tls={nix = 1}",
+            ),
+        )
+
+    def test_a_wrong_file_mended(self) -> None:
+        """The mistake that an option covers is none."""
+        self.assertEqual(3, self.load(LEAST + "[limits]\nerrors = 0\n", "limits.errors=3").limits.errors)

@@ -1,0 +1,105 @@
+"""--show: every key, and what is printed loads again to equal settings."""
+
+from __future__ import annotations
+
+import string
+import tomllib
+from ipaddress import ip_network
+from pathlib import Path
+
+import attrs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from mta.config.loader import parse
+from mta.config.render import render, value_text
+from mta.config.schema import keys_of, row_class, tables
+from mta.config.settings import (
+    Access,
+    Handover,
+    Limits,
+    Listen,
+    Log,
+    Network,
+    Retry,
+    RouteEntry,
+    Seconds,
+    Settings,
+    Size,
+    TlsClient,
+)
+from mta.config.structure import structure
+
+FILE = Path("/etc/mta/mta.toml")
+
+FULL = Settings(
+    hostname="mx1.example.org",
+    data_dir=Path("/var/lib/mta"),
+    listen=(Listen("tcp:25:interface=\\:\\:1", "none"), Listen("unix:/run/mta", "starttls")),
+    local_domains=("bücher.example", "a.org"),
+    tls_client=TlsClient(level="verify", fallback_delay=Seconds(0.0)),
+    access=Access(relay_from=(ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")), relay_domains=("x.org",)),
+    limits=Limits(message_size=Size(1000)),
+    route=(
+        RouteEntry(match=("local",), deliver="maildir:/m/{user}", name="here"),
+        RouteEntry(match=("*",), relay="[a.org]:1", name="r2"),
+    ),
+    handover=Handover(hosts_pass_tls=("^mx\\d+\\.",)),
+    retry=Retry(minimal_backoff=Seconds(0.25)),
+    log=Log(format="json", file="/var/log/mta.log"),
+)
+
+
+class RenderTests(SynchronousTestCase):
+    """`render`."""
+
+    def test_round_trip(self) -> None:
+        """Defaults and a file full of settings come back equal."""
+        for wanted in (Settings("a.org", Path("/x")), FULL):
+            self.assertEqual(wanted, parse(render(wanted), FILE))
+
+    def test_every_key_is_there(self) -> None:
+        """Those without a value as a comment."""
+        text = render(FULL)
+        for name, cls in tables().items():
+            self.assertRegex(text, rf"(?m)^\[+{name}\]+$")
+            for key, _ in keys_of(cls):
+                self.assertRegex(text, rf"(?m)^(# {key} has no value|{key} = .*)$")
+        for key, hint in keys_of(Settings):
+            if row_class(hint) is None:
+                self.assertRegex(text, rf"(?m)^{key} = ")
+
+    @settings(deadline=None, max_examples=200)
+    @given(st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
+    def test_any_string(self, text: str) -> None:
+        """Quotes, controls and DEL are escaped as TOML wants it."""
+        self.assertEqual(text, tomllib.loads(f"k = {value_text(str, text)}")["k"])
+
+    @settings(deadline=None, max_examples=100)
+    @given(st.data())
+    def test_any_settings(self, data: st.DataObject) -> None:
+        """Whatever the values are, structure reads back what was rendered."""
+        wanted = Settings("a.org", Path("/x"))
+        for name, cls in tables().items():
+            if name not in ("listen", "route"):
+                row = cls(**{key: data.draw(VALUES[hint], f"{name}.{key}") for key, hint in keys_of(cls) if hint in VALUES})
+                wanted = attrs.evolve(wanted, **{name: row})
+        read, findings = structure(tomllib.loads(render(wanted)), FILE.parent)
+        self.assertEqual(([], wanted), (findings, read))
+
+
+WORD = st.text(alphabet=string.printable + "é\x7f", max_size=8)
+ROUTED = st.ip_addresses().map(lambda address: ip_network(address))
+PATH = st.text(alphabet=string.ascii_letters + '" \\', min_size=1, max_size=8).map(lambda text: Path("/") / text)
+VALUES = {
+    int: st.integers(-(2**62), 2**62),
+    bool: st.booleans(),
+    str: WORD,
+    Seconds: st.floats(0, 1e8).map(Seconds),
+    Size: st.integers(0, 2**40).map(Size),
+    Path | None: PATH,
+    tuple[str, ...]: st.lists(WORD, max_size=3).map(tuple),
+    tuple[Path, ...]: st.lists(PATH, max_size=3).map(tuple),
+    tuple[Network, ...]: st.lists(ROUTED, max_size=3).map(tuple),
+}
