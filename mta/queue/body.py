@@ -23,7 +23,7 @@ from mta.interfaces import IBodySink
 from mta.queue.ids import id_text, node_of, parse_id
 from mta.status import MailError, transient
 
-__all__ = ["INLINE_LIMIT", "BodySink", "Spool", "storage_error"]
+__all__ = ["INLINE_LIMIT", "BodySink", "InThread", "Spool", "storage_error", "sync_directory", "unlink"]
 
 INLINE_LIMIT = 128 * 1024  # bytes; above, the two syncs of a file cost less than writing the body twice (queue.md 4.4)
 ORPHAN_AGE = 3_600_000  # ms

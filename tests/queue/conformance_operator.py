@@ -55,7 +55,8 @@ class OperatorRows(Rows):
 
     async def test_q17_hold_in_flight_then_delivered(self) -> None:
         """It goes: the other side has it."""
-        for claims in (await self.taken(), await self.waiting()):
+        for make in (self.taken, self.waiting):
+            claims = await make()
             self.assertEqual(1, await self.alter(Alteration.HOLD, message=claims[0].message))
             self.assertEqual([True], await self.settle(claims, Kind.DELIVERED))
             self.assertEqual([], await self.rows())
@@ -63,7 +64,8 @@ class OperatorRows(Rows):
     async def test_q17_hold_in_flight_then_not_delivered(self) -> None:
         """It stays held, with the reason; released it is due now, once."""
         for kind in (Kind.DEFERRED, Kind.GIVEN_BACK):
-            for claims in (await self.taken(), await self.waiting()):
+            for make in (self.taken, self.waiting):
+                claims = await make()
                 await self.alter(Alteration.HOLD, message=claims[0].message)
                 await self.settle(claims, kind, BUSY, self.now + SECOND)
                 self.now += DAY
@@ -74,7 +76,8 @@ class OperatorRows(Rows):
 
     async def test_q17_released_in_flight(self) -> None:
         """Held and released while in flight: nobody else gets it before it is settled."""
-        for claims in (await self.taken(), await self.waiting()):
+        for make in (self.taken, self.waiting):
+            claims = await make()
             await self.alter(Alteration.HOLD, message=claims[0].message)
             await self.alter(Alteration.RELEASE, message=claims[0].message)
             self.assertEqual([], await self.claim())
@@ -104,7 +107,8 @@ class OperatorRows(Rows):
     async def test_q18_remove_in_flight(self) -> None:
         """It takes effect when the delivery ends, however it ends: no retry, no bounce."""
         for kind in (Kind.DELIVERED, Kind.DEFERRED, Kind.FAILED, Kind.GIVEN_BACK):
-            for claims in (await self.taken(data=b"x" * 200_000), await self.waiting()):
+            for make in (lambda: self.taken(data=b"x" * 200_000), self.waiting):
+                claims = await make()
                 self.assertEqual(1, await self.alter(Alteration.REMOVE, message=claims[0].message))
                 self.assertEqual(0, await self.alter(Alteration.REMOVE))
                 await self.queue.load(claims[0].message)

@@ -269,9 +269,9 @@ class LifeTests(SpoolCase):
         for path in self.directory.rglob("*"):
             os.utime(path, (NOW / 1000, NOW / 1000))
         self.assertEqual(([], []), self.spool.old_files(int(folder, 16), NOW + HOUR - 1))
-        ids, temporary = self.spool.old_files(int(folder, 16), NOW + HOUR)
+        ids, _ = self.spool.old_files(int(folder, 16), NOW + HOUR)
         self.assertEqual({sinks[2].id, sinks[3].id}, set(ids))
-        self.assertEqual([f"{id_text(stale)}.tmp"], [path.name for path in temporary + self.spool.old_files(0, NOW + HOUR)[1]])
+        self.assertEqual([f"{id_text(stale)}.tmp"], [path.name for path in self.spool.old_files(0, NOW + HOUR)[1]])
 
     def test_remove(self) -> None:
         """Missing files are no error; a file on its way is never removed."""

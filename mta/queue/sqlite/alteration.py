@@ -1,0 +1,119 @@
+"""What an operator does to recipients: hold, release, retry, remove; and the state of destinations.
+
+Functions of the writer's connection, run inside its transactions.  Each alters a bounded number of rows, found by index,
+so that accepting is never held up for long.  A recipient in flight (taken) that is held keeps its claim and stays held if
+it is not delivered.  One that is removed is held too, so that a crash does not send it after all, and marked: when it is
+settled it goes, whatever became of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import apsw
+
+from mta.queue.sqlite import statements as sql
+from mta.queue.sqlite.claims import Claims, dests, lanes_of
+from mta.queue.sqlite.transaction import remove_recipients
+from mta.queue.state import Alteration, DestState, Selector, State, is_plain, marked
+
+__all__ = ["all_dests", "alter", "mark"]
+
+LONG_AGO = -(1 << 63)
+FROM = {
+    Alteration.HOLD: (State.WAITING, State.TAKEN),
+    Alteration.RELEASE: (State.HELD,),
+    Alteration.RETRY: (State.WAITING,),
+    Alteration.REMOVE: (State.WAITING, State.TAKEN, State.HELD),
+}
+Found = list[tuple[int, int]]  # (recipient, message)
+
+
+def alter(
+    db: apsw.Connection, large: list[int], claims: Claims, selector: Selector, action: Alteration, now: int, limit: int
+) -> tuple[int, bool]:
+    """One bite: how many recipients were altered, and whether there are more."""
+    states = [state for state in FROM[action] if selector.state in (None, state)]
+    later_than = now if action is Alteration.RETRY else LONG_AGO
+    passed = claims.removed if action in (Alteration.REMOVE, Alteration.RELEASE) else ()  # removed already
+    found: Found = []
+    for state in states:
+        if len(found) <= limit:
+            found += _select(db, selector, state, later_than, limit + 1 - len(found) + len(passed))
+    found = [row for row in found if row[0] not in passed]
+    rows = found[:limit]
+    ids = [id for id, _ in rows]
+    if action is Alteration.HOLD:
+        sql.HOLD.run(db, ids)
+    elif action is Alteration.REMOVE:
+        _remove(db, large, claims, rows)
+    else:
+        sql.RELEASE.run(db, [value for id in ids for value in (id, now)])
+    return len(rows), len(found) > limit
+
+
+def _select(db: apsw.Connection, selector: Selector, state: State, later_than: int, limit: int) -> Found:
+    """At most `limit` recipients in that state and due later than that moment."""
+    values = {"state": int(state), "due": later_than, "limit": limit, "dest": selector.dest, "message": selector.message}
+    if selector.message is not None:
+        text = sql.OF_MESSAGE if selector.dest is None else sql.OF_MESSAGE_DEST
+    elif state is State.WAITING:
+        return _waiting(db, selector.dest, later_than, limit)
+    elif state is State.TAKEN:
+        text = sql.FRESH if selector.dest is None else sql.FRESH_DEST
+    else:
+        text = sql.HELD if selector.dest is None else sql.HELD_DEST
+    return list(db.execute(text, values))
+
+
+def _waiting(db: apsw.Connection, dest: str | None, later_than: int, limit: int) -> Found:
+    found: Found = []
+    for name, lane in _places(db, dest):
+        values = {"dest": name, "lane": lane, "due": later_than, "limit": limit - len(found)}
+        found += db.execute(sql.WAITING_LANE, values)
+        if len(found) >= limit:
+            break
+    return found
+
+
+def _places(db: apsw.Connection, dest: str | None) -> Iterator[tuple[str, int]]:
+    for name in dests(db) if dest is None else (dest,):
+        for lane in lanes_of(db, name):
+            yield name, lane
+
+
+def _remove(db: apsw.Connection, large: list[int], claims: Claims, rows: Found) -> None:
+    in_flight = [id for id, _ in rows if id in claims.taken]
+    sql.HOLD.run(db, in_flight)
+    claims.removed.update(in_flight)
+    remove_recipients(db, [row for row in rows if row[0] not in claims.taken], large)
+
+
+def all_dests(db: apsw.Connection) -> list[DestState]:
+    """The destinations that are not plain."""
+    return [_dest(row) for row in db.execute(sql.ALL_DESTS)]
+
+
+def mark(
+    db: apsw.Connection,
+    now: int,
+    dest: str,
+    blocked_until: int | None,
+    why: str | None,
+    suspended: bool | None,
+    clear: bool,
+) -> DestState:
+    """Change a destination's state: one row is written, or deleted."""
+    row = db.execute(sql.ONE_DEST, (dest,)).fetchone()
+    state = marked(DestState(dest) if row is None else _dest(row), now, blocked_until, why, suspended, clear)
+    if not is_plain(state):
+        values = (dest, state.blocked_until, state.blocked_why, state.fails, state.first_fail, int(state.suspended), now)
+        db.execute(sql.PUT_DEST, values)
+    elif row is not None:
+        db.execute(sql.DROP_DEST, (dest,))
+    return state
+
+
+def _dest(row: tuple[str, int, str | None, int, int | None, int, int]) -> DestState:
+    *values, suspended, changed = row
+    return DestState(*values, bool(suspended), changed)  # type: ignore[arg-type]

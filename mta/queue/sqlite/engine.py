@@ -1,0 +1,336 @@
+"""The durable queue as the reactor sees it: `IQueue` over one SQLite file, its writer's thread and a few reading threads.
+
+    <data_dir>/queue/<node>.db     the rows         <data_dir>/queue/<node>.lock   held by the one owner
+    <data_dir>/spool/ab/<id>       bodies above 128 KiB
+
+Nothing is opened before `start()`: twistd forks after the service was made.  Everything that writes, and every claim, goes
+through the writer in the order of the calls; answers come back by one wake-up of the reactor for each commit.  A failure
+that makes the disk doubtful is told to `on_fatal`, once: the process must end, and everything is answered with 451 till
+then.  docs/queue.md has the states, the order rules and the crash table.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import apsw
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
+from zope.interface import implementer
+
+from mta.envelope import Claim, Kind, NewMessage, NewRecipient, Outcome, Stored, Want
+from mta.interfaces import IQueue
+from mta.queue.body import BodySink, Spool, sync_directory
+from mta.queue.ids import Generator
+from mta.queue.sqlite.alteration import all_dests, alter, mark
+from mta.queue.sqlite.cache import Cache
+from mta.queue.sqlite.operation import Ask, Change, Enqueue, Operation, Settle
+from mta.queue.sqlite.reads import BodyReader, Reads, browse, load
+from mta.queue.sqlite.schema import refused
+from mta.queue.sqlite.sweep import Sweep
+from mta.queue.sqlite.writer import Result, Writer
+from mta.queue.state import Alteration, DestState, Lane, Row, Selector, SweepReport
+from mta.status import MailError, Reply, transient
+
+__all__ = ["SqliteQueue"]
+
+CACHE_LIMIT = 64 << 20  # bytes
+THREADS = 4  # of each pool: concurrent syncs share one journal commit of the file system
+WAL_LIMIT = 65_536  # pages, 256 MiB: a reader holds the log
+GIVEN_UP = Reply(451, "4.3.0", "the caller did not wait for the claim")
+
+
+@implementer(IQueue)
+class SqliteQueue:
+    """directory: the data directory.  completions: "strict", or "lazy" for settlements that a power cut may undo.
+
+    now: ms since the epoch.  on_fatal: called once, on the reactor's thread, when the process must end.
+    vfs: SQLite's name of the file system layer (tests).
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        directory: Path,
+        reactor: IReactorFromThreads,
+        *,
+        now: Callable[[], int],
+        node: int = 0,
+        completions: str = "strict",
+        on_fatal: Callable[[BaseException], None] | None = None,
+        vfs: str = "",
+    ) -> None:
+        self._directory = directory
+        self._reactor = reactor
+        self._now = now
+        self._node = node
+        self._lazy = completions == "lazy"
+        self._on_fatal = on_fatal
+        self._vfs = vfs
+        self._path = directory / "queue" / f"{node}.db"
+        self._lock: int | None = None
+        self._ids: Generator | None = None  # None: not started
+        self._stopped: Deferred[None] | None = None
+
+    # -- start and stop
+
+    def start(self) -> Deferred[None]:
+        """Open, recover, be the only owner.  Errbacks with a MailError that says what is wrong."""
+        try:
+            self._own()
+        except MailError:
+            return fail()
+        except OSError as error:
+            return fail(refused(self._path, f"cannot write in {self._directory}: {error.strerror}"))
+        self._pools = [ThreadPool(0, THREADS, name) for name in ("queue bodies", "queue reads")]
+        for pool in self._pools:
+            pool.start()
+        bodies, reads = [partial(deferToThreadPool, self._reactor, pool) for pool in self._pools]
+        self._spool = Spool(self._directory / "spool", bodies, self._node)
+        self._reads = Reads(self._path, reads, self._vfs)
+        self._cache = Cache(CACHE_LIMIT)
+        self.writer = Writer(self._path, self._now, self, lazy=self._lazy, vfs=self._vfs)
+        self._sweep = Sweep(self._reads, self._spool, self.writer.claims, self._change)
+        self._started: Deferred[None] = Deferred()
+        self.writer.start()
+        return self._started
+
+    def _own(self) -> None:
+        """The folders and the lock; the names of new folders are made durable."""
+        for folder in (self._path.parent, self._directory / "spool"):
+            if not folder.is_dir():
+                folder.mkdir(mode=0o700, parents=True)
+                sync_directory(folder.parent)
+        lock = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise refused(self._path, "is in use by another process") from None
+        self._lock = lock
+
+    def stop(self) -> Deferred[None]:
+        """Finish what was asked, then close.  Claims that were not settled are waiting again at the next start."""
+        if self._ids is None:
+            return succeed(None)
+        self._ids = None
+        self._stopped = Deferred()
+        for pool in reversed(self._pools):  # the writer closes last: the log is then moved into the file, and removed
+            pool.stop()
+        self._reads.close()
+        self.writer.stop()
+        return self._stopped
+
+    def _disown(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    # -- what the writer calls, on its thread
+
+    def opened(self, highest: int, error: MailError | None) -> None:
+        """See writer.Owner."""
+        self._reactor.callFromThread(self._opened, highest, error)
+
+    def deliver(self, results: list[Result], removable: list[int]) -> None:
+        """See writer.Owner."""
+        self._reactor.callFromThread(self._answer, results, removable)
+
+    def failed(self, error: BaseException) -> None:
+        """See writer.Owner."""
+        self._reactor.callFromThread(self._failed, error)
+
+    def closed(self) -> None:
+        """See writer.Owner."""
+        self._reactor.callFromThread(self._closed)
+
+    # -- and what then happens on the reactor's
+
+    def _opened(self, highest: int, error: MailError | None) -> None:
+        if error is None:
+            self._ids = Generator(self._now, self._node, highest)
+            self._started.callback(None)
+            return
+        for pool in self._pools:
+            pool.stop()
+        self._disown()
+        self._started.errback(error)
+
+    def _answer(self, results: list[Result], removable: list[int]) -> None:
+        for operation, result, error in results:
+            if isinstance(operation, Enqueue):
+                self._enqueued(operation, result, error)
+            elif isinstance(operation, Settle):
+                self._settled(operation, result, error)
+            operation.answer(result, error)
+        if removable:
+            self._spool.remove(removable)
+
+    def _failed(self, error: BaseException) -> None:
+        self.log.critical("the queue has failed, the process must end: {error}", error=error)
+        if self._on_fatal is not None:
+            self._on_fatal(error)
+
+    def _closed(self) -> None:
+        self._disown()
+        if self._stopped is not None:
+            self._stopped.callback(None)
+
+    # -- accept
+
+    @property
+    def pressure(self) -> float:
+        """0 idle ... 1 full: how long commits take (1 s) and how long the log has become (256 MiB)."""
+        if self._ids is None:
+            return 1.0
+        return max(self.writer.commit_seconds, self.writer.wal_pages / WAL_LIMIT)
+
+    def create_body(self, recipients: int) -> BodySink:
+        """See IQueue."""
+        if self._ids is None:
+            raise transient("4.3.2", "the queue is not running")
+        return BodySink(self._ids.block(max(recipients + 1, 2)), self._spool)
+
+    def enqueue(
+        self, messages: Sequence[NewMessage], admit: Callable[[NewRecipient], bool] | None = None
+    ) -> Deferred[list[Claim]]:
+        """See IQueue."""
+        missing = self._give(messages)
+        if missing is not None:
+            return fail(missing)
+        claims = []
+        if admit is not None:
+            for message in messages:
+                for id, to in enumerate(message.recipients, message.id + 1):
+                    if admit(to):
+                        reply = None if to.refused is None else str(to.refused)
+                        claims.append(Claim(id, message.id, to.dest, to.lane, to.due, 0, to.address, to.orcpt, to.notify, reply))
+        return self._submit(Enqueue(messages, claims))
+
+    def _give(self, messages: Sequence[NewMessage]) -> MailError | None:
+        """Large bodies become the queue's; an error when a file that a row would name is not there (R6)."""
+        given = []
+        for message in messages:
+            if message.body.data is None:
+                if not self._spool.give(message.id):
+                    for id in given:
+                        self._spool.stored(id, False)
+                    return transient("4.3.0", "the body is not there", reason=f"message {message.id}")
+                given.append(message.id)
+        return None
+
+    def _enqueued(self, operation: Enqueue, claims: list[Claim] | None, error: MailError | None) -> None:
+        self._stored(operation.messages, error)
+        if error is not None or not claims:
+            return
+        if operation.cancelled:  # too late to take it back, and nobody is there to deliver
+            self.settle([Outcome(claim, Kind.GIVEN_BACK, GIVEN_UP) for claim in claims])
+            return
+        for message in operation.messages:
+            last = message.id + len(message.recipients)
+            taken = len(claims) if len(operation.messages) == 1 else sum(message.id < claim.id <= last for claim in claims)
+            if taken:
+                self._cache.keep(message, taken)
+
+    def _stored(self, messages: Sequence[NewMessage], error: MailError | None) -> None:
+        for message in messages:
+            if error is None:
+                self._sweep.stored(message.id, message.expires)
+            if message.body.data is None:
+                self._spool.stored(message.id, error is None)
+
+    # -- deliver
+
+    def claim(self, wants: Sequence[Want], now: int) -> Deferred[list[Claim]]:
+        """See IQueue."""
+        return self._ask(lambda db: self.writer.claims.claim(db, wants, now))
+
+    def settle(self, outcomes: Sequence[Outcome], spawn: Sequence[NewMessage] = ()) -> Deferred[list[bool]]:
+        """See IQueue."""
+        if any(outcome.kind is Kind.DEFERRED and outcome.due is None for outcome in outcomes):
+            return fail(ValueError("a deferred outcome needs its due"))
+        missing = self._give(spawn)
+        if missing is not None:
+            return fail(missing)
+        return self._submit(Settle(outcomes, spawn))
+
+    def _settled(self, operation: Settle, results: list[bool] | None, error: MailError | None) -> None:
+        self._stored(operation.spawn, error)
+        for outcome, settled in zip(operation.outcomes, results or (), strict=False):
+            if settled:
+                self._cache.settled(outcome.claim.message)
+
+    def lanes(self, dest: str | None = None, after: str = "", limit: int = 1000) -> Deferred[list[Lane]]:
+        """See IQueue.  At least `limit` lanes if there are; the lanes of a destination are never cut in two."""
+        return self._ask(lambda db: self.writer.claims.lanes(db, dest, after, limit))
+
+    def load(self, message: int) -> Deferred[Stored]:
+        """See IQueue."""
+        if self._ids is None:
+            return self._not_running()
+        kept = self._cache.get(message)
+        return succeed(kept) if kept is not None else self._reads.run(load, message)
+
+    def open_body(self, message: int) -> BodyReader:
+        """See IQueue."""
+        return BodyReader(message, self._reads, self._spool)
+
+    # -- destinations and operators
+
+    def mark(
+        self,
+        dest: str,
+        blocked_until: int | None = None,
+        why: str | None = None,
+        suspended: bool | None = None,
+        clear: bool = False,
+    ) -> Deferred[DestState]:
+        """See IQueue."""
+        now = self._now()
+        return self._change(lambda db, _: mark(db, now, dest, blocked_until, why, suspended, clear))
+
+    def destinations(self) -> Deferred[list[DestState]]:
+        """See IQueue."""
+        return self._ask(all_dests)
+
+    def alter(self, selector: Selector, action: Alteration, now: int, limit: int = 500) -> Deferred[tuple[int, bool]]:
+        """See IQueue."""
+        return self._change(lambda db, large: alter(db, large, self.writer.claims, selector, action, now, limit))
+
+    def browse(self, selector: Selector, after: int = 0, limit: int = 100) -> Deferred[list[Row]]:
+        """See IQueue."""
+        if self._ids is None:
+            return self._not_running()
+        return self._reads.run(browse, selector, after, limit)
+
+    def sweep(self, now: int) -> Deferred[SweepReport]:
+        """See IQueue."""
+        if self._ids is None:
+            return self._not_running()
+        return Deferred.fromCoroutine(self._sweep.bite(now))
+
+    # -- to the writer
+
+    def _change(self, work: Callable[[apsw.Connection, list[int]], Any]) -> Deferred[Any]:
+        return self._submit(Change(work))
+
+    def _ask(self, work: Callable[[apsw.Connection], Any]) -> Deferred[Any]:
+        return self._submit(Ask(work))
+
+    def _submit(self, operation: Operation) -> Deferred[Any]:
+        if self._ids is None:
+            return self._not_running()
+        self.writer.submit(operation)
+        return operation.deferred
+
+    def _not_running(self) -> Deferred[Any]:
+        return fail(transient("4.3.2", "the queue is not running"))

@@ -1,0 +1,125 @@
+"""The sweep: recipients that are too old go to the bounce, files that no row names are removed.  One bounded bite each time.
+
+The order of ids is the order of age, so expiry walks the oldest messages by primary key and needs no index: messages
+younger than the shortest lifetime seen cannot have expired.  Held recipients and those in flight are left alone, they are
+met again by a later round.  Orphans (queue law R6) are looked for once an hour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import apsw
+from twisted.internet.defer import Deferred
+
+from mta.queue.body import Spool, unlink
+from mta.queue.ids import id_at, ms_of
+from mta.queue.sqlite import statements as sql
+from mta.queue.sqlite.claims import Claims
+from mta.queue.sqlite.reads import Reads
+from mta.queue.state import SweepReport
+
+__all__ = ["Sweep", "expire"]
+
+WALK = 5000  # messages looked at in one bite
+BITE = 500  # recipients
+FOLDERS = 64  # of the 256 of the spool, looked through in one bite
+HOUR = 3_600_000  # ms
+
+Old = list[tuple[int, int]]  # (message, recipients) of expired messages
+Expired = tuple[int, int | None]
+Change = Callable[[Callable[[apsw.Connection, list[int]], Expired]], Deferred[Expired]]
+
+
+class Sweep:
+    """change: gives a function to the writer."""
+
+    def __init__(self, reads: Reads, spool: Spool, claims: Claims, change: Change) -> None:
+        self._reads = reads
+        self._spool = spool
+        self._claims = claims
+        self._change = change
+        self._after = 0
+        self._shortest: int | None = None  # ms of life: of all stored messages; None until a round has seen them all
+        self._seen: int | None = None  # of those that were stored meanwhile and those that the round has seen
+        self._folder = 0
+        self._round_began: int | None = None
+
+    def stored(self, id: int, expires: int) -> None:
+        """A message was stored."""
+        self._see(expires - ms_of(id))
+
+    def _see(self, lifetime: int) -> None:
+        if self._seen is None or lifetime < self._seen:
+            self._seen = lifetime
+            if self._shortest is not None:
+                self._shortest = min(self._shortest, lifetime)
+
+    async def bite(self, now: int) -> SweepReport:
+        """One bite of each."""
+        expired, more = await self._expire(now)
+        orphans, more_files = await self._remove_orphans(now)
+        return SweepReport(expired, orphans, more or more_files)
+
+    # -- expiry
+
+    async def _expire(self, now: int) -> tuple[int, bool]:
+        before = id_at(now - (self._shortest or 0) + 1)
+        old, shortest, last = await self._reads.run(walk, self._after, before, now)
+        if shortest is not None:
+            self._see(shortest)
+        count = 0
+        if old:
+            count, stopped = await self._change(lambda db, _: expire(db, self._claims, old, now))
+            last = stopped or last
+        if last is None:
+            self._after = 0
+            self._shortest = self._seen if self._shortest is None else self._shortest
+            return count, False
+        self._after = last
+        return count, True
+
+    # -- orphans
+
+    async def _remove_orphans(self, now: int) -> tuple[int, bool]:
+        if self._folder == 0:
+            if self._round_began is not None and 0 <= now - self._round_began < HOUR:
+                return 0, False
+            self._round_began = now
+        folders = range(self._folder, self._folder + FOLDERS)
+        orphans = await self._reads.run(find_orphans, self._spool, folders, now)
+        await self._spool.remove(orphans)
+        self._folder = folders.stop % 256
+        return len(orphans), self._folder != 0
+
+
+def walk(db: apsw.Connection, after: int, before: int, now: int) -> tuple[Old, int | None, int | None]:
+    """In a thread: the expired messages among the next, their shortest lifetime (ms), and the last id, None at the end."""
+    rows = list(db.execute(sql.OLD_MESSAGES, (after, before, WALK)))
+    old = [(id, nrcpt) for id, nrcpt, expires in rows if expires <= now]
+    shortest = min((expires - ms_of(id) for id, _, expires in rows), default=None)
+    return old, shortest, rows[-1][0] if len(rows) == WALK else None
+
+
+def expire(db: apsw.Connection, claims: Claims, old: Old, now: int) -> Expired:
+    """Move recipients of expired messages to the bounce: how many, and the message before the one where the bite ended."""
+    ids: list[int] = []
+    for message, nrcpt in old:
+        ids += [id for (id,) in db.execute(sql.EXPIRABLE, (message, message + nrcpt)) if id not in claims.taken]
+        if len(ids) > BITE:
+            break
+    else:
+        message = 0
+    ids = ids[:BITE]
+    sql.EXPIRE.run(db, [value for id in ids for value in (id, now)])
+    return len(ids), message - 1 if message else None
+
+
+def find_orphans(db: apsw.Connection, spool: Spool, folders: Sequence[int], now: int) -> list[int]:
+    """In a thread: messages that have a file and no row.  Temporary files left over are removed at once."""
+    orphans: list[int] = []
+    for folder in folders:
+        ids, temporary = spool.old_files(folder, now)
+        unlink(temporary)
+        orphans += [id for id in ids if db.execute(sql.EXISTS, (id,)).get is None]
+    return orphans

@@ -1,0 +1,320 @@
+"""The writer: one thread that owns the one connection which writes.
+
+    take what has arrived (up to 256 operations or 4 MiB; sleep when there is nothing)
+    BEGIN IMMEDIATE; a handful of statements for all enqueues and settlements; COMMIT (one fdatasync)
+    the same for the other changes; then what was asked to be read
+    hand all results over at once; checkpoint when the log has passed 8 MiB
+
+There is no artificial delay: what arrives during one commit is the next batch.  A batch that is refused is rolled back and
+done again one operation at a time.  An error that makes the file doubtful (failure.py) answers everything with 451,
+now and from then on, and is reported as fatal: the process must end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, Protocol
+
+import apsw
+
+from mta.queue.sqlite import schema
+from mta.queue.sqlite import statements as sql
+from mta.queue.sqlite.claims import Claims
+from mta.queue.sqlite.failure import is_fatal, is_full, refusal
+from mta.queue.sqlite.operation import Ask, Change, Enqueue, Operation, Settle
+from mta.queue.sqlite.transaction import Transaction
+from mta.status import MailError, transient
+
+__all__ = ["Owner", "Result", "Writer"]
+
+MAX_OPERATIONS = 256
+MAX_BYTES = 4 << 20
+CHECKPOINT = 2048  # pages of log: 8 MiB
+FLUSH = 0.2  # seconds that a lazy completion may wait for its sync
+
+FAILED = transient("4.3.0", "the queue has failed")
+
+Result = tuple[Operation, Any, MailError | None]
+Work = Callable[[Sequence[Operation]], tuple[list[Any], Callable[[], None]]]
+
+
+class Owner(Protocol):
+    """Whom the writer works for.  All are called on the writer's thread."""
+
+    def opened(self, highest: int, error: MailError | None) -> None:
+        """The file is open and recovered: the highest id in it; or why it is not, and the thread has ended."""
+
+    def deliver(self, results: list[Result], removable: list[int]) -> None:
+        """Answers, and the messages whose files may be removed."""
+
+    def failed(self, error: BaseException) -> None:
+        """The process must end.  What is asked from now on is answered with 451."""
+
+    def closed(self) -> None:
+        """After `stop`: everything is answered, the file is closed."""
+
+
+class Writer:
+    """The thread and what it owns."""
+
+    def __init__(self, path: Path, now: Callable[[], int], owner: Owner, *, lazy: bool = False, vfs: str = "") -> None:
+        self.claims = Claims()
+        self.commit_seconds = 0.0  # the last one
+        self.wal_pages = 0
+        self._path = path
+        self._now = now
+        self._owner = owner
+        self._lazy = lazy
+        self._vfs = vfs
+        self._inbox: SimpleQueue[Operation | None] = SimpleQueue()
+        self._stopping = False
+        self._large: list[int] = []  # messages whose files are to be removed, until that is durable (R4)
+        self._unsynced = 0.0  # when the first commit was made that is not durable yet (lazy only)
+        self._checkpoint_at = CHECKPOINT
+        self._thread = Thread(target=self._run, name=f"queue {path.name}", daemon=True)
+
+    def start(self) -> None:
+        """Open the file in the thread; `opened` tells how that went."""
+        self._thread.start()
+
+    def submit(self, operation: Operation) -> None:
+        """To be done; its answer comes by `deliver`."""
+        self._inbox.put(operation)
+
+    def stop(self) -> None:
+        """Do what was submitted, close, end the thread."""
+        self._inbox.put(None)
+
+    @property
+    def backlog(self) -> int:
+        """Operations that wait."""
+        return self._inbox.qsize()
+
+    # -- the thread
+
+    def _run(self) -> None:
+        try:
+            self._open()
+        except Exception as error:
+            self._owner.opened(0, error if isinstance(error, MailError) else schema.refused(self._path, str(error)))
+            return
+        try:
+            while not self._stopping:
+                self._turn()
+            self._close()
+        except BaseException as error:
+            self._owner.failed(error)
+            self._refuse_all()
+        self._owner.closed()
+
+    def _open(self) -> None:
+        self.db = schema.open_writer(self._path, self._vfs)
+        try:
+            schema.recover(self.db)
+            self.db.set_wal_hook(self._committed)
+            highest = schema.highest_id(self.db)
+        except BaseException:
+            self.db.close()
+            raise
+        self._owner.opened(highest, None)
+
+    def _committed(self, _: object, __: object, pages: int) -> int:
+        if pages < self.wal_pages:
+            self._checkpoint_at = CHECKPOINT  # the log has begun anew
+        self.wal_pages = pages
+        return apsw.SQLITE_OK
+
+    def _turn(self) -> None:
+        batch = self._collect()
+        if not batch:
+            return
+        results: list[Result] = []
+        try:
+            self._do(batch, results)
+        except BaseException:
+            done = {result[0] for result in results}
+            results += [(operation, None, FAILED) for operation in batch if operation not in done]
+            raise
+        finally:
+            self.deliver(results)
+        self.checkpoint()
+
+    def deliver(self, results: list[Result]) -> None:
+        """One wake-up of the reactor for all answers."""
+        self._owner.deliver(results, self._removable())
+
+    def _collect(self) -> list[Operation]:
+        batch: list[Operation] = []
+        size = 0
+        try:
+            operation = self._inbox.get(timeout=self._patience())
+            while operation is not None:
+                batch.append(operation)
+                size += operation.size
+                if len(batch) >= MAX_OPERATIONS or size >= MAX_BYTES:
+                    return batch
+                operation = self._inbox.get_nowait()
+            self._stopping = True
+        except Empty:
+            if not batch:
+                self._flush()
+        return batch
+
+    def _patience(self) -> float | None:
+        return max(self._unsynced + FLUSH - time.monotonic(), 0.0) if self._unsynced else None
+
+    def _do(self, batch: list[Operation], results: list[Result]) -> None:
+        cancelled = transient("4.3.0", "given up")
+        results += [(operation, None, cancelled) for operation in batch if operation.cancelled]
+        begun = [operation for operation in batch if not operation.cancelled]
+        for kinds, work in (((Enqueue, Settle), self._write), ((Change,), self._change)):
+            if operations := [operation for operation in begun if isinstance(operation, kinds)]:
+                self._transact(operations, work, results)
+        for operation in begun:
+            if isinstance(operation, Ask):
+                results.append(self._ask(operation))
+
+    def _ask(self, operation: Ask) -> Result:
+        try:
+            return operation, operation.work(self.db), None
+        except Exception as error:
+            if is_fatal(error, self.db.system_errno):
+                raise
+            return operation, None, refusal(error)
+
+    # -- transactions
+
+    def _write(self, operations: Sequence[Operation]) -> tuple[list[Any], Callable[[], None]]:
+        transaction = Transaction(self.claims, self._now())
+        outcome = transaction.run(self.db, operations)
+        self._large += transaction.large
+        return outcome, transaction.committed
+
+    def _change(self, operations: Sequence[Operation]) -> tuple[list[Any], Callable[[], None]]:
+        outcome = [operation.work(self.db, self._large) for operation in operations if isinstance(operation, Change)]
+        return outcome, self.claims.forget_cursors
+
+    def _transact(self, operations: Sequence[Operation], work: Work, results: list[Result]) -> None:
+        large = len(self._large)
+        try:
+            synced = self._must_sync(operations)
+            self._set_synchronous(synced)
+            self.db.execute("BEGIN IMMEDIATE")
+            outcome, committed = work(operations)
+            self.commit()
+            self._unsynced = 0.0 if synced else self._unsynced or time.monotonic()
+        except Exception as error:
+            del self._large[large:]
+            self._roll_back(error, operations, work, results)
+        else:
+            committed()
+            results += [(operation, result, None) for operation, result in zip(operations, outcome, strict=True)]
+
+    def _set_synchronous(self, synced: bool) -> None:
+        """Strict: always FULL, and never touched.  Lazy: FULL where it must be, which also syncs all before it."""
+        if self._lazy:
+            self.db.execute(f"PRAGMA synchronous={'FULL' if synced else 'NORMAL'}")
+
+    def _must_sync(self, operations: Sequence[Operation]) -> bool:
+        late = self._unsynced and time.monotonic() >= self._unsynced + FLUSH
+        return not self._lazy or bool(late) or any(operation.synced for operation in operations)
+
+    def commit(self) -> None:
+        """The moment of truth: when this returns, what was written is durable (if synchronous is FULL)."""
+        began = time.monotonic()
+        self.db.execute("COMMIT")
+        self.commit_seconds = time.monotonic() - began
+
+    def _roll_back(self, error: Exception, operations: Sequence[Operation], work: Work, results: list[Result]) -> None:
+        system_error = self.db.system_errno
+        if is_fatal(error, system_error):
+            raise error
+        if self.db.in_transaction:
+            self.db.execute("ROLLBACK")
+        if len(operations) == 1:
+            (operation,) = operations
+            results.append(self._refused(operation, error, system_error))
+            return
+        if is_full(error, system_error):
+            self.checkpoint(CHECKPOINT)  # what is in the file need not be in the log: makes room for settlements
+        full = False
+        for operation in sorted(operations, key=lambda operation: isinstance(operation, Enqueue)):  # settlements first
+            if full and isinstance(operation, Enqueue):
+                results.append((operation, None, refusal(error, system_error)))
+                continue
+            self._transact([operation], work, results)
+            refused = results[-1][2]
+            full = refused is not None and refused.reply.code == 452
+
+    def _refused(self, operation: Operation, error: Exception, system_error: int) -> Result:
+        if not isinstance(operation, Enqueue) or is_full(error, system_error):
+            return operation, None, refusal(error, system_error)
+        if len(operation.messages) > 1:
+            return operation, None, self._one_by_one(operation)
+        if isinstance(error, apsw.ConstraintError) and self._is_stored(operation):
+            return operation, [], None
+        return operation, None, refusal(error)
+
+    def _one_by_one(self, operation: Enqueue) -> MailError | None:
+        """The good messages of a call with a bad one are stored, waiting: the caller gets an error and so no claims."""
+        alone: list[Result] = []
+        for message in operation.messages:
+            self._transact([Enqueue([message], [])], self._write, alone)
+        return next((error for _, _, error in alone if error is not None), None)
+
+    def _is_stored(self, operation: Enqueue) -> bool:
+        """A repeat: the same message is there already, as far as it is not delivered."""
+        (new,) = operation.messages
+        count = len(new.recipients)
+        values = (new.id, new.created, new.sender, len(new.prefix) + new.body.size, count, new.prefix)
+        if self.db.execute(sql.SAME_MESSAGE, values).get is None:
+            return False
+        left = self.db.execute(sql.ADDRESSES, (new.id, new.id + count))
+        return all(new.recipients[id - new.id - 1].address == address for id, address in left)
+
+    # -- between transactions
+
+    def checkpoint(self, at: int = 0) -> None:
+        """Move the log into the file when it is long: with the answers out, nobody waits for this but the next batch."""
+        if self.wal_pages < (at or self._checkpoint_at):
+            return
+        try:
+            self.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.Error as error:
+            if is_fatal(error, self.db.system_errno):
+                raise
+        self._checkpoint_at = self.wal_pages + CHECKPOINT  # if a reader holds the log, not again at every commit
+
+    def _flush(self) -> None:
+        """Lazy completions become durable: a commit with FULL syncs all of the log."""
+        if not self._unsynced:
+            return
+        self._set_synchronous(True)
+        self.db.execute(f"PRAGMA user_version={schema.VERSION}")
+        self._unsynced = 0.0
+        self.deliver([])
+
+    def _removable(self) -> list[int]:
+        """Messages whose files may go: their removal is durable (R4)."""
+        if self._unsynced:
+            return []
+        large, self._large = self._large, []
+        return large
+
+    def _close(self) -> None:
+        self._flush()
+        self.db.close()
+
+    def _refuse_all(self) -> None:
+        """After a fatal error: no checkpoint over a doubtful log, and no caller left waiting, until the process ends."""
+        try:
+            self.db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            self.db.close()
+        except apsw.Error:
+            pass  # it was doubtful before
+        while not self._stopping and (operation := self._inbox.get()) is not None:
+            self.deliver([(operation, None, FAILED)])
