@@ -32,9 +32,7 @@ def send(port: int, size: int) -> float:
 
 def main(arguments: list[str]) -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
-        prog="bench.large", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser("bench.large", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=int, default=50)
     options = parser.parse_args(arguments)
     size = options.megabytes << 20
@@ -56,9 +54,8 @@ def main(arguments: list[str]) -> int:
         finally:
             mta.kill9()
             sink.stop()
-    print(
-        f"{before / 1024:.1f} MiB before, peak {peak / 1024:.1f} MiB: {(peak - before) / 1024:.1f} MiB more for one message of {options.megabytes} MiB"
-    )
+    print(f"{before / 1024:.1f} MiB before, peak {peak / 1024:.1f} MiB while a message of {options.megabytes} MiB passed")
+    print(f"{(peak - before) / 1024:.1f} MiB more")
     print(f"accepted after {accepted:.2f} s, relayed after {relayed:.2f} s")
     return 0
 

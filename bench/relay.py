@@ -16,7 +16,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median, quantiles
@@ -38,6 +38,9 @@ TUNED = {
     "qmgr_message_active_limit": "20000",
     "delay_logging_resolution_limit": "3",
 }
+DELIVERED = re.compile(rb" event=delivered .*? delay=([0-9.]+)")
+SENT = re.compile(rb" delay=([0-9.]+),.* status=sent")
+FORM = "{:<8} {:>7} {:>12} {:>16} {:>10} {:>10}"
 STALL = 60.0  # seconds without a delivery: give up
 
 
@@ -118,52 +121,39 @@ def contestants(directory: Path) -> Iterator[tuple[Contestant, Contestant]]:
         stack.callback(mta.kill9)
         mta.start()
         yield (
-            Contestant(
-                "mta", mta.port, mta.pid, mta.directory / "events.log", re.compile(rb" event=delivered .*? delay=([0-9.]+)")
-            ),
-            Contestant(
-                "Postfix",
-                postfix.port,
-                postfix.pid,
-                postfix.directory / "maillog",
-                re.compile(rb" delay=([0-9.]+),.* status=sent"),
-            ),
+            Contestant("mta", mta.port, mta.pid, mta.directory / "events.log", DELIVERED),
+            Contestant("Postfix", postfix.port, postfix.pid, postfix.directory / "maillog", SENT),
         )
 
 
 def report(rounds: dict[str, list[Round]]) -> None:
     """Every round, the medians and the ratios."""
-    form = "{:<8} {:>7} {:>12} {:>16} {:>10} {:>10}"
-    print(form.format("", "round", "messages/s", "CPU s per 1,000", "p50 ms", "p99 ms"))
-
-    def line(name: str, label: object, figures: Round) -> None:
-        print(
-            form.format(
-                name, label, f"{figures.rate:.0f}", f"{figures.cpu:.3f}", f"{figures.p50 * 1000:.0f}", f"{figures.p99 * 1000:.0f}"
-            )
-        )
-
-    medians = {}
+    print(FORM.format("", "round", "messages/s", "CPU s per 1,000", "p50 ms", "p99 ms"))
     for name, measured in rounds.items():
         for number, figures in enumerate(measured, 1):
-            line(name, number, figures)
-        of: Callable[[str], float] = lambda key, measured=measured: median(getattr(figures, key) for figures in measured)  # noqa: E731
-        medians[name] = Round(of("rate"), of("cpu"), of("p50"), of("p99"))
-    for name, figures in medians.items():
-        line(name, "median", figures)
-    ours, theirs = medians["mta"], medians["Postfix"]
-    print(f"\nmta : Postfix, medians of {len(rounds['mta'])} rounds")
+            print(row(name, number, figures))
+    ours, theirs = middle(rounds["mta"]), middle(rounds["Postfix"])
+    print(row("mta", "median", ours), row("Postfix", "median", theirs), "", "mta : Postfix, medians", sep="\n")
     print(f"messages per second  {ours.rate / theirs.rate:.2f}")
     print(f"CPU per message      {ours.cpu / theirs.cpu:.2f}")
-    for key in ("p50", "p99"):
-        print(f"delay {key}            {getattr(ours, key) / max(getattr(theirs, key), 0.001):.2f}")
+    print(f"delay p50            {ours.p50 / max(theirs.p50, 0.001):.2f}")
+    print(f"delay p99            {ours.p99 / max(theirs.p99, 0.001):.2f}")
+
+
+def middle(rounds: list[Round]) -> Round:
+    """The median of each figure."""
+    return Round(*(median(figures) for figures in zip(*map(attrs.astuple, rounds), strict=True)))
+
+
+def row(name: str, label: object, figures: Round) -> str:
+    """A line of the table."""
+    rate, cpu, p50, p99 = attrs.astuple(figures)
+    return FORM.format(name, label, f"{rate:.0f}", f"{cpu:.3f}", f"{1000 * p50:.0f}", f"{1000 * p99:.0f}")
 
 
 def main(arguments: list[str]) -> int:
     """Run the benchmark; exit status 0 when all mail arrived."""
-    parser = argparse.ArgumentParser(
-        prog="bench.relay", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser("bench.relay", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--messages", type=int, default=5000, help="of each round (5000)")
     parser.add_argument("--rounds", type=int, default=5, help="for each server (5)")
     parser.add_argument("--sessions", type=int, default=20, help="of smtp-source (20)")
