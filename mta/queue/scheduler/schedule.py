@@ -64,14 +64,14 @@ class Change:
 
 
 class Scheduler:
-    """See above.  `active` and `running` are numbers to read: recipients in memory, transactions that run."""
+    """See above.  To read: `active` recipients in memory, `running` transactions, `hungry` destinations (ask `wants`)."""
 
     def __init__(self, concurrency: Concurrency, active_limit: int, retry: Retry) -> None:
         self._concurrency = concurrency
         self._retry = retry
         self._destinations: dict[str, Destination] = {}
         self._ring: deque[Destination] = deque()  # those with something ready
-        self._hungry: deque[Destination] = deque()  # those that want rows from the file
+        self.hungry: deque[Destination] = deque()  # those that want rows from the file
         self._heap: list[tuple[int, str]] = []
         self._looks: set[str] = set()
         self.active_limit = active_limit
@@ -231,10 +231,10 @@ class Scheduler:
             free //= 2  # retries do not crowd out new mail
         rows = min(free, ROWS)
         wants: list[Want] = []
-        for _ in range(len(self._hungry)):
+        for _ in range(len(self.hungry)):
             if rows <= 0 or len(wants) > WANTS - LANES:
                 break
-            dest = self._hungry.popleft()
+            dest = self.hungry.popleft()
             dest.hungry = False
             appetite = self._appetite(dest)
             if appetite <= 0 or not dest.stored:
@@ -286,7 +286,7 @@ class Scheduler:
         lane = dest.lane(found.lane)
         lane.last = UNKNOWN
         if not lane.stored:
-            self._expect(dest, lane, max(found.due, now + LOOK_AGAIN), now)
+            self._expect(dest, lane, found.due if found.due > now else now + LOOK_AGAIN, now)
         return True
 
     def discovered(self, found: Iterable[Lane], now: int) -> None:
@@ -363,4 +363,4 @@ class Scheduler:
     def _hunger(self, dest: Destination) -> None:
         if dest.stored and not dest.hungry and self._appetite(dest) > 0:
             dest.hungry = True
-            self._hungry.append(dest)
+            self.hungry.append(dest)

@@ -1,0 +1,42 @@
+"""Where a new message is filed: the destination of each recipient by its route, the lane by whose mail it is (pure).
+
+A recipient that cannot be routed (any more) is accepted mail all the same: it is filed under BOUNCE with the refusal as
+its reason.  There are 64 lanes; messages with the same `lane_key` (account, sender's domain, client's network) share one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from zlib import crc32
+
+from mta.envelope import BOUNCE, NewMessage, NewRecipient, Refusal, Route
+
+__all__ = ["LANES", "filed"]
+
+LANES = 64
+
+
+def filed(message: NewMessage, route: Callable[[str], Route | Refusal], now: int) -> NewMessage:
+    """The message with dest, lane and due (now, in ms) of each recipient."""
+    lane = crc32(message.lane_key.encode(errors="replace")) & (LANES - 1)
+    recipients = []
+    for given in message.recipients:
+        way = route(given.address)
+        refused = way.reply if isinstance(way, Refusal) else None
+        dest = BOUNCE if isinstance(way, Refusal) else way.dest
+        recipients.append(NewRecipient(given.address, given.orcpt, given.notify, dest, lane, now, refused))
+    return NewMessage(
+        message.id,
+        message.sender,
+        tuple(recipients),
+        message.body,
+        message.prefix,
+        message.created,
+        message.expires,
+        message.source,
+        message.account,
+        message.flags,
+        message.envid,
+        message.trace,
+        message.lane_key,
+    )

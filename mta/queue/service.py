@@ -1,0 +1,244 @@
+"""The queue's service: the one meeting place of all rooms.  It accepts messages and has them delivered.
+
+Provides `IAccept`.  `intake.py` is the way in, `dispatch.py` the way out, the scheduler between them decides, the engine
+(`IQueue`) keeps.  Here are its life and its clock: one timer for everything that waits for a time (retries, blocks, slow
+commits, the sweep of every minute), never one for each message.
+
+Start: the engine is opened, what it knows of destinations is read before the first message is admitted, then all waiting
+rows are found; `ready` fires, or says why not.  Open no port before it has.  Stop: nothing new begins, what runs is
+awaited for at most 30 seconds and settled, then the engine is closed; what was not settled waits for the next start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from random import Random
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mta.config.settings import Settings
+from mta.envelope import BOUNCE, NewMessage
+from mta.interfaces import IAccept, IBodySink, IDeliveryAgent, IEventLog, IQueue, IRouter
+from mta.queue.dispatch import Dispatch
+from mta.queue.filing import filed
+from mta.queue.intake import Intake
+from mta.queue.scheduler.schedule import Scheduler
+from mta.queue.state import Alteration, Lane, Selector, State, SweepReport
+
+__all__ = ["QueueService"]
+
+SWEEP = 60_000  # ms between two sweeps
+MORE = 1_000  # ms to the next bite of a sweep
+PAGE = 1_000  # lanes read at once
+BITE = 500  # recipients altered at once
+PATIENCE = 30  # seconds that running jobs get when we stop
+
+
+@implementer(IAccept)
+class QueueService(Service):
+    """agents: by the name in front of a destination's colon; "bounce" must be among them.  now: ms since the epoch."""
+
+    _logger = Logger()
+
+    def __init__(
+        self,
+        queue: IQueue,
+        router: IRouter,
+        agents: Mapping[str, IDeliveryAgent],
+        settings: Settings,
+        *,
+        reactor: IReactorTime,
+        log: IEventLog,
+        random: Random,
+        now: Callable[[], int] | None = None,
+    ) -> None:
+        self.queue = queue
+        self.ready: Deferred[None] | None = None
+        self._reactor = reactor
+        self._now = now or (lambda: int(reactor.seconds() * 1000))
+        self._events = log
+        self._scheduler = Scheduler(settings.concurrency, settings.queue.active_limit, settings.retry)
+        self._dispatch = Dispatch(
+            queue,
+            agents,
+            self._scheduler,
+            settings.retry,
+            file=lambda message, at: filed(message, router.route, at),
+            random=random,
+            now=self._now,
+            events=log,
+            rearm=self._rearm,
+        )
+        self._intake = Intake(queue, router, self._scheduler, self._dispatch, settings.queue, now=self._now, rearm=self._rearm_at)
+        self._timer: IDelayedCall | None = None
+        self._timer_at = 0  # ms
+        self._ticking = False
+        self._next_sweep = 0
+        self._sweeping = False
+        self._walked = ""  # the destination up to which the file has been walked through
+        self._started = False
+        self._opened: Deferred[None] = Deferred()  # never fails: the attempt to open has ended
+
+    # IAccept
+
+    @property
+    def pressure(self) -> float:
+        """See IAccept."""
+        return self._intake.pressure
+
+    def create_body(self, recipients: int) -> IBodySink:
+        """See IAccept."""
+        return self._intake.create_body(recipients)
+
+    def accept(self, message: NewMessage) -> Deferred[int]:
+        """See IAccept."""
+        return self._intake.accept(message)
+
+    # Life
+
+    def startService(self) -> None:
+        """Open the queue; `ready` tells when, or why not."""
+        super().startService()  # type: ignore[no-untyped-call]
+        self.ready = self.open()
+
+    def open(self) -> Deferred[None]:
+        """Called once, by `startService`.  Errbacks with the engine's MailError when the queue cannot be opened."""
+        return Deferred.fromCoroutine(self._open())
+
+    async def _open(self) -> None:
+        try:
+            await self.queue.start()
+            self._started = True
+            now = self._now()
+            self._scheduler.restore(await self.queue.destinations(), now)
+            while await self._walk():
+                pass
+            self._next_sweep = now + SWEEP
+            self._intake.open = self._dispatch.running = bool(self.running)
+            self._tick()
+        finally:
+            self._opened.callback(None)
+
+    def stopService(self) -> Deferred[None]:
+        """Fires when everything is settled and the engine is closed."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        await self._opened
+        if not self._started:
+            return
+        self._started = False
+        drained = self._dispatch.stop()
+        patience = self._reactor.callLater(PATIENCE, drained.cancel)
+        drained.addErrback(self._impatient)
+        await drained
+        if patience.active():
+            patience.cancel()
+        self._intake.open = False
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+        await self.queue.stop()
+
+    def _impatient(self, _: Failure) -> None:
+        self._logger.warn("jobs still run after {seconds} s: their mail is delivered again", seconds=PATIENCE)
+
+    # The clock
+
+    def _rearm(self) -> None:
+        """Something may be due earlier than it was."""
+        times = (self._scheduler.next_time(), self._dispatch.next_time())
+        for time in times:
+            if time and time < self._timer_at:
+                self._rearm_at(time)
+
+    def _rearm_at(self, time: int) -> None:
+        if self._ticking or self._timer is None or time >= self._timer_at:
+            return
+        self._timer_at = time
+        self._timer.reset(max(time - self._now(), 1) / 1000)
+
+    def _tick(self) -> None:
+        """Everything whose time has come."""
+        self._timer = None
+        self._ticking = True
+        now = self._now()
+        try:
+            self._scheduler.advance(now)
+            self._dispatch.tick(now)
+            deadline = self._intake.tick(now)
+            if now >= self._next_sweep:
+                self._sweep(now)
+            self._dispatch.pump()
+        finally:
+            self._ticking = False
+        times = (self._next_sweep, deadline, self._scheduler.next_time(), self._dispatch.next_time())
+        self._timer_at = min(time for time in times if time)
+        self._timer = self._reactor.callLater(max(self._timer_at - now, 1) / 1000, self._tick)
+
+    # The sweep
+
+    def _sweep(self, now: int) -> None:
+        """What is too old goes to the bounce; destinations without mail are forgotten; nothing waits unseen."""
+        self._next_sweep = now + SWEEP
+        for name in self._scheduler.tidy(now):
+            self.queue.mark(name, clear=True).addErrback(self._trouble, "a destination's record")
+        Deferred.fromCoroutine(self._walk()).addErrback(self._trouble, "a walk through the queue")
+        if not self._sweeping:
+            self._sweeping = True
+            swept = self.queue.sweep(now)
+            swept.addBoth(self._swept)
+            swept.addErrback(self._trouble, "a sweep")
+
+    def _swept(self, report: SweepReport | Failure) -> Deferred[None] | Failure | None:
+        self._sweeping = False
+        if isinstance(report, Failure):
+            return report
+        if report.more:
+            self._next_sweep = self._now() + MORE
+            self._rearm_at(self._next_sweep)
+        if not report.expired:
+            return None
+        self._events.event("expired", "", {"recipients": report.expired})
+        return self.queue.lanes(BOUNCE).addCallback(self._found)
+
+    async def _walk(self) -> bool:
+        """Read a page of what waits.  False: that was the last one, the next walk begins anew."""
+        lanes = await self.queue.lanes(None, self._walked, PAGE)
+        more = len(lanes) >= PAGE
+        self._walked = lanes[-1].dest if more else ""
+        self._found(lanes)
+        return more
+
+    def _found(self, lanes: list[Lane]) -> None:
+        self._scheduler.discovered(lanes, self._now())
+        self._dispatch.pump()
+
+    def _trouble(self, failure: Failure, what: str) -> None:
+        self._logger.failure("{what} failed", failure, what=what)
+
+    # The operator
+
+    def flush(self, dest: str | None = None) -> Deferred[int]:
+        """Try everything that waits now, of one destination or of all; blocks end.  Fires with the number of recipients."""
+        return Deferred.fromCoroutine(self._flush(dest))
+
+    async def _flush(self, dest: str | None) -> int:
+        total, more = 0, True
+        while more:
+            count, more = await self.queue.alter(Selector(dest=dest, state=State.WAITING), Alteration.RETRY, self._now(), BITE)
+            total += count
+        self._scheduler.unblock(dest)
+        if dest is not None:
+            self._found(await self.queue.lanes(dest))
+            return total
+        self._walked = ""
+        while await self._walk():
+            pass
+        return total

@@ -1,0 +1,386 @@
+"""The scheduler: what starts, what is asked for, what a failure does to a destination."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mta.config.settings import Concurrency, Retry
+from mta.envelope import BOUNCE, Claim
+from mta.queue.scheduler.destination import Batch
+from mta.queue.scheduler.schedule import BUSY_BLOCK, LOOK_AGAIN, ROWS, Feedback, Scheduler
+from mta.queue.state import DestState, Lane
+
+NOW = 1_800_000_000_000
+DEST = "smtp:default/example.org"
+OTHER = "smtp:default/example.net"
+MIDDLE = 0.5
+DAY = 86_400_000
+
+
+class Case(SynchronousTestCase):
+    """A scheduler and short words for it."""
+
+    def setUp(self) -> None:
+        self.made = 0
+        self.now = NOW
+        self.scheduler = self.make()
+
+    def make(self, active_limit: int = 20_000, **concurrency: int) -> Scheduler:
+        return Scheduler(Concurrency(**concurrency), active_limit, Retry())
+
+    def claim(self, dest: str = DEST, lane: int = 0, due: int = NOW) -> Claim:
+        self.made += 10
+        return Claim(self.made + 1, self.made, dest, lane, due, 0, "u@example.org")
+
+    def arrive(self, count: int = 1, dest: str = DEST, lane: int = 0) -> list[Claim]:
+        """New mail: those that are admitted are offered; returns what must be given back."""
+        admitted = [self.claim(dest, lane) for _ in range(count) if self.scheduler.admit(dest)]
+        return list(self.scheduler.offer(admitted, self.now, True))
+
+    def start(self) -> list[Batch]:
+        batches = []
+        while (batch := self.scheduler.next_batch()) is not None:
+            batches.append(batch)
+        return batches
+
+    def end(self, batch: Batch, feedback: Feedback = Feedback.GOOD):
+        change = self.scheduler.finished(batch.dest, feedback, self.now, MIDDLE)
+        self.scheduler.released(len(batch.claims))
+        return change
+
+    def pass_time(self, ms: int) -> None:
+        self.now += ms
+        self.scheduler.advance(self.now)
+
+    def kill(self, dest: str = DEST):
+        """A whole cohort fails."""
+        self.arrive(5, dest)
+        return [change for batch in self.start() if (change := self.end(batch, Feedback.BAD))]
+
+
+class StartTests(Case):
+    """What starts now."""
+
+    def test_window(self) -> None:
+        """Five transactions at first; each that ends lets another start."""
+        self.arrive(20)
+        batches = self.start()
+        self.assertEqual(5, len(batches))
+        self.end(batches[0])
+        self.assertEqual(1, len(self.start()))
+
+    def test_total(self) -> None:
+        """All destinations together: `total`."""
+        self.scheduler = self.make(total=12)
+        for number in range(10):
+            self.arrive(5, f"smtp:a/{number}")
+        batches = self.start()
+        self.assertEqual((12, 12), (len(batches), self.scheduler.running))
+        self.assertEqual(10, len({batch.dest for batch in batches}))
+
+    def test_q54_stuck_destination(self) -> None:
+        """It holds its window and nothing else: another destination's mail starts at once, every time."""
+        self.arrive(500)
+        self.start()
+        for _ in range(50):
+            self.arrive(1, OTHER)
+            (batch,) = self.start()
+            self.assertEqual(OTHER, batch.dest)
+            self.end(batch)
+
+    def test_siblings_are_not_parted(self) -> None:
+        """All failed recipients of a message are one job, however many; others are cut at the limit."""
+        for dest, expected in ((BOUNCE, [120]), (DEST, [50, 50, 20])):
+            claims = [Claim(1000 + n, 999, dest, 0, NOW, 0, "u@b") for n in range(120)]
+            self.scheduler.offer(claims, NOW, False)
+            self.assertEqual(expected, [len(batch.claims) for batch in self.start()])
+
+
+class AdmitTests(Case):
+    """What new mail is taken into memory."""
+
+    def test_limit_of_memory(self) -> None:
+        """Nothing above active_limit; what is released makes room."""
+        self.scheduler = self.make(active_limit=3)
+        self.assertEqual([True] * 3 + [False], [self.scheduler.admit(DEST) for _ in range(4)])
+        self.scheduler.refund(DEST)
+        self.assertTrue(self.scheduler.admit(OTHER))
+
+    def test_limit_of_a_destination(self) -> None:
+        """Two windows of full transactions, at most 1,000."""
+        self.assertEqual(500, sum(self.scheduler.admit(DEST) for _ in range(2000)))
+        self.scheduler = self.make(initial=20)
+        self.assertEqual(1000, sum(self.scheduler.admit(DEST) for _ in range(2000)))
+
+    def test_q56_stored_rows_come_first(self) -> None:
+        """While due rows of the destination wait in the file nothing new is admitted; a short answer opens the door."""
+        self.scheduler.waiting(DEST, 0, NOW, NOW)
+        self.assertFalse(self.scheduler.admit(DEST))
+        self.assertTrue(self.scheduler.admit(OTHER))
+        wants = self.scheduler.wants()
+        self.assertFalse(self.scheduler.admit(DEST))
+        self.scheduler.answered(wants, [self.claim()], NOW)
+        self.assertTrue(self.scheduler.admit(DEST))
+
+    def test_q56_row_stored_while_asking(self) -> None:
+        """It was not in the answer: the door stays shut and the lane is asked again."""
+        self.scheduler.waiting(DEST, 0, NOW, NOW)
+        wants = self.scheduler.wants()
+        self.scheduler.waiting(DEST, 0, NOW, NOW)
+        self.scheduler.answered(wants, [], NOW)
+        self.assertFalse(self.scheduler.admit(DEST))
+        self.assertEqual([DEST], [want.dest for want in self.scheduler.wants()])
+
+    def test_q56_stored_rows_are_served_while_new_mail_arrives(self) -> None:
+        """300 rows in the file and new mail at capacity for ever: every old row has gone after 400 deliveries."""
+        file = [self.claim() for _ in range(300)]
+        old = {claim.id for claim in file}
+        self.scheduler.waiting(DEST, 0, NOW, NOW)
+        running: list[Batch] = []
+        for _ in range(100):
+            for _ in range(4):
+                if self.scheduler.admit(DEST):
+                    self.scheduler.offer([self.claim()], self.now, True)
+                else:
+                    file.append(self.claim())
+                    self.scheduler.waiting(DEST, 0, NOW, NOW)
+            if wants := self.scheduler.wants():
+                quota = wants[0].quota
+                answer, file = file[:quota], file[quota:]
+                self.scheduler.answered(wants, answer, self.now)
+            running += self.start()
+            for batch in [running.pop(0) for _ in range(min(4, len(running)))]:
+                old -= {claim.id for claim in batch.claims}
+                self.end(batch)
+        self.assertEqual(set(), old)
+
+
+class WantsTests(Case):
+    """What is asked for."""
+
+    def test_nothing(self) -> None:
+        """Nothing waits: no question."""
+        self.assertEqual([], self.scheduler.wants())
+
+    def test_bounded(self) -> None:
+        """200 destinations with 64 lanes each: at most 64 wants, 8 of one destination, 512 rows; all in their turn."""
+        for number in range(200):
+            for lane in range(64):
+                self.scheduler.waiting(f"smtp:a/{number}", lane, NOW, NOW)
+        seen = set()
+        for _ in range(40):
+            wants = self.scheduler.wants()
+            self.assertTrue(len(wants) <= 64 and sum(want.quota for want in wants) <= ROWS)
+            self.assertTrue(max(sum(w.dest == want.dest for w in wants) for want in wants) <= 8)
+            seen |= {want.dest for want in wants}
+            self.scheduler.answered(wants, [], NOW)
+        self.assertEqual(200, len(seen))
+
+    def test_q54_million_rows(self) -> None:
+        """A stuck destination with a file that always has more takes a bounded number of rows into memory."""
+        self.scheduler.waiting(DEST, 0, NOW, NOW)
+        for _ in range(1000):
+            wants = self.scheduler.wants()
+            answer = [self.claim(want.dest, want.lane) for want in wants for _ in range(want.quota)]
+            self.scheduler.answered(wants, answer, self.now)
+            self.start()
+        self.assertTrue(self.scheduler.active <= 200, self.scheduler.active)
+        self.arrive(1, OTHER)
+        self.assertEqual([OTHER], [batch.dest for batch in self.start()])
+
+    def test_retries_do_not_crowd_out(self) -> None:
+        """Above 80 % of memory only half of what is free is asked for."""
+        self.scheduler = self.make(active_limit=100, initial=20)
+        for number in range(9):
+            self.assertTrue(all(self.scheduler.admit(f"smtp:a/{number}") for _ in range(10)))
+        self.scheduler.waiting(DEST, 0, NOW, NOW)
+        self.assertEqual([5], [want.quota for want in self.scheduler.wants()])
+
+    def test_full(self) -> None:
+        """No room at all: asked later, not forgotten."""
+        self.scheduler = self.make(active_limit=1)
+        self.arrive(1, OTHER)
+        self.scheduler.waiting(DEST, 0, NOW, NOW)
+        self.assertEqual([], self.scheduler.wants())
+        self.end(self.start()[0])
+        self.assertEqual([DEST], [want.dest for want in self.scheduler.wants()])
+
+    def test_question_failed(self) -> None:
+        """The queue could not say: the same is wanted again."""
+        self.scheduler.waiting(DEST, 3, NOW, NOW)
+        wants = self.scheduler.wants()
+        self.assertEqual([], self.scheduler.wants())
+        self.scheduler.unanswered(wants)
+        self.assertEqual(wants, self.scheduler.wants())
+
+
+class TimeTests(Case):
+    """Rows that fall due."""
+
+    def drain(self) -> None:
+        self.scheduler.answered(self.scheduler.wants(), [], self.now)
+
+    def test_due(self) -> None:
+        """Not before its time, exactly at its time."""
+        self.scheduler.waiting(DEST, 0, NOW + 300, NOW)
+        self.assertEqual(NOW + 300, self.scheduler.next_time())
+        self.pass_time(299)
+        self.assertEqual([], self.scheduler.wants())
+        self.pass_time(1)
+        self.assertEqual([(DEST, 0)], [(want.dest, want.lane) for want in self.scheduler.wants()])
+        self.assertEqual(0, self.scheduler.next_time())
+
+    def test_later_rows_are_looked_for(self) -> None:
+        """Of two rows the first is remembered; when its lane is drained the file is asked where the next is."""
+        self.scheduler.waiting(DEST, 0, NOW + 900, NOW)
+        self.scheduler.waiting(DEST, 0, NOW + 300, NOW)
+        self.pass_time(300)
+        self.drain()
+        self.assertEqual({DEST}, self.scheduler.looks())
+        self.assertEqual(set(), self.scheduler.looks())
+        self.scheduler.located(DEST, [Lane(DEST, 0, NOW + 900)], self.now)
+        self.assertEqual(NOW + 900, self.scheduler.next_time())
+        self.pass_time(600)
+        self.drain()
+        self.scheduler.looks()
+        self.scheduler.located(DEST, [], self.now)
+        self.assertEqual(0, self.scheduler.next_time())
+
+    def test_no_look_without_need(self) -> None:
+        """One row, and it has come: nothing to look for."""
+        self.scheduler.waiting(DEST, 0, NOW + 300, NOW)
+        self.pass_time(301)
+        self.drain()
+        self.assertEqual(set(), self.scheduler.looks())
+
+    def test_rows_that_are_due_and_do_not_come(self) -> None:
+        """The file calls due what is on its way: asked again in a while, not at once and for ever."""
+        self.scheduler.located(DEST, [Lane(DEST, 0, NOW - 1)], NOW)
+        self.assertEqual([], self.scheduler.wants())
+        self.assertEqual(NOW + LOOK_AGAIN, self.scheduler.next_time())
+
+    def test_discovered(self) -> None:
+        """At the start: due rows are wanted at once, later ones in their time."""
+        self.scheduler.discovered([Lane(DEST, 0, NOW - 5), Lane(OTHER, 7, NOW + 5)], NOW)
+        self.assertEqual([DEST], [want.dest for want in self.scheduler.wants()])
+        self.pass_time(5)
+        self.assertEqual([OTHER], [want.dest for want in self.scheduler.wants()])
+
+    def test_tidy(self) -> None:
+        """A destination without work is forgotten at the second look, one with work never."""
+        self.end_all(OTHER)
+        self.scheduler.waiting(DEST, 0, NOW + DAY, NOW)
+        for _ in range(3):
+            self.assertEqual([], self.scheduler.tidy(self.now))
+        self.assertEqual([DEST], list(self.scheduler._destinations))
+
+    def end_all(self, dest: str) -> None:
+        self.arrive(1, dest)
+        for batch in self.start():
+            self.end(batch)
+        self.start()
+
+
+class BlockTests(Case):
+    """Destinations that do not answer."""
+
+    def test_q52_dead(self) -> None:
+        """A cohort of failures: blocked for 300 s; what was ready is to be given back; nothing is admitted or asked for."""
+        self.arrive(8)
+        changes = [self.end(batch, Feedback.BAD) for batch in self.start()]
+        (change,) = [change for change in changes if change is not None]
+        self.assertEqual((True, NOW + 300_000, 3), (change.dead, change.until, len(change.returned)))
+        self.assertFalse(self.scheduler.admit(DEST))
+        self.scheduler.waiting(DEST, 0, NOW, NOW)
+        self.assertEqual(([], []), (self.scheduler.wants(), self.start()))
+
+    def test_q52_one_probe(self) -> None:
+        """When the block ends one row is asked for and one transaction starts; nothing else until it has ended."""
+        self.kill()
+        self.scheduler.waiting(DEST, 0, NOW, NOW)
+        self.pass_time(299_999)
+        self.assertEqual([], self.scheduler.wants())
+        self.pass_time(1)
+        wants = self.scheduler.wants()
+        self.assertEqual([1], [want.quota for want in wants])
+        self.scheduler.answered(wants, [self.claim()], self.now)
+        (probe,) = self.start()
+        self.assertEqual(([], []), (self.scheduler.wants(), self.start()))
+        self.assertTrue(self.end(probe).alive)
+        self.assertTrue(self.scheduler.wants()[0].quota > 1)
+
+    def test_q52_probe_fails(self) -> None:
+        """The ladder of the destination: 300, 600, 1200 seconds, one transaction each."""
+        waits = [change.until - self.now for change in self.kill()]
+        for _ in range(2):
+            self.pass_time(waits[-1])
+            self.arrive()
+            (probe,) = self.start()
+            waits.append(self.end(probe, Feedback.BAD).until - self.now)
+        self.assertEqual([300_000, 600_000, 1_200_000], waits)
+
+    def test_after_death(self) -> None:
+        """Failures after death are no news: one block, one failure counted.  A success is: it is alive."""
+        self.arrive(10)
+        batches = self.start()
+        for batch in batches[:4]:
+            self.assertIsNone(self.end(batch, Feedback.BAD))
+        self.assertEqual(2, len(self.start()))
+        self.assertTrue(self.end(batches[4], Feedback.BAD).dead)
+        self.assertIsNone(self.scheduler.finished(DEST, Feedback.BAD, NOW, MIDDLE))
+        self.assertFalse(self.scheduler.admit(DEST))
+        self.assertTrue(self.scheduler.finished(DEST, Feedback.GOOD, NOW, MIDDLE).alive)
+        self.assertTrue(self.scheduler.admit(DEST))
+
+    def test_busy(self) -> None:
+        """421: a minute without mail, not recorded as dead."""
+        self.arrive(6)
+        batches = self.start()
+        change = self.end(batches[0], Feedback.BUSY)
+        self.assertEqual((NOW + BUSY_BLOCK, False, 1), (change.until, change.dead, len(change.returned)))
+        self.pass_time(BUSY_BLOCK)
+        self.assertTrue(self.scheduler.admit(DEST))
+
+    def test_offered_while_closed(self) -> None:
+        """Mail that was admitted before the block and committed after it goes back."""
+        self.assertTrue(self.scheduler.admit(DEST))
+        self.kill()
+        returned = self.scheduler.offer([self.claim()], NOW, True)
+        self.assertEqual(1, len(returned))
+        self.scheduler.released(1)
+        self.assertEqual(0, self.scheduler.active)
+
+    def test_not_tried(self) -> None:
+        """Given back says nothing of the destination: the probe is still to come."""
+        self.kill()
+        self.pass_time(300_000)
+        self.arrive()
+        self.assertIsNone(self.end(self.start()[0], Feedback.NONE))
+        self.arrive(2)
+        self.assertEqual(1, len(self.start()))
+
+    def test_restored(self) -> None:
+        """After a restart: blocked until its time, then probed; suspended ones are left alone; the ladder goes on."""
+        self.scheduler.restore([DestState(DEST, NOW + 500, "why", 3, NOW - 1000), DestState(OTHER, suspended=True)], NOW)
+        self.assertFalse(self.scheduler.admit(DEST) or self.scheduler.admit(OTHER))
+        self.pass_time(500)
+        self.assertFalse(self.scheduler.admit(OTHER))
+        self.arrive(3)
+        (probe,) = self.start()
+        self.assertEqual(2_400_000, self.end(probe, Feedback.BAD).until - self.now)
+
+    def test_flushed(self) -> None:
+        """An operator ends the block: a probe at once."""
+        self.kill()
+        self.scheduler.waiting(DEST, 0, NOW, NOW)
+        self.scheduler.unblock()
+        self.assertEqual([1], [want.quota for want in self.scheduler.wants()])
+
+    def test_forsaken(self) -> None:
+        """Dead for two lifetimes and nobody writes to it: it is forgotten with its record."""
+        self.kill()
+        self.pass_time(9 * DAY)
+        self.assertEqual([], self.scheduler.tidy(self.now))
+        self.pass_time(2 * DAY)
+        self.assertEqual([DEST], self.scheduler.tidy(self.now))
+        self.assertEqual({}, self.scheduler._destinations)
