@@ -232,8 +232,7 @@ class Sender:
             if awaited == "data" and not exchange.accepted:
                 self._finish(exchange, None, None)
             else:
-                self._due.append(awaited)
-                self._out.append(line)
+                self._ask(awaited, line)
             return
 
     # ---- answers
