@@ -18,7 +18,7 @@ __all__ = ["Entry", "parse_line", "read_log"]
 _VALUE = r'"(?:\\.|[^"\\])*"|[^ "]+'
 _IDENTITY = re.compile(rf"({_VALUE}):(?= |$)")
 _PAIR = re.compile(rf" ([^ =\"]+)=({_VALUE})")
-_ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|(.))")
+_ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U(000[0-9a-f]{5}|0010[0-9a-f]{4})|(.))", re.DOTALL)
 _SHORT = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\"}
 
 
@@ -65,4 +65,8 @@ def _plain(value: str) -> str:
 
 def _unescape(match: re.Match[str]) -> str:
     digits = match[1] or match[2] or match[3]
-    return chr(int(digits, 16)) if digits else _SHORT[match[4]]
+    if digits:
+        return chr(int(digits, 16))
+    if match[4] not in _SHORT:
+        raise ValueError(f"no such escape: {match[0]!r}")
+    return _SHORT[match[4]]

@@ -1,0 +1,40 @@
+"""The command as a whole."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from click.testing import CliRunner
+from twisted.trial.unittest import SynchronousTestCase
+
+from mta import __version__
+from mta.cli.main import main
+
+
+class MainTests(SynchronousTestCase):
+    """`mta`."""
+
+    def test_version(self) -> None:
+        """Name and version, for bug reports."""
+        result = CliRunner().invoke(main, ["--version"])
+        self.assertEqual((0, f"mta, version {__version__}\n"), (result.exit_code, result.output))
+
+    def test_did_you_mean(self) -> None:
+        """A misspelled command is answered with the right one, status 2."""
+        result = CliRunner().invoke(main, ["chek"])
+        self.assertEqual(2, result.exit_code)
+        self.assertIn("No such command 'chek'. Did you mean 'check'?", result.output)
+
+    def test_help_names_every_command(self) -> None:
+        """What there is."""
+        output = CliRunner().invoke(main, ["-h"]).output
+        for name in ("check", "dev-cert", "run"):
+            self.assertIn(name, output)
+
+    def test_as_a_module(self) -> None:
+        """`python -m mta` is the same command, and installs no reactor on the way."""
+        script = "import sys, mta.cli.main; sys.exit('twisted.internet.reactor' in sys.modules)"
+        self.assertEqual(0, subprocess.run([sys.executable, "-c", script], check=False).returncode)
+        done = subprocess.run([sys.executable, "-m", "mta", "--version"], capture_output=True, text=True, check=False)
+        self.assertEqual((0, f"mta, version {__version__}\n"), (done.returncode, done.stdout))
