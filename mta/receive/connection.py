@@ -291,8 +291,8 @@ class Connection(Protocol):
             "recipients": counters.recipients,
             "rejected": counters.rejected,
             "bytes": counters.bytes,
-            "tls_version": self.achieved.version,
-            "cipher": self.achieved.cipher,
+            "tls_version": self.achieved.version or None,
+            "cipher": self.achieved.cipher or None,
         }
 
     # ---- the turn
@@ -360,7 +360,7 @@ class Connection(Protocol):
                 self.why = f"no TLS: {error.reason}"
                 self._close()
             else:
-                self.refuse("starttls", error.reply, why=error.reason)
+                self.refuse("starttls", error.reply, why=error.reason or None)
             return
         if not (self.implicit or self._ready_for_tls()):
             self.common.slots.give_back()

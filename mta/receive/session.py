@@ -78,7 +78,7 @@ class Session(Connection):
         if verdict is None:
             go()
         elif isinstance(verdict, MailError) and verdict.reply.code >= 400:
-            self.refuse(stage, verdict.reply, why=verdict.reason)
+            self.refuse(stage, verdict.reply, why=verdict.reason or None)
         else:
             self.refuse(stage, LOCAL_ERROR, why=f"the policy answered {verdict!r}")
 

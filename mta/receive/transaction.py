@@ -132,7 +132,7 @@ class Transaction:
         try:
             self._sink = self._session.common.accept.create_body(len(self._recipients))
         except MailError as error:
-            self._session.refuse("data", error.reply, why=error.reason, **{"from": self._mail.sender.address})
+            self._session.refuse("data", error.reply, why=error.reason or None, **{"from": self._mail.sender.address})
             return
         self.reading = True
         self._session.answer(GO_AHEAD)
@@ -164,11 +164,11 @@ class Transaction:
         """The queue takes more: give it what has come meanwhile."""
         self.writing = False
         waiting, self._unwritten = self._unwritten, []
+        if self._session.is_gone:
+            return
         if waiting and self._failed is None:
             self._write(b"".join(waiting))
-        if self.writing or self._session.is_gone:
-            return
-        if self._end is not None:
+        if self._end is not None and not self.writing:
             self._close(self._end)
         self._session.flow()
 
@@ -203,10 +203,10 @@ class Transaction:
 
     def _store(self) -> None:
         assert self._sink is not None
+        finishing = self._sink.finish()
         self.storing = True
-        self._sink.finish().addCallback(self._accept).addCallbacks(self._accepted, self._not_accepted).addErrback(
-            self._session.broken
-        )
+        stored = finishing.addCallback(self._accept)
+        stored.addCallbacks(self._accepted, self._not_accepted).addErrback(self._session.broken)
 
     def _accept(self, body: BodyRef) -> Deferred[int] | None:
         if self._session.is_gone:
@@ -262,8 +262,8 @@ class Transaction:
             "size": self._end.size,
             "client": session.address,
             "helo": session.helo,
-            "tls_version": session.achieved.version,
-            "cipher": session.achieved.cipher,
+            "tls_version": session.achieved.version or None,
+            "cipher": session.achieved.cipher or None,
             "delay": round(session.common.clock.seconds() - self._began, 3),
         }
         if session.is_gone:
@@ -274,7 +274,7 @@ class Transaction:
     def _not_accepted(self, failure: Failure) -> None:
         self.storing = False
         error = _error(failure)
-        self._refuse(error.reply, why=error.reason)
+        self._refuse(error.reply, why=error.reason or None)
 
     # ---- ends
 
