@@ -115,5 +115,5 @@ def mark(
 
 
 def _dest(row: tuple[str, int, str | None, int, int | None, int, int]) -> DestState:
-    *values, suspended, changed = row
-    return DestState(*values, bool(suspended), changed)  # type: ignore[arg-type]
+    name, blocked_until, why, fails, first_fail, suspended, changed = row
+    return DestState(name, blocked_until, why, fails, first_fail, bool(suspended), changed)

@@ -20,7 +20,7 @@ from typing import Any
 
 import apsw
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
@@ -48,11 +48,16 @@ WAL_LIMIT = 65_536  # pages, 256 MiB: a reader holds the log
 GIVEN_UP = Reply(451, "4.3.0", "the caller did not wait for the claim")
 
 
+class Reactor(IReactorFromThreads, IReactorTime):
+    """What is asked of the reactor."""
+
+
 @implementer(IQueue)
 class SqliteQueue:
     """directory: the data directory.  completions: "strict", or "lazy" for settlements that a power cut may undo.
 
-    now: ms since the epoch.  on_fatal: called once, on the reactor's thread, when the process must end.
+    now: ms since the epoch, by default the reactor's clock.  on_fatal: called once, on the reactor's thread, when the
+    process must end.
     vfs: SQLite's name of the file system layer (tests).
     """
 
@@ -61,9 +66,9 @@ class SqliteQueue:
     def __init__(
         self,
         directory: Path,
-        reactor: IReactorFromThreads,
+        reactor: Reactor,
         *,
-        now: Callable[[], int],
+        now: Callable[[], int] | None = None,
         node: int = 0,
         completions: str = "strict",
         on_fatal: Callable[[BaseException], None] | None = None,
@@ -71,7 +76,7 @@ class SqliteQueue:
     ) -> None:
         self._directory = directory
         self._reactor = reactor
-        self._now = now
+        self._now = now or (lambda: int(reactor.seconds() * 1000))
         self._node = node
         self._lazy = completions == "lazy"
         self._on_fatal = on_fatal
@@ -218,7 +223,7 @@ class SqliteQueue:
 
     def _give(self, messages: Sequence[NewMessage]) -> MailError | None:
         """Large bodies become the queue's; an error when a file that a row would name is not there (R6)."""
-        given = []
+        given: list[int] = []
         for message in messages:
             if message.body.data is None:
                 if not self._spool.give(message.id):

@@ -24,7 +24,7 @@ def is_full(error: BaseException, system_error: int = 0) -> bool:
     if isinstance(error, apsw.FullError):
         return True
     full = system_error in (errno.ENOSPC, errno.EDQUOT)
-    return isinstance(error, apsw.IOError) and full and error.extendedresult not in SYNC_ERRORS
+    return isinstance(error, apsw.IOError) and full and getattr(error, "extendedresult", 0) not in SYNC_ERRORS
 
 
 def is_fatal(error: BaseException, system_error: int = 0) -> bool:

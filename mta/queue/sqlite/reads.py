@@ -95,7 +95,11 @@ def browse(db: apsw.Connection, selector: Selector, after: int, limit: int) -> l
         last = db.execute(sql.LAST_RECIPIENT, (selector.message,)).get or 0
     state = None if selector.state is None else int(selector.state)
     values = {"after": after, "last": last, "dest": selector.dest, "state": state, "limit": limit}
-    return [Row(*row[:5], State(row[5]), *row[6:]) for row in db.execute(sql.BROWSE, values)]
+    return [_row(*row) for row in db.execute(sql.BROWSE, values)]
+
+
+def _row(id: int, message: int, sender: str, address: str, dest: str, state: int, *others: Any) -> Row:
+    return Row(id, message, sender, address, dest, State(state), *others)
 
 
 @implementer(IBodyReader)

@@ -137,7 +137,8 @@ def remove_messages(db: apsw.Connection, gone: list[int], gone_of: Counter[int],
 
     `large` gets the messages whose bodies are files.
     """
-    inline, in_file = list(gone), []
+    inline = list(gone)
+    in_file: list[int] = []
     for id, pending, body in sql.COUNT_DOWN.run(db, [value for pair in gone_of.items() for value in pair]):
         if pending <= 0:
             (in_file if body == IN_FILE else inline).append(id)

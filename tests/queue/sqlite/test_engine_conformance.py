@@ -1,47 +1,27 @@
-"""The SQLite engine passes the conformance suite; its crash is a copy of its files while it runs."""
+"""The SQLite engine passes the conformance suite, strict and lazy; its crash is a copy of its files while it runs."""
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
+from zope.interface.verify import verifyObject
 
-from twisted.trial.unittest import TestCase
-
-from mta.queue.sqlite.engine import SqliteQueue
+from mta.interfaces import IQueue
 from tests.queue.conformance import QueueConformance
+from tests.queue.sqlite.case import SqliteCase
 
 
-class SqliteConformance(QueueConformance, TestCase):
-    """Every row of the suite."""
+class SqliteConformance(QueueConformance, SqliteCase):
+    """Every row of the suite; after each test the file is sound."""
 
-    directory: Path | None = None
-
-    def make_engine(self) -> SqliteQueue:
-        """An engine on the current directory."""
-        from twisted.internet import reactor
-
-        if self.directory is None:
-            self.directory = Path(self.mktemp())
-        return SqliteQueue(self.directory, reactor, now=self.clock)
-
-    async def crash(self) -> None:
-        """What is in the files at this moment is all that the next engine gets."""
-        copy = Path(self.mktemp())
-        assert self.directory is not None
-        shutil.copytree(self.directory, copy)
+    async def tearDown(self) -> None:
+        await self.check_sound()
         await self.queue.stop()
-        self.directory = copy
-        self.queue = self.make_engine()
-        await self.queue.start()
+
+    def test_provides_the_seam(self) -> None:
+        """Every method of IQueue, with its signature."""
+        verifyObject(IQueue, self.queue)
 
 
 class LazyConformance(SqliteConformance):
     """With lazy completions nothing changes but what a power cut may undo."""
 
-    def make_engine(self) -> SqliteQueue:
-        """The same, lazy."""
-        from twisted.internet import reactor
-
-        if self.directory is None:
-            self.directory = Path(self.mktemp())
-        return SqliteQueue(self.directory, reactor, now=self.clock, completions="lazy")
+    settings = {"completions": "lazy"}
