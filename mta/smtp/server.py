@@ -332,7 +332,6 @@ class Receiver:
         self._verbs = _TABLE[state]
         if state is State.READY:
             self._recipients = self._rejected = 0
-            self._utf8 = False
             self._body = None
 
     def _ask(self, question: Question) -> None:

@@ -173,6 +173,7 @@ class DotStufferTests(SynchronousTestCase):
         """X13: bare CR and LF become CRLF, NUL goes."""
         self.assertEqual(b"a\r\nb\r\n\r\n..c\r\n.\r\n", stuffed([b"a\nb\r\r\n.c\0"]))
         self.assertEqual(b"a\r\nb\r\n.\r\n", stuffed([b"a\r", b"\0", b"", b"\0\n", b"b"]))
+        self.assertEqual(b"a\r\nb\r\n.\r\n", stuffed([b"a\r", b"b\r\n"]))
         self.assertEqual(b"..\r\n.\r\n", stuffed([b"\0.", b"\0"]))
         self.assertEqual(b"\r\n..\r\n.\r\n", stuffed([b"\r", b".\r"]))
 
@@ -182,6 +183,7 @@ class DotStufferTests(SynchronousTestCase):
         """X13: any bytes, in any pieces, are exactly one message; the pieces do not matter."""
         data = stuffed(cut(body, places))
         self.assertEqual(stuffed([body]), data)
+        self.assertEqual(stuffed(bytewise(body)), data)
         _, _, error, rest = read(cut(data, wire_places))
         self.assertEqual(b"", rest)
         self.assertIn(error, (None, LONG_LINE))

@@ -137,6 +137,8 @@ class TransactionTests(SynchronousTestCase):
         self.assertEqual([250, 550, 554], talk.codes(b"MAIL FROM:<>\r\nRCPT TO:<b@mx.test>\r\nDATA\r\n"))
         self.assertEqual([550, 250, 354], talk.codes(b"RCPT TO:<b@mx.test>\r\nRCPT TO:<c@mx.test>\r\nDATA\r\n"))
         self.assertEqual((1, 2), (talk.counters.recipients, talk.counters.rejected))
+        talk.say(b".\r\n")
+        self.assertEqual([250, 503], talk.codes(b"MAIL FROM:<>\r\nDATA\r\n"), "those were of another message")
 
     def test_bad_recipients_are_refused_recipients(self):
         """A RCPT that the machine refused makes DATA 554 as well."""
