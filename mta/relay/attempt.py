@@ -66,8 +66,8 @@ class Ways:
         """What a delivery by this way to this address is owed, and with which others it may share a connection."""
         known = self._known.get((way, target, flags))
         if known is None:
-            names = (target.name,) if way.level.verifies else ()
-            required = Required(way.level, target.name, target.address, target.port, way.next_hop, names or (target.name,))
+            names = (target.name,)
+            required = Required(way.level, target.name, target.address, target.port, way.next_hop, names)
             key = ReuseKey.of(required, route=way.route, source=self.source(target), hello=self.conduct.hello, flags=flags)
             if len(self._known) >= 1000:
                 self._known.clear()
@@ -204,7 +204,8 @@ class Attempt:
 
     def _release(self, session: Session, accepted: bool) -> tuple[str, str]:
         """Keep the connection for the next delivery, or say QUIT (tls.md C3.6)."""
-        if not session.usable:
+        if not session.usable:  # the peer said more than it was asked, or closes: not a word more
+            session.drop()
             return "quit", "not-usable"
         if not accepted:  # every recipient got 4yz: other messages of ours would get it too (Exim's loop rule)
             session.quit()

@@ -242,8 +242,8 @@ class Connection(Protocol):
         """It is over, by us or by the peer."""
         self._deadline.stop()
         fault = self._loss(f"lost ({_short(reason)})")
-        self._loosen()
         self._phase = Phase.CLOSED
+        self._loosen()
         self._conduct.pool.left(self)  # type: ignore[arg-type]
         self._tell(fault)
 

@@ -173,7 +173,8 @@ class Session(Connection):
         feed, self._feed, self._job = self._feed, None, None
         if feed is not None:
             feed.stopProducing()
-            self.transport.unregisterProducer()
+            if self._phase is not Phase.CLOSED:  # a transport that is gone has no place for producers any more
+                self.transport.unregisterProducer()
 
     def _transacted(self, happened: event.Transacted) -> None:
         """The owner hears of it when all that came with it is read: bytes behind the last reply spoil the connection."""

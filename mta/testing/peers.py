@@ -3,7 +3,8 @@
 It speaks SMTP well enough for any client (RFC 5321, 2920, 3207) and, at the points a script names, answers otherwise,
 falls silent, hangs up or talks nonsense.  Points: "greeting", the verb of a command ("EHLO", "STARTTLS", "MAIL", "RCPT",
 "DATA", "RSET", "QUIT"), a verb with the address in it ("RCPT user@example.org"), "body" (the first bytes of a body), "."
-(the end of data), "handshake" (TLS is up); "tls " in front of a point means: inside TLS.  The most specific one counts.
+(the end of data), "client hello" (TLS bytes where there is no TLS), "handshake" (TLS is up); "tls " in front of a point
+means: inside TLS.  The most specific one counts.
 It counts connections, handshakes and QUITs, and keeps every command and every message it took, byte for byte.
 
     server = ScriptedServer({"RCPT": ["450 4.2.0 later"]}, certificate=authority.issue("localhost"))
@@ -40,6 +41,7 @@ class Act(Enum):
     CLOSE = "close"  # in order
     ABORT = "abort"  # TCP reset
     STALL = "stall"  # say nothing, and read on
+    PAUSE = "pause"  # say nothing, and read nothing until somebody resumes the transport
 
 
 @attrs.frozen
@@ -137,7 +139,7 @@ class _Peer(Protocol):
         self._in_tls = False
         self._buffer = b""
         self._body: bytearray | None = None
-        self._sender = ""
+        self._sender: str | None = None
         self._recipients: list[str] = []
 
     def connectionMade(self) -> None:
@@ -161,6 +163,10 @@ class _Peer(Protocol):
                 if not self._take_body():
                     return
                 continue
+            if self._buffer[0] == 0x16:  # TLS, where SMTP is due
+                self._buffer = b""
+                self._answer(["client hello"], "500 5.5.2 what?")
+                return
             line, crlf, rest = self._buffer.partition(b"\r\n")
             if not crlf:
                 return
@@ -175,8 +181,8 @@ class _Peer(Protocol):
         points = [verb] if not address else [f"{verb} {address}", verb]
         getattr(self, f"_{verb.lower()}", self._other)(points, address)
 
-    def _answer(self, points: list[str] | tuple[str, ...], usual: str) -> bool:
-        """Answer by the script, or as usual.  True: that was a positive reply."""
+    def _answer(self, points: list[str] | tuple[str, ...], usual: str) -> str:
+        """Answer by the script, or as usual.  The first digits of a reply, "" for anything else."""
         if self._in_tls:
             points = [*(f"tls {point}" for point in points), *points]
         answers = self._server.answers(tuple(points)) or ((usual,) if usual else ())
@@ -191,7 +197,12 @@ class _Peer(Protocol):
                 self.transport.loseConnection()
             elif answer is Act.ABORT:
                 self.transport.abortConnection()
-        return bool(answers) and isinstance(answers[0], str | bytes) and answers[0][:1] in ("2", "3", b"2", b"3")
+            elif answer is Act.PAUSE:
+                self.transport.pauseProducing()
+        first = answers[0] if answers else ""
+        if isinstance(first, bytes):
+            first = first.decode("latin-1")
+        return first[:3] if isinstance(first, str) else ""
 
     def _ehlo(self, points: list[str], address: str) -> None:
         server = self._server
@@ -200,21 +211,22 @@ class _Peer(Protocol):
         self._answer(points, "\r\n".join([*(f"250-{line}" for line in lines[:-1]), f"250 {lines[-1]}"]))
 
     def _starttls(self, points: list[str], address: str) -> None:
-        if self._answer(points, "220 2.0.0 go" if self._server.tls else "502 5.5.1 no TLS here") and self._server.tls:
+        code = self._answer(points, "220 2.0.0 go" if self._server.tls else "502 5.5.1 no TLS here")
+        if code == "220" and self._server.tls:
             self._reset()
             self._buffer = b""
             self.transport.startTLS(self._server.tls)
 
     def _mail(self, points: list[str], address: str) -> None:
-        if self._answer(points, "250 2.1.0 ok"):
+        if self._answer(points, "250 2.1.0 ok") == "250":
             self._sender, self._recipients = address, []
 
     def _rcpt(self, points: list[str], address: str) -> None:
-        if self._answer(points, "250 2.1.5 ok"):
+        if self._answer(points, "503 5.5.1 MAIL first" if self._sender is None else "250 2.1.5 ok") == "250":
             self._recipients.append(address)
 
     def _data(self, points: list[str], address: str) -> None:
-        if self._answer(points, "354 go on" if self._recipients else "554 5.5.1 no valid recipients"):
+        if self._answer(points, "354 go on" if self._recipients else "554 5.5.1 no valid recipients") == "354":
             self._body = bytearray()
 
     def _take_body(self) -> bool:
@@ -233,8 +245,8 @@ class _Peer(Protocol):
         if text.startswith(b"."):
             text = text[1:]
         text = text.replace(b"\r\n.", b"\r\n")
-        if self._answer(["."], "250 2.0.0 taken"):
-            taken = Received(self._number, self._sender, tuple(self._recipients), text, self._in_tls)
+        if self._answer(["."], "250 2.0.0 taken") == "250":
+            taken = Received(self._number, self._sender or "", tuple(self._recipients), text, self._in_tls)
             self._server.messages.append(taken)
         self._reset()
         return True
@@ -252,7 +264,7 @@ class _Peer(Protocol):
         self._answer(points, "500 5.5.2 what?")
 
     def _reset(self) -> None:
-        self._sender, self._recipients = "", []
+        self._sender, self._recipients = None, []
 
 
 @implementer(IOpenSSLServerConnectionCreator)
