@@ -164,9 +164,9 @@ class Dispatch:
         job = Job(message, tuple(batch.claims), batch.dest, stored.body, partial(self._queue.open_body, message.id))
         try:
             delivering = agent.deliver(job)
+            delivering.addCallbacks(self._delivered, self._broken, callbackArgs=(flight,), errbackArgs=(flight,))
         except Exception:
-            delivering = fail()
-        delivering.addCallbacks(self._delivered, self._broken, callbackArgs=(flight,), errbackArgs=(flight,))
+            fail().addErrback(self._broken, flight)
 
     def _broken(self, failure: Failure, flight: _Flight) -> None:
         """The message cannot be read, or an agent broke its contract."""

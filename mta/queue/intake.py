@@ -60,7 +60,7 @@ class Intake:
         rearm: Callable[[int], None],
     ) -> None:
         self._queue = queue
-        self._route = router.route
+        self._router = router
         self._scheduler = scheduler
         self._dispatch = dispatch
         self._deadline = int(settings.accept_deadline * 1000)
@@ -97,7 +97,7 @@ class Intake:
             return fail(_closed())
         now = self._now()
         try:
-            entry = _Accept(filed(message, self._route, now), now)
+            entry = _Accept(filed(message, self._router.route, now), now)
         except Exception:
             self._log.failure("a message cannot be routed")
             return fail(_trouble())

@@ -284,7 +284,6 @@ class Scheduler:
 
     def _found(self, dest: Destination, found: Lane, now: int) -> bool:
         lane = dest.lane(found.lane)
-        lane.last = UNKNOWN
         if not lane.stored:
             self._expect(dest, lane, found.due if found.due > now else now + LOOK_AGAIN, now)
         return True

@@ -1,0 +1,64 @@
+"""Where a new message is filed."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mta.envelope import BOUNCE, BodyRef, NewMessage, NewRecipient, Refusal, Route
+from mta.queue.filing import filed
+from mta.status import Reply
+
+NO = Reply(550, "5.1.2", "no such domain")
+WAY = Route("default", "smtp", "example.org")
+
+
+def message(*recipients: NewRecipient, lane_key: str = "example.com") -> NewMessage:
+    body = BodyRef(1, b"x")
+    return NewMessage(7, "s@example.com", recipients, body, b"P: x\r\n", 1, 2, "cli", "ann", 5, "env", "{}", lane_key)
+
+
+class FilingTests(SynchronousTestCase):
+    """dest, lane and due of each recipient; nothing else changes."""
+
+    def test_routed(self) -> None:
+        """The route's destination, due now; what was given is kept."""
+        given = NewRecipient("u@example.org", "rfc822;u", 3)
+        (to,) = filed(message(given), lambda _: WAY, 99).recipients
+        self.assertEqual(
+            ("u@example.org", "rfc822;u", 3, WAY.dest, 99, None), (to.address, to.orcpt, to.notify, to.dest, to.due, to.refused)
+        )
+
+    def test_refused(self) -> None:
+        """Accepted is accepted: a bounce is owed, with the reason."""
+        (to,) = filed(message(NewRecipient("u@x")), lambda _: Refusal(NO), 99).recipients
+        self.assertEqual((BOUNCE, NO), (to.dest, to.refused))
+
+    def test_lanes(self) -> None:
+        """The same key the same lane, different keys spread over all 64; odd keys do no harm."""
+        lanes = [
+            filed(message(NewRecipient("u@x"), lane_key=f"k{n}.example"), lambda _: WAY, 9).recipients[0].lane
+            for n in range(2000)
+        ]
+        self.assertEqual(set(range(64)), set(lanes))
+        both = filed(message(NewRecipient("a@x"), NewRecipient("b@y"), lane_key="\udcff€"), lambda _: WAY, 9).recipients
+        self.assertEqual(both[0].lane, both[1].lane)
+
+    def test_the_rest_is_kept(self) -> None:
+        """Every other field of the message."""
+        given = message(NewRecipient("u@x"))
+        made = filed(given, lambda _: WAY, 99)
+        for field in (
+            "id",
+            "sender",
+            "body",
+            "prefix",
+            "created",
+            "expires",
+            "source",
+            "account",
+            "flags",
+            "envid",
+            "trace",
+            "lane_key",
+        ):
+            self.assertEqual(getattr(given, field), getattr(made, field), field)

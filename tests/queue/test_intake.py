@@ -1,0 +1,160 @@
+"""The way in: routed, durable, then accepted; what cannot be stored leaves nothing behind."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mta.queue.state import State
+from mta.status import MailError, transient
+from tests.queue.station import Station, delivered
+
+TO = "bob@example.org"
+
+
+class IntakeTests(SynchronousTestCase):
+    """accept and create_body."""
+
+    def setUp(self) -> None:
+        self.station = Station().start()
+
+    @property
+    def scheduler(self):
+        return self.station.service._scheduler
+
+    def test_fires_after_the_commit(self) -> None:
+        """Nothing is said, and nothing delivered, before the engine has answered."""
+        self.station.queue.held = []
+        accepting = self.station.accept(TO)
+        self.assertNoResult(accepting)
+        self.assertEqual([], self.station.smtp.seen)
+        self.station.queue.let_go()
+        id = self.successResultOf(accepting)
+        self.assertIsInstance(id, int)
+        self.assertEqual([(TO,)], self.station.smtp.seen)
+
+    def test_answer_comes_before_the_delivery(self) -> None:
+        """The client's "250" does not wait for the first attempt."""
+        order: list[str] = []
+        self.station.smtp.answer = lambda claim: order.append("delivery") or delivered(claim)
+        self.station.queue.held = []
+        self.station.accept(TO).addCallback(lambda _: order.append("answer"))
+        self.station.queue.let_go()
+        self.assertEqual(["answer", "delivery"], order)
+
+    def test_engine_refuses(self) -> None:
+        """Its MailError reaches the client, the kept places are given back, nothing is delivered."""
+        full = transient("4.3.1", "disk full", code=452)
+        self.station.queue.faults["enqueue"] = [full]
+        self.assertIs(full, self.failureResultOf(self.station.accept(TO), MailError).value)
+        self.assertEqual((0, []), (self.scheduler.active, self.station.smtp.seen))
+
+    def test_engine_refuses_after_admitting(self) -> None:
+        """The places were kept when it failed: they are free again."""
+        self.station.engine._keep = lambda *_: 1 / 0
+        self.assertEqual(451, self.failureResultOf(self.station.accept(TO, "x@example.net"), MailError).value.reply.code)
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+        self.assertEqual((0, 0), (self.scheduler.active, self.scheduler._destinations["smtp:default/example.org"].ready))
+
+    def test_router_breaks(self) -> None:
+        """451, and the trouble is in the log."""
+        self.station.router.route = lambda address: 1 / 0
+        self.assertEqual(451, self.failureResultOf(self.station.accept(TO), MailError).value.reply.code)
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
+    def test_deadline(self) -> None:
+        """A commit that takes too long: 451 to the client; if it succeeds after all the mail is delivered."""
+        self.station.queue.held = []
+        accepting = self.station.accept(TO)
+        self.station.advance(59)
+        self.assertNoResult(accepting)
+        self.station.advance(1.1)
+        self.assertEqual("4.3.0", self.failureResultOf(accepting, MailError).value.reply.enhanced)
+        self.station.queue.let_go()
+        self.assertEqual([(TO,)], self.station.smtp.seen)
+        self.assertEqual((0, []), (self.scheduler.active, self.station.left))
+
+    def test_short_deadline(self) -> None:
+        """Shorter than the sweep's minute: the timer comes in time, for each message."""
+        station = Station(accept_deadline=3).start()
+        station.queue.held = []
+        first = station.accept(TO)
+        station.advance(1)
+        second = station.accept(TO)
+        station.advance(2.1)
+        self.failureResultOf(first, MailError)
+        self.assertNoResult(second)
+        station.advance(1)
+        self.failureResultOf(second, MailError)
+
+    def test_repeat(self) -> None:
+        """The same message again is accepted, delivered once, and keeps no place."""
+        self.station.smtp.wait = True
+        message = self.station.message(TO)
+        for _ in range(2):
+            self.assertEqual(message.id, self.successResultOf(self.station.service.accept(message)))
+        self.assertEqual(([(TO,)], 1), (self.station.smtp.seen, self.scheduler.active))
+        self.station.smtp.finish()
+        self.station.advance(70)
+        self.assertEqual(([(TO,)], 0, []), (self.station.smtp.seen, self.scheduler.active, self.station.left))
+
+    def test_overflow_waits_in_the_file(self) -> None:
+        """What has no room in memory is stored as waiting, and comes in its turn."""
+        station = Station(active_limit=3).start()
+        station.smtp.wait = True
+        for number in range(10):
+            self.successResultOf(station.accept(f"u{number}@example.org"))
+        states = [row.state for row in station.engine._rows.values()]
+        self.assertEqual((3, 7), (states.count(State.TAKEN), states.count(State.WAITING)))
+        while station.smtp.jobs:
+            station.smtp.finish()
+        self.assertEqual(([], 10), (station.left, len(station.smtp.seen)))
+
+
+class PressureTests(SynchronousTestCase):
+    """When to take no more."""
+
+    def test_memory(self) -> None:
+        """The share of the active limit; beyond it 452 4.3.1."""
+        station = Station(active_limit=4).start()
+        station.smtp.wait = True
+        self.assertEqual(0, station.service.pressure)
+        for number in range(4):
+            station.accept(f"u{number}@example.org")
+        self.assertEqual(1.0, station.service.pressure)
+        station.service.create_body(1).abort()
+        station.service._scheduler.active += 1
+        error = self.assertRaises(MailError, station.service.create_body, 1)
+        self.assertEqual((452, "4.3.1"), (error.reply.code, error.reply.enhanced))
+
+    def test_slow_commits(self) -> None:
+        """Commits of two seconds, one after the other: full; a quiet while later it is forgotten."""
+        station = Station().start()
+        for _ in range(20):
+            station.queue.held = []
+            station.accept(TO)
+            station.advance(2)
+            station.queue.let_go()
+        self.assertTrue(station.service.pressure > 1, station.service.pressure)
+        self.assertRaises(MailError, station.service.create_body, 1)
+        station.advance(5.1)
+        self.assertEqual(0, station.service.pressure)
+
+    def test_one_slow_commit(self) -> None:
+        """One commit of two seconds among quick ones closes no door."""
+        station = Station().start()
+        station.queue.held = []
+        for _ in range(100):
+            station.accept(TO)
+        station.advance(2)
+        station.queue.let_go()
+        self.assertTrue(station.service.pressure < 0.5, station.service.pressure)
+
+    def test_stalled_commit(self) -> None:
+        """No commit returns: full when the oldest has waited for half its deadline."""
+        station = Station().start()
+        station.queue.held = []
+        station.accept(TO)
+        station.advance(15)
+        self.assertAlmostEqual(0.5, station.service.pressure)
+        station.advance(15.1)
+        self.assertTrue(station.service.pressure > 1)
