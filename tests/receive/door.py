@@ -23,6 +23,7 @@ from mta.interfaces import IAccept, IBodySink, IEventLog, IPolicy, IRouter
 from mta.receive.common import Common
 from mta.receive.session import Session
 from mta.status import MailError, Reply
+from mta.tls.context import ServerTls
 
 TRUSTED = "192.0.2.7"
 STRANGER = "203.0.113.9"
@@ -156,6 +157,7 @@ class Wire(StringTransport):
         super().__init__(peerAddress=IPv4Address("TCP", address, 40000))
         self.protocol: Session | None = None
         self.lost = False
+        self.secured: list[object] = []  # what startTLS was called with
 
     def lose(self, reason: BaseException | None = None) -> None:
         """The connection ends, now."""
@@ -168,6 +170,10 @@ class Wire(StringTransport):
         """We end it; a client that goes on reading is not simulated: `lose` says when it has gone."""
         assert self.producer is None, "Twisted would wait for the producer"
         super().loseConnection()
+
+    def startTLS(self, creator: object) -> None:
+        """TLS begins, and nothing comes of it."""
+        self.secured.append(creator)
 
     def abortConnection(self) -> None:
         """We break it off."""
@@ -188,10 +194,10 @@ class DoorCase(SynchronousTestCase):
         self.policy: FakePolicy | None = None
         self.begin()
 
-    def begin(self, policy: FakePolicy | None = None, **changes: Any) -> None:
+    def begin(self, policy: FakePolicy | None = None, server_tls: ServerTls | None = None, **changes: Any) -> None:
         """Build what sessions have in common anew."""
         settings = attrs.evolve(self.settings, **changes)
-        self.common = Common.of(settings, self.accept, FakeRouter(), self.log, self.clock, policy)
+        self.common = Common.of(settings, self.accept, FakeRouter(), self.log, self.clock, policy, server_tls)
         self.common.roster.open = True
 
     def tearDown(self) -> None:

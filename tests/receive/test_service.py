@@ -10,8 +10,7 @@ from typing import Any
 import attrs
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint, connectProtocol
-from twisted.internet.protocol import Protocol
+from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -20,37 +19,10 @@ from mta.receive.service import GRACE, LAST_WORDS, ReceiveService
 from mta.status import MailError
 from mta.testing.pki import Authority
 from mta.tls.context import ServerTls
+from tests.receive.client import Client, turn
 from tests.receive.door import SETTINGS, FakeAccept, FakeLog, FakeRouter, Wire
 
 LOOPBACK = "tcp:0:interface=127.0.0.1"
-
-
-class Client(Protocol):
-    """Reads; `until` fires when a text was read, `gone` at the end."""
-
-    def __init__(self) -> None:
-        self.read = b""
-        self.gone: Deferred[bytes] = Deferred()
-        self._until: tuple[bytes, Deferred[None]] | None = None
-
-    def until(self, text: bytes) -> Deferred[None]:
-        """Fires when the text has come, and forgets all up to it."""
-        waiting: Deferred[None] = Deferred()
-        self._until = (text, waiting)
-        self.dataReceived(b"")
-        return waiting
-
-    def dataReceived(self, data: bytes) -> None:
-        """Look for the text."""
-        self.read += data
-        if self._until is not None and self._until[0] in self.read:
-            (text, waiting), self._until = self._until, None
-            self.read = self.read.partition(text)[2]
-            waiting.callback(None)
-
-    def connectionLost(self, reason: Any = None) -> None:
-        """The end."""
-        self.gone.callback(self.read)
 
 
 def service(*listen: Listen, clock: Any = reactor, log: FakeLog | None = None, tls: Tls = Tls(), **more: Any) -> ReceiveService:
@@ -75,7 +47,7 @@ class PortTests(TestCase):
         [listening] = log.named("listening")
         self.assertEqual((listening["address"], listening["port"], listening["tls"]), ("127.0.0.1", port, "starttls"))
         self.assertEqual(own, {("127.0.0.1", port)})
-        client = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port), Client())
+        client = await Client.connect(port)
         await client.until(b"220 mx.example.org ESMTP\r\n")
         self.assertEqual(receive.sessions, 1)
         await receive.stopService()
@@ -133,12 +105,10 @@ class PortTests(TestCase):
         self.addCleanup(receive.stopService)
         receive.privilegedStartService()
         port = receive.ports[0].getHost().port
-        client = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port), Client())
+        client = await Client.connect(port)
         greeted = client.until(b"220 ")
         while not receive.sessions:
-            turn: Deferred[None] = Deferred()
-            reactor.callLater(0, turn.callback, None)
-            await turn
+            await turn()
         self.assertFalse(greeted.called)
         receive.startService()
         await greeted
