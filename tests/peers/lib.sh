@@ -21,7 +21,11 @@ private_root() {  # NAME DIR: in fresh namespaces; DIR/etc is laid over /etc, DI
     cp -a "$dir/etc/." /etc/
     cp -an "$MTA_PEERS/$name/var/." "$dir/var/" 2>/dev/null
     ln -sfn /run "$dir/var/run"
-    mount --bind "$dir/var" /var || return 1
+    case $dir in /var/*)  # the folder itself must stay where it was
+        mkdir -p "$dir/var${dir#/var}"
+        mount --bind "$dir" "$dir/var${dir#/var}" || return 1 ;;
+    esac
+    mount --rbind "$dir/var" /var || return 1
     mount -t tmpfs tmpfs /run || return 1
     ldconfig 2>/dev/null
     printf 'hosts: files\npasswd: files\ngroup: files\nshadow: files\nservices: files\nprotocols: files\n' >/etc/nsswitch.conf

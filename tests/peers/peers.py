@@ -14,6 +14,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from twisted.trial.unittest import SkipTest
@@ -121,7 +122,8 @@ class Server:
         """End it at once, with all its processes.  May be called twice."""
         process, self._process = self._process, None
         if process is not None:
-            os.killpg(process.pid, signal.SIGKILL)  # unshare --kill-child takes the namespace along
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # unshare --kill-child takes the namespace along
             process.wait()
             wait_for(lambda: not listens(self.port), f"port {self.port} to be free")
 
