@@ -8,6 +8,7 @@ are logged.  Without a policy nothing is called and no Deferred is made.  A poli
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -28,7 +29,9 @@ _bugs = Logger()
 
 
 class Session(Connection):
-    """A connection that speaks SMTP."""
+    """A connection that speaks SMTP.  trace: what each message of this client is stored with (JSON)."""
+
+    trace = ""
 
     # ---- what the connection calls
 
@@ -86,11 +89,12 @@ class Session(Connection):
 
     def _hello(self, event: Hello) -> None:
         if self.common.policy is None:
-            self._hello_taken()
+            self._hello_taken(event.name)
         else:
-            self.ask("helo", self._hello_taken, name=event.name, extended=event.extended)
+            self.ask("helo", lambda: self._hello_taken(event.name), name=event.name, extended=event.extended)
 
-    def _hello_taken(self) -> None:
+    def _hello_taken(self, name: str) -> None:
+        self.trace = json.dumps({"client": self.address, "helo": name, "tls": self.achieved.version})
         self.answer(Reply(250, "", self.common.settings.hostname))
 
     def _mail(self, event: MailFrom) -> None:

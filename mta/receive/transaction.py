@@ -8,7 +8,6 @@ queue piece by piece; when the queue asks to wait, the session stops reading.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Final
 
 from twisted.internet.defer import Deferred
@@ -227,7 +226,7 @@ class Transaction:
             created=created,
             expires=created + session.common.lifetime,
             flags=mail.flags,
-            trace=json.dumps({"client": session.address, "helo": session.helo, "tls": session.achieved.version}),
+            trace=session.trace,
             lane_key=self._lane_key(),
         )
 
