@@ -130,6 +130,8 @@ class QueueService(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        if self.ready is None:
+            return
         await self._opened
         if not self._started:
             return
@@ -165,22 +167,27 @@ class QueueService(Service):
         self._timer.reset(max(time - self._now(), 1) / 1000)
 
     def _tick(self) -> None:
-        """Everything whose time has come."""
-        self._timer = None
-        self._ticking = True
+        """Everything whose time has come.  Trouble in one turn is logged by the reactor and does not stop the clock."""
+        self._timer, self._ticking = None, True
         now = self._now()
+        following = now + MORE
         try:
-            self._scheduler.advance(now)
-            self._dispatch.tick(now)
-            deadline = self._intake.tick(now)
-            if now >= self._next_sweep:
-                self._sweep(now)
-            self._dispatch.pump()
+            following = self._due(now)
         finally:
             self._ticking = False
+            self._timer_at = following
+            self._timer = self._reactor.callLater(max(following - now, 1) / 1000, self._tick)
+
+    def _due(self, now: int) -> int:
+        """Do what is due; returns when something is due next."""
+        self._scheduler.advance(now)
+        self._dispatch.tick(now)
+        deadline = self._intake.tick(now)
+        if now >= self._next_sweep:
+            self._sweep(now)
+        self._dispatch.pump()
         times = (self._next_sweep, deadline, self._scheduler.next_time(), self._dispatch.next_time())
-        self._timer_at = min(time for time in times if time)
-        self._timer = self._reactor.callLater(max(self._timer_at - now, 1) / 1000, self._tick)
+        return min(time for time in times if time)
 
     # The sweep
 

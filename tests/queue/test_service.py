@@ -8,6 +8,7 @@ from zope.interface.verify import verifyObject
 
 from mta.envelope import BOUNCE, Settlement
 from mta.interfaces import IAccept
+from mta.queue.filing import filed
 from mta.queue.state import DestState
 from mta.status import MailError, transient
 from tests.queue.station import DAY, DOWN, Station, deferred, delivered, down, failed
@@ -290,6 +291,35 @@ class LifeTests(Case):
         for number in range(50):
             self.accepted(f"u{number}@d{number}.example")
         self.assertEqual(1, len(self.station.clock.getDelayedCalls()))
+
+    def test_stop_without_start(self) -> None:
+        """A service that was never started stops at once."""
+        self.successResultOf(Station().service.stopService())
+
+    def test_stop_while_opening(self) -> None:
+        """It is opened, nothing is delivered, it is closed."""
+        station = Station()
+        self.successResultOf(station.engine.enqueue([filed(station.message(TO), station.router.route, station.now())]))
+        opening: Deferred[None] = Deferred()
+        station.engine.start = lambda: opening
+        stopping = station.start().service.stopService()
+        self.assertNoResult(stopping)
+        opening.callback(None)
+        self.successResultOf(stopping)
+        self.assertEqual(([], 1), (station.smtp.seen, station.queue.calls["stop"]))
+        self.assertEqual([], station.clock.getDelayedCalls())
+
+    def test_clock_survives_trouble(self) -> None:
+        """An error in one turn of the clock: the next turn comes."""
+        self.station.smtp.answer = deferred
+        self.accepted()
+        self.station.smtp.answer = delivered
+        advance = self.station.service._scheduler.advance
+        self.station.service._scheduler.advance = lambda now: 1 / 0
+        self.assertRaises(ZeroDivisionError, self.station.advance, 331)
+        self.station.service._scheduler.advance = advance
+        self.station.advance(331)
+        self.ends_quiet()
 
     def test_bounce_is_a_destination(self) -> None:
         """A bounce that cannot be made stays owed, and is made later."""
