@@ -1,0 +1,227 @@
+"""Where the rooms are wired together, and the only file that imports them all.
+
+`make_mta` is the embedder's door: it returns a service, touches nothing of the process, and opens no database, lock,
+thread or socket before `startService` (twistd forks after `makeService`).  `Options` and `makeService` are what
+`twistd mta` calls; what belongs to the process is in `mta.process`.
+
+Order of the start: log, resolver, queue (recovery, then the first deliveries), at last the ports: a client is greeted
+only by a server that can keep its mail.  Order of the stop: ports, running transactions, running deliveries and their
+settlements, connections, database, log.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import IService, Service
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.python.usage import Options as UsageOptions
+
+from mta.bounce.service import BounceAgent
+from mta.config.loader import load
+from mta.config.mistake import ConfigError
+from mta.config.settings import Settings
+from mta.control.log import EventLog
+from mta.deliver.service import MaildirAgent
+from mta.dns.client import Resolver
+from mta.hints import MemoryHints
+from mta.interfaces import IDeliveryAgent, IEventLog, IHandover, IMailResolver, IPolicy, IQueue
+from mta.process import Process
+from mta.queue.ids import id_text
+from mta.queue.service import QueueService
+from mta.queue.sqlite.engine import SqliteQueue
+from mta.receive.service import ReceiveService
+from mta.relay.handover import HandoverPolicy
+from mta.relay.service import RelayService
+from mta.route.hosts import NextHops
+from mta.route.service import Router
+from mta.tls.client import ClientTls
+from mta.tls.context import ServerTls
+from mta.tls.policy import Level
+
+__all__ = ["Mta", "Options", "makeService", "make_mta"]
+
+
+class Mta(Service):
+    """One whole mail server.  Made by `make_mta`.
+
+    ready: fires when the ports are open, errbacks with a MailError that says what is wrong; a start that failed has
+    undone itself.  failed: fires with the reason when the queue can no longer be trusted with mail (an I/O error of its
+    disk): stop the process, a restart reads the disk anew.
+    """
+
+    name = "mta"
+
+    def __init__(
+        self,
+        *,
+        log: IEventLog,
+        tls: ServerTls,
+        resolver: IMailResolver,
+        maildir: MaildirAgent,
+        relay: RelayService,
+        queue: QueueService,
+        receive: ReceiveService,
+    ) -> None:
+        self.log = log
+        self.tls = tls
+        self.queue = queue
+        self.receive = receive
+        self.ready: Deferred[None] = Deferred()
+        self.failed: Deferred[BaseException] = Deferred()
+        self._resolver = resolver
+        self._maildir = maildir
+        self._relay = relay
+
+    def privilegedStartService(self) -> None:
+        """Bind the ports while it is allowed.  Raises MailError when one is in use."""
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
+        self.receive.privilegedStartService()
+
+    def startService(self) -> None:
+        """Begin; `ready` tells the end of it."""
+        super().startService()  # type: ignore[no-untyped-call]
+        Deferred.fromCoroutine(self._start()).chainDeferred(self.ready)
+
+    async def _start(self) -> None:
+        try:
+            if isinstance(self.log, EventLog):
+                self.log.open()
+            if isinstance(self._resolver, Resolver):
+                self._resolver.start()
+            self._maildir.start()
+            self._relay.startService()  # type: ignore[no-untyped-call]
+            self.queue.startService()
+            if self.queue.ready is not None:
+                await self.queue.ready
+            await self.receive.open()
+        except BaseException:
+            await self._stop()
+            raise
+
+    def stopService(self) -> Deferred[None]:
+        """Fires when all is closed and nothing of ours is left on the reactor."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self.log.event("stopping", "", {})
+        await self.receive.stopService()
+        await self.queue.stopService()
+        await DeferredList([self._relay.stopService(), self._maildir.stop()])
+        if isinstance(self._resolver, Resolver):
+            await self._resolver.close()
+        self.log.event("stopped", "", {})
+        if isinstance(self.log, EventLog):
+            self.log.close()
+
+    def reopen(self) -> None:
+        """SIGHUP: go on in a new log file, read the certificates anew.  MailError keeps the old ones."""
+        if isinstance(self.log, EventLog):
+            self.log.reopen()
+        self.tls.reload()
+
+
+def make_mta(
+    settings: Settings,
+    *,
+    reactor: Any,
+    resolver: IMailResolver | None = None,
+    handover: IHandover | None = None,
+    policy: IPolicy | None = None,
+    log: IEventLog | None = None,
+    engine: IQueue | None = None,
+) -> Mta:
+    """A mail server for any Twisted application (docs/embedding.md).  MailError when a certificate cannot be used."""
+    unpredictable = random.SystemRandom()
+    log = log or EventLog(settings.log, reactor, reactor.seconds)
+    resolver = resolver or Resolver(reactor, settings.dns, random=unpredictable)
+    tls = ServerTls.load(settings.tls)
+    router = Router(settings)
+    addresses: set[tuple[str, int]] = set()  # of our own ports; filled when they are open
+    relay = RelayService(
+        settings,
+        reactor=reactor,
+        next_hops=_next_hops(settings, resolver, unpredictable, addresses),
+        tls=ClientTls(settings.tls_client),
+        handover=handover or HandoverPolicy(settings.handover),
+        hints=MemoryHints(reactor),
+        log=log,
+        routes={route.name: Level(route.tls) for route in settings.route if route.tls},
+        name_of=id_text,
+    )
+    maildir = MaildirAgent(reactor, router.mailbox, hostname=settings.hostname)
+    agents: dict[str, IDeliveryAgent] = {"smtp": relay, "maildir": maildir}
+
+    def broken(reason: BaseException) -> None:
+        if not mta.failed.called:
+            mta.failed.callback(reason)
+
+    engine = engine or SqliteQueue(settings.data_dir, reactor, completions=settings.queue.completions, on_fatal=broken)
+    queue = QueueService(engine, router, agents, settings, reactor=reactor, log=log, random=random.Random())
+    agents["bounce"] = BounceAgent(
+        settings.hostname,
+        queue,
+        now=lambda: int(reactor.seconds() * 1000),
+        random=os.urandom,
+        log=log,
+        name_of=id_text,
+        lifetime=int(settings.retry.queue_lifetime * 1000),
+    )
+    receive = ReceiveService(settings, queue, router, reactor=reactor, log=log, policy=policy, tls=tls, own_addresses=addresses)
+    mta = Mta(log=log, tls=tls, resolver=resolver, maildir=maildir, relay=relay, queue=queue, receive=receive)
+    return mta
+
+
+def _next_hops(
+    settings: Settings, resolver: IMailResolver, unpredictable: random.Random, addresses: set[tuple[str, int]]
+) -> NextHops:
+    return NextHops(
+        resolver,
+        random=unpredictable,
+        own_names=(settings.hostname,),
+        own_addresses=addresses,
+        port=settings.relay.port,
+        prefer=settings.relay.prefer,
+        relays={route.relay.lower() for route in settings.route if route.relay},
+    )
+
+
+class Options(UsageOptions):
+    """The options of `twistd mta`."""
+
+    longdesc = "A mail transfer agent: SMTP in, durable queue, SMTP over TLS out."
+    optParameters = [["config", "c", "/etc/mta/mta.toml", "The configuration file."]]
+    optFlags = [["check", None, "Read the configuration, say ok or every mistake, and end."]]
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.overrides: list[str] = []
+
+    def opt_set(self, override: str) -> None:
+        """KEY=VALUE: lay one key over the file; may be repeated."""
+        self.overrides.append(override)
+
+
+def makeService(options: Options) -> IService:
+    """What twistd runs.  A configuration with mistakes prints them all and ends the process with status 1."""
+    try:
+        settings = load(Path(options["config"]), options.overrides)
+    except ConfigError as error:
+        _end([str(error)], 1)
+    if options["check"]:
+        _end(["ok"], 0)
+    from twisted.internet import reactor  # installed by twistd before it calls this
+
+    return Process(lambda: make_mta(settings, reactor=reactor), reactor)
+
+
+def _end(lines: Iterable[str], status: int) -> Any:
+    for line in lines:
+        print(line, file=sys.stderr if status else sys.stdout)
+    raise SystemExit(status)

@@ -1,0 +1,244 @@
+"""Whole servers: two of them on one reactor, wired by make_mta as an embedder does it."""
+
+from __future__ import annotations
+
+import mailbox
+import smtplib
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.python.usage import UsageError
+from twisted.trial.unittest import TestCase
+from zope.interface.verify import verifyObject
+
+from mta.config.loader import parse
+from mta.interfaces import IEventLog
+from mta.queue.memory import MemoryQueue
+from mta.service import Mta, Options, make_mta, makeService
+from mta.status import MailError, permanent
+from mta.testing.pki import Authority
+
+LISTEN = '[[listen]]\nendpoint = "tcp:0:interface=127.0.0.1"\n'
+
+
+class Events:
+    """Keeps every event, and lets a test wait for one."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str, dict[str, object]]] = []
+
+    def event(self, name: str, queue_id: str, fields: Any) -> None:
+        self.seen.append((name, queue_id, dict(fields)))
+
+    def of(self, name: str) -> list[dict[str, object]]:
+        return [fields for event, _, fields in self.seen if event == name]
+
+    async def wait(self, name: str, count: int) -> list[dict[str, object]]:
+        for _ in range(500):
+            if len(self.of(name)) >= count:
+                return self.of(name)
+            await deferLater(reactor, 0.02)
+        raise AssertionError(f"{count} x {name} wanted: {self.seen}")
+
+
+def port_of(mta: Mta) -> int:
+    return int(mta.receive.ports[0].getHost().port)
+
+
+def send(port: int, sender: str, recipients: list[str], body: bytes, starttls: bool = False) -> Deferred[Any]:
+    def work() -> None:
+        with smtplib.SMTP("127.0.0.1", port, timeout=20) as client:
+            if starttls:
+                client.starttls()
+            client.sendmail(sender, recipients, body)
+
+    return deferToThread(work)
+
+
+class TwoServersTests(TestCase):
+    """One accepts and relays over TLS, the other delivers to a Maildir; bounces go the other way."""
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp()).absolute()
+        self.folder.mkdir(parents=True)
+        self.authority = Authority.create()
+        self.certificate, self.key = self.authority.issue("localhost", "127.0.0.1").write(self.folder)
+        (self.folder / "ca.pem").write_bytes(self.authority.certificate_pem)
+
+    async def serve(self, name: str, extra: str, **given: Any) -> tuple[Mta, Events]:
+        """A running server; it is stopped when the test ends."""
+        events = Events()
+        text = f'hostname = "{name}"\ndata_dir = "{name}"\n{extra}'
+        mta = make_mta(parse(text, self.folder / f"{name}.toml"), reactor=reactor, log=events, **given)
+        mta.startService()
+        await mta.ready
+        self.addCleanup(mta.stopService)
+        return mta, events
+
+    async def pair(self, **given: Any) -> tuple[Mta, Events, Mta, Events]:
+        """alpha relays everything to beta; beta delivers beta.test and relays the rest to alpha."""
+        (self.folder / "mail").mkdir()
+        alpha_port = await self.free_port()
+        beta, beta_events = await self.serve(
+            "beta.test",
+            f'local_domains = ["beta.test"]\n{LISTEN}[tls]\ncertificate = "{self.certificate}"\nkey = "{self.key}"\n'
+            f'[[route]]\nmatch = "local"\ndeliver = "maildir:{self.folder}/mail"\n'
+            f'[[route]]\nmatch = "*"\nrelay = "[127.0.0.1]:{alpha_port}"\n',
+        )
+        alpha, alpha_events = await self.serve(
+            "alpha.test",
+            f'local_domains = ["alpha.test"]\n[[listen]]\nendpoint = "tcp:{alpha_port}:interface=127.0.0.1"\n'
+            f'[[route]]\nmatch = "local"\ndeliver = "maildir:{self.folder}/inbox"\n'
+            f'[[route]]\nmatch = "*"\nrelay = "[127.0.0.1]:{port_of(beta)}"\ntls = "verify"\n'
+            f'[tls_client]\ntrust = ["{self.folder}/ca.pem"]\n',
+            **given,
+        )
+        return alpha, alpha_events, beta, beta_events
+
+    async def free_port(self) -> int:
+        from twisted.internet.protocol import Factory
+
+        port = reactor.listenTCP(0, Factory(), interface="127.0.0.1")
+        number = port.getHost().port
+        await port.stopListening()
+        return int(number)
+
+    def bodies(self, name: str) -> list[bytes]:
+        return sorted(bytes(message.get_payload(decode=True)) for message in mailbox.Maildir(self.folder / name, create=False))
+
+    async def test_mail_goes_over_one_verified_connection(self) -> None:
+        """Ten messages, one after the other, arrive unchanged over one TLS connection: one handshake, nine times kept."""
+        alpha, events, _, _ = await self.pair()
+        for number in range(10):
+            await send(port_of(alpha), "me@alpha.test", ["you@beta.test"], b"Subject: x\r\n\r\n.%d\r\n" % number)
+            await events.wait("delivered", number + 1)
+        delivered = events.of("delivered")
+        self.assertEqual([b".%d\n" % number for number in range(10)], self.bodies("mail"))
+        self.assertEqual(["new"] + ["kept"] * 9, [fields["tls"] for fields in delivered])
+        self.assertEqual({"verified"}, {fields["verified"] for fields in delivered})
+        self.assertEqual(list(range(1, 11)), [fields["conn_use"] for fields in delivered])
+
+    async def test_a_failed_recipient_comes_back_as_a_bounce(self) -> None:
+        """beta refuses what it does not deliver; alpha's sender gets a report with the null reverse-path, once."""
+        alpha, events, _, _ = await self.pair()
+        await send(port_of(alpha), "me@alpha.test", ["a/b@beta.test", "you@beta.test"], b"Subject: first\r\n\r\nhello\r\n")
+        await events.wait("bounced", 1)
+        await events.wait("delivered", 2)
+        (report,) = list(mailbox.Maildir(self.folder / "inbox", create=False))
+        self.assertEqual("multipart/report", report.get_content_type())
+        self.assertEqual("<>", report["Return-Path"])
+        self.assertIn("a/b@beta.test", report.as_string())
+        self.assertEqual([b"hello\n"], self.bodies("mail"))
+
+    async def test_no_route_opens_the_server(self) -> None:
+        """A client that is not in relay_from gets 550 5.7.1 for a foreign domain, though a [[route]] matches it."""
+        beta, _ = await self.serve(
+            "closed.test",
+            f'{LISTEN}[access]\nrelay_from = ["192.0.2.0/24"]\n[[route]]\nmatch = "*"\nrelay = "[127.0.0.1]:9"\n',
+        )
+        with self.assertRaises(smtplib.SMTPRecipientsRefused) as caught:
+            await send(port_of(beta), "me@alpha.test", ["you@elsewhere.test"], b"Subject: x\r\n\r\nx\r\n")
+        code, text = caught.exception.recipients["you@elsewhere.test"]
+        self.assertEqual((550, b"5.7.1"), (code, text[:5]))
+
+    async def test_a_second_owner_of_the_data_directory_is_refused(self) -> None:
+        """`ready` errbacks with the reason, and what was started is stopped again."""
+        await self.serve("first.test", LISTEN)
+        second = make_mta(
+            parse(f'hostname = "second.test"\ndata_dir = "first.test"\n{LISTEN}', self.folder / "second.toml"),
+            reactor=reactor,
+            log=Events(),
+        )
+        second.startService()
+        with self.assertRaises(MailError) as caught:
+            await second.ready
+        self.assertIn("in use", str(caught.exception))
+        self.assertEqual([], second.receive.ports)
+
+    async def test_a_port_in_use_ends_the_start(self) -> None:
+        """No server is left without its listener: `ready` errbacks and names endpoint and reason."""
+        first, _ = await self.serve("first.test", LISTEN)
+        listen = f'[[listen]]\nendpoint = "tcp:{port_of(first)}:interface=127.0.0.1"\n'
+        second = make_mta(
+            parse(f'hostname = "second.test"\ndata_dir = "second.test"\n{listen}', self.folder / "second.toml"),
+            reactor=reactor,
+            log=Events(),
+        )
+        with self.assertRaises(MailError) as caught:
+            second.privilegedStartService()
+        self.assertIn("Address already in use", caught.exception.reason)
+        second.startService()
+        with self.assertRaises(MailError):
+            await second.ready
+
+    async def test_the_queue_may_live_in_memory(self) -> None:
+        """An embedder's tests need no disk: the engine is passed in."""
+        engine = MemoryQueue(lambda: int(reactor.seconds() * 1000))
+        alpha, events, _, _ = await self.pair(engine=engine)
+        await send(port_of(alpha), "me@alpha.test", ["you@beta.test"], b"Subject: x\r\n\r\nx\r\n")
+        await events.wait("delivered", 1)
+        self.assertFalse((self.folder / "alpha.test").exists())
+
+    async def test_an_embedders_policy_is_asked(self) -> None:
+        """IPolicy refuses by answering with a MailError; an exception of its own means 451."""
+
+        class Policy:
+            def judge(self, stage: str, facts: Any) -> Any:
+                if stage == "rcpt" and "spam" in str(facts):
+                    return permanent("5.7.1", "not here", code=554)
+                return 1 / 0 if stage == "rcpt" and "bug" in str(facts) else None
+
+        alpha, _, _, _ = await self.pair(policy=Policy())
+        codes = {}
+        for recipient in ("spam@beta.test", "bug@beta.test"):
+            with self.assertRaises(smtplib.SMTPRecipientsRefused) as caught:
+                await send(port_of(alpha), "me@alpha.test", [recipient], b"Subject: x\r\n\r\nx\r\n")
+            codes[recipient] = caught.exception.recipients[recipient][0]
+        self.assertEqual({"spam@beta.test": 554, "bug@beta.test": 451}, codes)
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
+    def test_events_is_a_log(self) -> None:
+        """The log of these tests is what IEventLog promises."""
+        self.assertTrue(verifyObject(IEventLog, Events(), tentative=True))
+
+
+class TwistdTests(TestCase):
+    """What twistd calls."""
+
+    def options(self, text: str, *more: str) -> Options:
+        path = Path(self.mktemp()).absolute()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        options = Options()
+        options.parseOptions(["--config", str(path), *more])
+        return options
+
+    def test_a_service(self) -> None:
+        """A good configuration gives an IService, and nothing is opened yet."""
+        options = self.options(f'hostname = "a.test"\ndata_dir = "data"\n{LISTEN}', "--set", "limits.message_size=1MiB")
+        self.assertTrue(IService.providedBy(makeService(options)))
+
+    def test_mistakes_end_the_process(self) -> None:
+        """Every mistake at once, status 1."""
+        options = self.options('hostnmae = "a.test"\ndata_dir = 7\n')
+        with self.assertRaises(SystemExit) as caught:
+            makeService(options)
+        self.assertEqual(1, caught.exception.code)
+
+    def test_check(self) -> None:
+        """--check says ok, status 0."""
+        options = self.options('hostname = "a.test"\ndata_dir = "data"\n', "--check")
+        with self.assertRaises(SystemExit) as caught:
+            makeService(options)
+        self.assertEqual(0, caught.exception.code)
+
+    def test_unknown_option(self) -> None:
+        """usage says so."""
+        self.assertRaises(UsageError, Options().parseOptions, ["--nonsense"])
