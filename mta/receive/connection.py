@@ -142,6 +142,7 @@ class Connection(Protocol):
             self.pending.cancel()
         if self.transaction is not None:
             self.transaction.abandon()
+            self.transaction = None
         if self._counted:
             common.connections.leave(self._key)
             common.log.event("disconnect", "", self._account(why))

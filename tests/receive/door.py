@@ -22,11 +22,13 @@ from mta.envelope import BodyRef, NewMessage, Refusal, Route
 from mta.interfaces import IAccept, IBodySink, IEventLog, IPolicy, IRouter
 from mta.receive.common import Common
 from mta.receive.session import Session
-from mta.status import MailError, Reply
+from mta.status import MailError, Reply, transient
 from mta.tls.context import ServerTls
 
 TRUSTED = "192.0.2.7"
 STRANGER = "203.0.113.9"
+BODY = b"Subject: x\r\n\r\nbody\r\n"
+FULL = transient("4.3.1", "Insufficient system storage", code=452, reason="disk full")
 SETTINGS = Settings(
     hostname="mx.example.org",
     data_dir=Path("/nowhere"),

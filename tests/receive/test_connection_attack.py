@@ -148,6 +148,32 @@ class BlockingTests(TlsCase):
         raw.close()
         self.assertIn("TLS handshake failed", await self.why())
 
+    async def test_replies_that_nobody_reads(self) -> None:
+        """A client that sends HELP for ever and reads nothing is not read either: what we keep for it is bounded."""
+        await self.serve()
+        with socket.socket() as raw:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            raw.connect(("127.0.0.1", self.ports[0]))
+            raw.setblocking(False)
+            while not self.receive.sessions:
+                await turn()
+            [session] = self.receive._common.roster.here()
+            session.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            sent = stuck = 0
+            while stuck < 20:
+                try:
+                    sent += raw.send(b"HELP\r\n" * 5000)
+                    stuck = 0
+                except BlockingIOError:
+                    stuck += 1
+                self.assertLess(sent, 64 << 20)
+                await turn()
+            self.assertTrue(session._paused)
+            written = len(session.transport.dataBuffer) + session.transport._tempDataLen
+            self.assertLess(written + session.machine.buffered, 1 << 20)
+        while self.receive.sessions:
+            await turn()
+
 
 class StallTests(DoorCase):
     """Handshakes that do not come: on a clock, with a TLS layer that only notes that it was begun."""
