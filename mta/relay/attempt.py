@@ -27,7 +27,7 @@ from mta.smtp.client import Transaction
 from mta.status import MailError, Reply, Scope
 from mta.tls.policy import Level, Required
 
-__all__ = ["Attempt", "Way", "Ways", "settle_all"]
+__all__ = ["Attempt", "Way", "Ways", "bug", "settle_all"]
 
 KEY_FLAGS: Final = Flag.REQUIRETLS | Flag.TLS_REQUIRED_NO
 
@@ -88,6 +88,7 @@ class Ways:
 class Attempt:
     """The owner of one session after another, until `done` fires."""
 
+    _log = Logger()
     __slots__ = ("_done", "_flags", "_fresh", "_job", "_name", "_plan", "_sent", "_step", "_transaction", "_way", "_ways")
 
     def __init__(self, ways: Ways, way: Way, job: Job, name: str, done: Deferred[Settlement]) -> None:
@@ -111,6 +112,14 @@ class Attempt:
         self._go()
 
     def _go(self) -> None:
+        """To the next address; a bug on the way defers the mail and is told to the log."""
+        try:
+            self._next()
+        except Exception as error:
+            self._log.failure("a delivery for {dest} failed to start", dest=self._job.dest)
+            self._done.callback(settle_all(self._job, bug(error)))
+
+    def _next(self) -> None:
         """To the next address, on a kept connection or a new one; or settle."""
         ways = self._ways
         step = self._plan.step(ways.conduct.reactor.seconds())
@@ -166,9 +175,12 @@ class Attempt:
             self._ways.conduct.pool.fine(session.key)
         elif session.achieved.version:
             self._plan.encrypted(self._step, self._now())
-        verdict = self._release(session, taken or any(not 400 <= reply.code < 500 for reply in done.replies))
+        replies: Sequence[Reply] = done.replies
+        if not session.achieved.version and self._way.level is Level.MAY:
+            replies = [_told_without_tls(reply) for reply in replies]
+        verdict = self._release(session, taken or any(not 400 <= reply.code < 500 for reply in replies))
         whole = (done.final is not None and not taken) or (done.mail is not None and not done.mail.is_positive)
-        self._settle(done.replies, Scope.MESSAGE if whole else Scope.RECIPIENT, session, verdict)
+        self._settle(replies, Scope.MESSAGE if whole else Scope.RECIPIENT, session, verdict)
 
     def failed(self, session: Session, fault: Fault) -> None:
         """The connection came to nothing."""
@@ -264,6 +276,16 @@ class Attempt:
         elif session.tls_why:
             facts["tls_why"] = session.tls_why
         return facts
+
+
+def bug(error: BaseException | None) -> MailError:
+    """Something of ours failed: the mail is deferred."""
+    return MailError(Reply(451, "4.3.0", "Local error"), repr(error), Scope.MESSAGE)
+
+
+def _told_without_tls(reply: Reply) -> Reply:
+    """530 (RFC 3207 4) says that TLS is wanted, and not that the mail is not: TLS will be tried again."""
+    return Reply(451, "4.7.5", f"TLS is wanted: {reply}") if reply.code == 530 else reply
 
 
 def _kind(reply: Reply) -> Kind:

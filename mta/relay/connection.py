@@ -116,7 +116,11 @@ class Connection(Protocol):
         conduct = self._conduct
         conduct.pool.joined(self)  # type: ignore[arg-type]
         bind = (source, 0) if source else None
-        self._connector = conduct.reactor.connectTCP(address, port, _Once(self), conduct.timeouts.connect, bind)
+        try:
+            self._connector = conduct.reactor.connectTCP(address, port, _Once(self), conduct.timeouts.connect, bind)
+        except Exception:  # no failure of the network is raised here: an address that is none, a bug
+            conduct.pool.left(self)  # type: ignore[arg-type]
+            raise
 
     def unconnected(self, reason: Failure) -> None:
         """No connection came to be."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -20,7 +20,7 @@ from zope.interface import implementer
 from mta.config.settings import Settings
 from mta.envelope import Job, Kind, Settlement, Target, split_dest
 from mta.interfaces import IDeliveryAgent, IEventLog, IHandover, IHints, INextHops
-from mta.relay.attempt import Attempt, Way, Ways, settle_all
+from mta.relay.attempt import Attempt, Way, Ways, bug, settle_all
 from mta.relay.connection import Conduct
 from mta.relay.destination import Plan, StrikeMemory
 from mta.relay.pool import Pool
@@ -83,7 +83,7 @@ class RelayService(Service):
         attempt = Attempt(self._ways, way, job, self._name_of(job.message.id), done)
         known = self._hosts.get(way.next_hop)
         if known is not None and self._reactor.seconds() < known[0]:
-            self._begin(attempt, job, done, way, known[1])
+            self._begin(attempt, way, known[1])
         else:
             self._ask(attempt, job, done, way)
         return done
@@ -107,7 +107,7 @@ class RelayService(Service):
 
     def _ask(self, attempt: Attempt, job: Job, done: Deferred[Settlement], way: Way) -> None:
         """Where to go?  What is not known yet takes its time."""
-        asked = self._next_hops.hosts(way.next_hop)
+        asked = maybeDeferred(self._next_hops.hosts, way.next_hop)
         self._asking.add(asked)
 
         def answered(targets: list[Target]) -> None:
@@ -115,7 +115,7 @@ class RelayService(Service):
             if len(self._hosts) >= 10_000:
                 self._hosts.clear()
             self._hosts[way.next_hop] = self._reactor.seconds() + self.REMEMBERED, targets
-            self._begin(attempt, job, done, way, targets)
+            self._begin(attempt, way, targets)
 
         def unknown(failure: Failure) -> None:
             self._asking.discard(asked)
@@ -131,20 +131,10 @@ class RelayService(Service):
             stopping = MailError(Reply(451, "4.3.2", "The service stops"), "stopping", Scope.SESSION)
             return settle_all(job, stopping, Kind.GIVEN_BACK)
         self._log.failure("looking up the hosts of {dest} failed", failure, dest=job.dest)
-        return self._bug(job, failure.value)
+        return settle_all(job, bug(failure.value))
 
-    def _begin(self, attempt: Attempt, job: Job, done: Deferred[Settlement], way: Way, targets: list[Target]) -> None:
-        """Set out; a bug on the way defers the mail and is told to the log."""
-        plan = Plan(targets, way.level, self._memory, self._settings.tls_client, self._closing_delay)
-        try:
-            attempt.begin(plan)
-        except Exception as error:
-            self._log.failure("a delivery to {dest} failed to start", dest=job.dest)
-            if not done.called:
-                done.callback(self._bug(job, error))
-
-    def _bug(self, job: Job, error: BaseException | None) -> Settlement:
-        return settle_all(job, MailError(Reply(451, "4.3.0", "Local error"), repr(error), Scope.MESSAGE))
+    def _begin(self, attempt: Attempt, way: Way, targets: list[Target]) -> None:
+        attempt.begin(Plan(targets, way.level, self._memory, self._settings.tls_client, self._closing_delay))
 
     def stopService(self) -> Deferred[Any]:
         """Fires when every delivery is settled and every connection closed, after `Pool.STOP_LIMIT` at the latest."""

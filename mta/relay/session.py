@@ -191,6 +191,7 @@ class Session(Connection):
 
     def park(self) -> None:
         """It idles: no owner, no time limit of its own."""
+        self._owner = None
         self._phase = Phase.IDLE
         self.idle_since = self._clock.seconds()
         self._deadline.clear()

@@ -147,7 +147,6 @@ class RelayCase(TestCase):
         """A target where nobody listens."""
         port = real.listenTCP(0, ScriptedServer(), interface="127.0.0.1")
         self.hops.targets.append(Target("dead.example.org", "127.0.0.1", port.getHost().port))
-        self.addCleanup(port.stopListening)
         port.stopListening()
 
     def start(self, **tls_client: Any) -> RelayService:

@@ -58,7 +58,9 @@ class ClientTlsTests(SynchronousTestCase):
         self.trusted.write_bytes(AUTHORITY.certificate_pem)
         self.tls = ClientTls(TlsClient(trust=(self.trusted,)))
 
-    def connect(self, issued: Issued = ISSUED, name: str = "mx.example.org", prepare: Callable = lambda context: None, **chain: bool):
+    def connect(
+        self, issued: Issued = ISSUED, name: str = "mx.example.org", prepare: Callable = lambda context: None, **chain: bool
+    ):
         """Both ends after a handshake."""
         context = server_context(issued, **chain)
         prepare(context)
