@@ -14,7 +14,10 @@ TOOLS='swaks libnet-ssleay-perl libio-socket-ssl-perl strace openssl procps util
 export DEBIAN_FRONTEND=noninteractive
 
 runs() {  # does every program start?
-    command -v swaks strace openssl unshare >/dev/null || return 1
+    for program in swaks strace openssl unshare; do
+        command -v "$program" >/dev/null || return 1
+    done
+    perl -MNet::SSLeay -e 1 2>/dev/null || return 1  # swaks --tls
     getent passwd postfix >/dev/null && getent passwd Debian-exim >/dev/null && getent passwd mtapeer >/dev/null || return 1
     getent group postdrop >/dev/null || return 1
     LD_LIBRARY_PATH=$PREFIX/postfix/usr/lib/postfix "$PREFIX/postfix/usr/sbin/postconf" -c "$PREFIX/postfix/usr/share/postfix" \
