@@ -171,14 +171,14 @@ class SqliteQueue:
         self._started.errback(error)
 
     def _answer(self, results: list[Result], removable: list[int]) -> None:
+        if removable:
+            self._spool.remove(removable)
         for operation, result, error in results:
             if isinstance(operation, Enqueue):
                 self._enqueued(operation, result, error)
             elif isinstance(operation, Settle):
                 self._settled(operation, result, error)
             operation.answer(result, error)
-        if removable:
-            self._spool.remove(removable)
 
     def _failed(self, error: BaseException) -> None:
         self.log.critical("the queue has failed, the process must end: {error}", error=error)

@@ -35,6 +35,8 @@ class Operation:
 
     def answer(self, result: Any, error: MailError | None) -> None:
         """On the reactor's thread: the caller gets it, unless it has cancelled."""
+        if self.deferred.called:
+            return
         if error is None:
             self.deferred.callback(result)
         else:

@@ -53,6 +53,11 @@ class SqliteCase(QueueHarness, TestCase):
         assert self.directory is not None
         return [path for path in (self.directory / "spool").rglob("*") if path.is_file()]
 
+    async def removals(self) -> None:
+        """Wait for the threads that remove files."""
+        while self.queue._spool._removing:
+            await self.sql("SELECT 1")
+
     async def check_sound(self) -> None:
         """What `mta queue check` will ask: the file is whole, pending counts, bodies and files fit the rows."""
         self.assertEqual([("ok",)], await self.sql("PRAGMA integrity_check"))

@@ -160,6 +160,6 @@ class LazyTests(PowerLossCase):
     async def test_q45_lazy_repeats_and_never_loses(self) -> None:
         """Deliveries may be repeated and failures forgotten, nothing else; and that does happen."""
         await self.work()
-        losses = self.losses(STATES)
+        losses = self.losses(150)
         self.assertEqual(set(), set(losses) - {"delivered again", "failure forgotten"}, losses)
         self.assertTrue(losses["delivered again"], "lazy is not lazy")

@@ -1,0 +1,95 @@
+"""Claims in memory: the cursor is only a shortcut, whatever happens to the rows behind it."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from mta.envelope import Want
+from mta.queue.sqlite.claims import Claims
+from tests.queue.sqlite.case import fresh_database
+
+DEST = "smtp:a/b"
+INSERT = "INSERT INTO delivery(id,message,dest,lane,due,state,address,notify) VALUES (?,1,?,?,?,0,'a',0)"
+
+
+class ClaimsTests(SynchronousTestCase):
+    """On a bare table."""
+
+    def setUp(self) -> None:
+        self.db = fresh_database()
+        self.claims = Claims()
+
+    def row(self, id: int, due: int = 0, lane: int = 0) -> None:
+        self.db.execute(INSERT, (id, DEST, lane, due))
+        self.claims.appeared(DEST, lane, due, id)
+
+    def claim(self, quota: int = 100, now: int = 1000) -> list[int]:
+        return [claim.id for claim in self.claims.claim(self.db, [Want(DEST, 0, quota)], now)]
+
+    def test_cursor_saves_the_walk(self) -> None:
+        """After a claim the next begins behind it: no step for rows in flight."""
+        for id in range(1, 501):
+            self.row(id)
+        self.claim(400)
+        first = self.steps()
+        self.claims.forget_cursors()
+        self.assertTrue(self.steps() > first + 400)
+
+    def steps(self) -> int:
+        count = 0
+
+        def step() -> bool:
+            nonlocal count
+            count += 1
+            return False
+
+        self.db.set_progress_handler(step, 1)
+        self.claim(1)
+        self.db.set_progress_handler(None)
+        return count
+
+    def test_cursors_do_not_pile_up(self) -> None:
+        """A lane without more due rows has none."""
+        for lane in range(64):
+            self.row(lane + 1, lane=lane)
+            self.claims.claim(self.db, [Want(DEST, lane, 5)], 1000)
+        self.assertEqual({}, self.claims._cursors)
+
+    def test_quota_is_filled_past_taken_rows(self) -> None:
+        """Rows in flight do not count."""
+        for id in range(1, 21):
+            self.row(id)
+        self.claims.taken.update(dict.fromkeys(range(1, 11), 0))
+        self.assertEqual([11, 12, 13], self.claim(3))
+
+    @settings(deadline=None, max_examples=150)
+    @given(st.lists(st.tuples(st.sampled_from(["new", "claim", "back", "gone"]), st.integers(0, 9)), max_size=60))
+    def test_q07_no_row_is_missed_or_given_twice(self, steps: list[tuple[str, int]]) -> None:
+        """Whatever is inserted before or behind the cursor, deferred, given back or removed."""
+        self.setUp()
+        free: dict[int, int] = {}  # id -> due
+        flight: list[int] = []
+        for id, (step, number) in enumerate(steps, 1):
+            if step == "new":
+                self.row(id, number)
+                free[id] = number
+            elif step == "claim":
+                expected = [id for due, id in sorted((due, id) for id, due in free.items())][: number // 2]
+                self.assertEqual(expected, self.claim(number // 2))
+                flight += expected
+                for one in expected:
+                    del free[one]
+            elif flight:
+                one = flight.pop(number % len(flight))
+                self.claims.settled({one})
+                if step == "gone":
+                    self.db.execute("DELETE FROM delivery WHERE id=?", (one,))
+                else:
+                    self.db.execute("UPDATE delivery SET due=? WHERE id=?", (number, one))
+                    self.claims.appeared(DEST, 0, number, one)
+                    free[one] = number
+            first = min(free.values(), default=None)
+            lanes = self.claims.lanes(self.db, DEST, "", 10)
+            self.assertEqual([] if first is None else [first], [lane.due for lane in lanes])

@@ -1,0 +1,162 @@
+"""What an error of the database means; and q34: a disk that lies ends the process and loses nothing that was answered."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import apsw
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.trial.unittest import SynchronousTestCase
+
+from mta.queue.sqlite.failure import is_fatal, is_full, refusal
+from mta.status import MailError
+from tests.queue.sqlite.case import SqliteCase
+
+
+class MeaningTests(SynchronousTestCase):
+    """One operation, or the whole process."""
+
+    def test_full(self) -> None:
+        """No room: 452, and we stay up.  A sync that fails for want of room is not that: what it synced is unknown."""
+        sync = apsw.IOError("sync")
+        sync.extendedresult = apsw.SQLITE_IOERR_FSYNC
+        write = apsw.IOError("write")
+        write.extendedresult = apsw.SQLITE_IOERR_WRITE
+        self.assertTrue(is_full(apsw.FullError("full")) and is_full(write, errno.EDQUOT))
+        self.assertFalse(is_full(sync, errno.ENOSPC) or is_full(write, errno.EIO))
+        self.assertEqual((452, "4.3.1"), (refusal(apsw.FullError("x")).reply.code, refusal(apsw.FullError("x")).reply.enhanced))
+
+    def test_what_ends_the_process(self) -> None:
+        """Errors of the disk, the file or the program; not those of one message."""
+        for error in (
+            apsw.IOError("x"),
+            apsw.CorruptError("x"),
+            apsw.NotADBError("x"),
+            apsw.SQLError("x"),
+            MemoryError(),
+            SystemExit(),
+        ):
+            self.assertTrue(is_fatal(error), repr(error))
+        for error in (apsw.ConstraintError("x"), apsw.BusyError("x"), apsw.FullError("x"), ValueError("x"), TypeError("x")):
+            self.assertFalse(is_fatal(error), repr(error))
+            self.assertIn(refusal(error).reply.code, (451, 452))
+
+
+class FailingVFS(apsw.VFS):
+    """A disk that can be told to fail: `fails` names a call, and a file by the end of its name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, "")
+        self.name = name
+        self.fails: tuple[str, str, apsw.Error] | None = None
+
+    def xOpen(self, name, flags):
+        return FailingFile(self, name, flags)
+
+
+class FailingFile(apsw.VFSFile):
+    """One open file of it."""
+
+    def __init__(self, vfs: FailingVFS, name, flags) -> None:
+        super().__init__("", name, flags)
+        self._vfs = vfs
+        self._name = Path(name.filename() if isinstance(name, apsw.URIFilename) else name).name
+
+    def _fail(self, call: str) -> None:
+        if self._vfs.fails is not None and call == self._vfs.fails[0] and self._name.endswith(self._vfs.fails[1]):
+            raise self._vfs.fails[2]
+
+    def xWrite(self, data, offset):
+        self._fail("write")
+        super().xWrite(data, offset)
+
+    def xSync(self, flags):
+        self._fail("sync")
+        super().xSync(flags)
+
+
+def io_error(code: int) -> apsw.Error:
+    """An error as SQLite's own layer reports it."""
+    error = apsw.IOError("the disk")
+    error.extendedresult = code
+    return error
+
+
+class DiskTests(SqliteCase):
+    """A real engine on it."""
+
+    async def setUp(self) -> None:
+        self.vfs = FailingVFS(f"failing-{id(self)}")
+        self.addCleanup(self.vfs.unregister)
+        self.fatal: Deferred[BaseException] = Deferred()
+        self.settings = {"vfs": self.vfs.name, "on_fatal": self.fatal.callback}
+        await super().setUp()
+
+    async def test_q34_sync_fails(self) -> None:
+        """All that waits gets 451, the process is told to end, what was answered before is in the file."""
+        answered, _ = await self.accept()
+        self.vfs.fails = ("sync", "-wal", io_error(apsw.SQLITE_IOERR_FSYNC))
+        messages = [await self.new() for _ in range(10)]
+        waiting = [self.assertFailure(self.queue.enqueue([message]), MailError) for message in messages]
+        claims = self.assertFailure(self.wrapped(self.claim()), MailError)
+        self.assertIsInstance(await self.fatal, apsw.IOError)
+        self.assertEqual({451}, {error.reply.code for error in await gatherResults(waiting)})
+        await claims
+        self.vfs.fails = None
+        late = await self.assertFailure(self.wrapped(self.accept()), MailError)
+        self.assertEqual(451, late.reply.code, "nothing is accepted any more, though the disk seems well")
+        await self.restarted()
+        found = {row.message for row in await self.rows()}
+        self.assertTrue(found in ({answered}, {answered} | {message.id for message in messages}) or found > {answered}, found)
+        await self.check_sound()
+
+    async def test_q34_checkpoint_fails(self) -> None:
+        """The log stays: nothing is lost, and the process ends."""
+        answered, _ = await self.accept()
+        self.vfs.fails = ("write", "0.db", io_error(apsw.SQLITE_IOERR_WRITE))
+        commit = self.writer.commit
+
+        def long_log() -> None:
+            commit()
+            self.writer._checkpoint_at = 1
+
+        self.writer.commit = long_log
+        second, _ = await self.accept()
+        await self.fatal
+        self.vfs.fails = None
+        await self.restarted()
+        self.assertEqual([answered, second], [row.message for row in await self.rows()])
+
+    async def test_q26_log_cannot_grow(self) -> None:
+        """ENOSPC while the log is written: 452, no harm, and on we go."""
+        answered, _ = await self.accept()
+        self.vfs.fails = ("write", "-wal", apsw.FullError("no room"))
+        for _ in range(3):
+            error = await self.assertFailure(self.wrapped(self.accept()), MailError)
+            self.assertEqual(452, error.reply.code)
+        self.vfs.fails = None
+        second, _ = await self.accept()
+        await self.crash()
+        self.assertEqual([answered, second], [row.message for row in await self.rows()])
+        self.assertNoResult(self.fatal)
+
+    async def test_q26_checkpoint_without_room(self) -> None:
+        """The file cannot grow: the log keeps what it has, mail goes on."""
+        self.vfs.fails = ("write", "0.db", apsw.FullError("no room"))
+        for _ in range(5):
+            self.writer._checkpoint_at = 1
+            await self.accept(data=b"x" * 10_000)
+        self.vfs.fails = None
+        self.assertEqual(5, len(await self.rows()))
+        self.assertNoResult(self.fatal)
+
+    async def restarted(self) -> None:
+        """The supervisor starts the process again."""
+        await self.queue.stop()
+        self.fatal = Deferred()
+        self.queue = self.make_engine()
+        await self.queue.start()
+
+    def wrapped(self, coroutine):
+        return Deferred.fromCoroutine(coroutine)
