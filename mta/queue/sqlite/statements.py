@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import apsw
 
+from mta.queue.retry import EXPIRED
+
 __all__ = ["Rows"]
 
 LARGEST = 256  # rows of one statement; with the widest that is 3,584 parameters (SQLite takes 32,766)
@@ -22,13 +24,12 @@ LARGEST = 256  # rows of one statement; with the widest that is 3,584 parameters
 class Rows:
     """A statement with a place, marked %s, for a list of rows of `width` parameters each."""
 
-    __slots__ = ("_text", "_texts", "width")
+    __slots__ = ("_texts", "width")
 
     def __init__(self, text: str, width: int, row: str = "") -> None:
         self.width: Final = width
-        self._text = text.replace("%s", "\0")
         row = row or f"({','.join('?' * width)})"
-        self._texts = {1 << n: self._text.replace("\0", ",".join([row] * (1 << n))) for n in range(LARGEST.bit_length())}
+        self._texts = {1 << n: text.replace("%s", ",".join([row] * (1 << n))) for n in range(LARGEST.bit_length())}
 
     def run(self, db: apsw.Connection, values: Sequence[Any]) -> list[Any]:
         """Run it for all rows, given as one flat list; what RETURNING returns."""
@@ -130,7 +131,7 @@ EXPIRABLE = "SELECT id FROM delivery WHERE id>? AND id<=? AND +state=0 AND +dest
 EXPIRE = Rows(
     "WITH x(id,due) AS (VALUES %s) UPDATE delivery SET failed_dest=dest, dest='bounce:', due=x.due, attempts=0,"
     " last_code=coalesce(last_code,451), last_reply=coalesce(last_reply,"
-    "(SELECT blocked_why FROM dest WHERE name=delivery.dest),'451 4.4.7 delivery time expired')"
+    f"(SELECT blocked_why FROM dest WHERE name=delivery.dest),'451 4.4.7 {EXPIRED}')"
     " FROM x WHERE delivery.id=x.id",
     2,
 )
@@ -147,10 +148,3 @@ BROWSE = (
 )
 LAST_RECIPIENT = "SELECT id+nrcpt FROM message WHERE id=?"
 EXISTS = "SELECT 1 FROM message WHERE id=?"
-
-SINGLE = {
-    name: text
-    for name, text in list(globals().items())
-    if isinstance(text, str) and name.isupper() and text.split(" ")[0] in ("SELECT", "INSERT", "DELETE", "UPDATE")
-}
-MANY = {name: rows for name, rows in list(globals().items()) if isinstance(rows, Rows)}

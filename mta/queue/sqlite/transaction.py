@@ -16,6 +16,7 @@ import apsw
 from mta.envelope import BOUNCE, Claim, Kind, NewMessage, Outcome
 from mta.queue.body import INLINE_LIMIT
 from mta.queue.ids import MAX_BLOCK
+from mta.queue.retry import GATHER
 from mta.queue.sqlite import statements as sql
 from mta.queue.sqlite.claims import Claims
 from mta.queue.sqlite.operation import Enqueue, Operation, Settle
@@ -24,7 +25,6 @@ from mta.queue.state import State, cut_reply
 __all__ = ["Transaction", "remove_recipients"]
 
 CHUNK = 65536  # bytes of a body in one row
-GATHER = 2000  # ms before a failure is reported, so that the failures of one message share a report
 IN_FILE = -1
 WAITING, TAKEN = int(State.WAITING), int(State.TAKEN)
 
@@ -117,7 +117,7 @@ class Transaction:
         if outcome.kind is not Kind.GIVEN_BACK:
             code, reply, tried = outcome.reply.code, cut_reply(outcome.reply), self._now
         if outcome.kind is Kind.FAILED:
-            dest, due = BOUNCE, self._now + GATHER
+            dest, due = BOUNCE, self._now + GATHER if due is None else due
         self._put_back += (claim.id, due, dest, code, reply, tried)
         self._waiting.append((dest or claim.dest, claim.lane, claim.due if due is None else due, claim.id))
 

@@ -41,7 +41,7 @@ class TransactionTests(SynchronousTestCase):
         return results
 
     def settled(self, claims: list[Claim], kind: Kind = Kind.DELIVERED) -> Settle:
-        return Settle([Outcome(claim, kind, OK, due=77) for claim in claims], [])
+        return Settle([Outcome(claim, kind, OK) for claim in claims], [])
 
     def count(self, table: str) -> int:
         return int(self.db.execute(f"SELECT count(*) FROM {table}").get)
