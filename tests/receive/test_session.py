@@ -183,6 +183,14 @@ class PolicyTests(DoorCase):
         self.assertEqual(len(cancelled), 1)
         self.assertEqual(wire.value(), b"")
 
+    def test_late_yes(self) -> None:
+        """A yes that comes with the end of the client reserves no body, and nothing is logged as refused."""
+        self.begin(policy=FakePolicy(data=lambda: Deferred(lambda thinking: thinking.callback(None))))
+        session, wire = self.hello()
+        session.dataReceived(b"MAIL FROM:<>\r\nRCPT TO:<user@example.org>\r\nDATA\r\n")
+        wire.lose()
+        self.assertEqual((self.accept.sinks, self.log.named("rejected")), ([], []))
+
     def test_policy_never_answers(self) -> None:
         """After the command's time the question is cancelled and answered 451; the connection lives on."""
         self.begin(policy=FakePolicy(mail=lambda: Deferred()))
