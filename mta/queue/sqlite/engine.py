@@ -20,7 +20,7 @@ from typing import Any
 
 import apsw
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
@@ -84,6 +84,9 @@ class SqliteQueue:
         self._path = directory / "queue" / f"{node}.db"
         self._lock: int | None = None
         self._ids: Generator | None = None  # None: not started
+        self._gathered: list[Operation] = []  # for the next batch
+        self._writing = 0  # operations that the writer has and has not answered
+        self._launch: IDelayedCall | None = None
         self._stopped: Deferred[None] | None = None
 
     # -- start and stop
@@ -129,6 +132,9 @@ class SqliteQueue:
             return succeed(None)
         self._ids = None
         self._stopped = Deferred()
+        if self._launch is not None:
+            self._launch.cancel()
+        self._write()
         for pool in reversed(self._pools):  # the writer closes last: the log is then moved into the file, and removed
             pool.stop()
         self._reads.close()
@@ -179,6 +185,9 @@ class SqliteQueue:
             elif isinstance(operation, Settle):
                 self._settled(operation, result, error)
             operation.answer(result, error)
+        self._writing -= len(results)
+        if self._gathered and not self._writing:
+            self._write()
 
     def _failed(self, error: BaseException) -> None:
         self.log.critical("the queue has failed, the process must end: {error}", error=error)
@@ -334,8 +343,23 @@ class SqliteQueue:
     def _submit(self, operation: Operation) -> Deferred[Any]:
         if self._ids is None:
             return self._not_running()
-        self.writer.submit(operation)
+        self._gathered.append(operation)
+        if not self._writing and self._launch is None:
+            self._launch = self._reactor.callLater(0, self._write)
         return operation.deferred
+
+    def _write(self) -> None:
+        """Hand everything that has gathered to the writer: one batch, one wake-up of its thread, one sync.
+
+        While it writes, operations gather here and not in its inbox: the two threads share the interpreter's lock, and
+        a batch of 3 costs them nearly what a batch of 30 costs (measured).  No delay is added: when the writer is idle
+        the batch is what this turn of the reactor has brought.
+        """
+        self._launch = None
+        gathered, self._gathered = self._gathered, []
+        self._writing += len(gathered)
+        for operation in gathered:
+            self.writer.submit(operation)
 
     def _not_running(self) -> Deferred[Any]:
         return fail(transient("4.3.2", "the queue is not running"))

@@ -110,8 +110,10 @@ def sectors(change: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
         start = end
 
 
-def crash_states(log: list[tuple[Any, ...]], count: int, random: Random) -> Iterator[tuple[int, str, dict[str, bytes]]]:
-    """(entries that had happened, mode, files) for so many moments and modes, in the order of time."""
+def crash_states(
+    log: list[tuple[Any, ...]], count: int, random: Random, end: bool = False
+) -> Iterator[tuple[int, dict[str, bytes]]]:
+    """(entries that had happened, files) for so many moments, in the order of time; end: and for a cut now, nothing kept."""
     disk = Disk()
     modes = ("nothing", "all", "prefix", "sectors", "sectors")
     moments = sorted(random.choices(range(1, len(log) + 1), k=count))
@@ -120,5 +122,8 @@ def crash_states(log: list[tuple[Any, ...]], count: int, random: Random) -> Iter
         while happened < moment:
             disk.happen(log[happened])
             happened += 1
-        mode = random.choice(modes)
-        yield moment, mode, disk.state(mode, random)
+        yield moment, disk.state(random.choice(modes), random)
+    if end:
+        for entry in log[happened:]:
+            disk.happen(entry)
+        yield len(log), disk.state("nothing", random)
