@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,20 +29,21 @@ from zope.interface import implementer
 from mta.envelope import Claim, Kind, NewMessage, NewRecipient, Outcome, Stored, Want
 from mta.interfaces import IQueue
 from mta.queue.body import BodySink, Spool, sync_directory
-from mta.queue.ids import Generator
+from mta.queue.ids import MAX_BLOCK, Generator
 from mta.queue.sqlite.alteration import all_dests, alter, mark
 from mta.queue.sqlite.cache import Cache
-from mta.queue.sqlite.operation import Ask, Change, Enqueue, Operation, Settle
+from mta.queue.sqlite.operation import Ask, Change, Enqueue, Operation, Settle, Take
 from mta.queue.sqlite.reads import BodyReader, Reads, browse, load
 from mta.queue.sqlite.schema import refused
 from mta.queue.sqlite.sweep import Sweep
-from mta.queue.sqlite.writer import Result, Writer
+from mta.queue.sqlite.writer import FAILED, Result, Writer
 from mta.queue.state import Alteration, DestState, Lane, Row, Selector, SweepReport
 from mta.status import MailError, Reply, transient
 
 __all__ = ["SqliteQueue"]
 
 CACHE_LIMIT = 64 << 20  # bytes
+BODIES, READS = 0, 1  # the pools
 THREADS = 4  # of each pool: concurrent syncs share one journal commit of the file system
 WAL_LIMIT = 65_536  # pages, 256 MiB: a reader holds the log
 GIVEN_UP = Reply(451, "4.3.0", "the caller did not wait for the claim")
@@ -135,10 +136,9 @@ class SqliteQueue:
         if self._launch is not None:
             self._launch.cancel()
         self._write()
-        for pool in reversed(self._pools):  # the writer closes last: the log is then moved into the file, and removed
-            pool.stop()
+        self._pools[READS].stop()
         self._reads.close()
-        self.writer.stop()
+        self.writer.stop()  # the last to close the file: then the log is moved into it, and removed
         return self._stopped
 
     def _disown(self) -> None:
@@ -179,15 +179,27 @@ class SqliteQueue:
     def _answer(self, results: list[Result], removable: list[int]) -> None:
         if removable:
             self._spool.remove(removable)
-        for operation, result, error in results:
-            if isinstance(operation, Enqueue):
-                self._enqueued(operation, result, error)
-            elif isinstance(operation, Settle):
-                self._settled(operation, result, error)
-            operation.answer(result, error)
-        self._writing -= len(results)
-        if self._gathered and not self._writing:
-            self._write()
+        try:
+            for operation, result, error in results:
+                self._conclude(operation, result, error)
+        finally:
+            self._writing -= len(results)
+            if self._gathered and not self._writing:
+                self._write()
+
+    def _conclude(self, operation: Operation, result: Any, error: MailError | None) -> None:
+        if isinstance(operation, Enqueue):
+            self._enqueued(operation, result, error)
+        elif isinstance(operation, Settle):
+            self._settled(operation, result, error)
+        if operation.cancelled and error is None and isinstance(operation, Enqueue | Take):
+            self._give_back(result)
+        operation.answer(result, error)
+
+    def _give_back(self, claims: list[Claim]) -> None:
+        """Too late to undo it, and nobody is there to deliver."""
+        if claims:
+            self.settle([Outcome(claim, Kind.GIVEN_BACK, GIVEN_UP) for claim in claims])
 
     def _failed(self, error: BaseException) -> None:
         self.log.critical("the queue has failed, the process must end: {error}", error=error)
@@ -195,6 +207,7 @@ class SqliteQueue:
             self._on_fatal(error)
 
     def _closed(self) -> None:
+        self._pools[BODIES].stop()
         self._disown()
         if self._stopped is not None:
             self._stopped.callback(None)
@@ -212,6 +225,8 @@ class SqliteQueue:
         """See IQueue."""
         if self._ids is None:
             raise transient("4.3.2", "the queue is not running")
+        if recipients >= MAX_BLOCK:
+            raise transient("4.5.3", "too many recipients", code=452)
         return BodySink(self._ids.block(max(recipients + 1, 2)), self._spool)
 
     def enqueue(
@@ -243,11 +258,8 @@ class SqliteQueue:
         return None
 
     def _enqueued(self, operation: Enqueue, claims: list[Claim] | None, error: MailError | None) -> None:
-        self._stored(operation.messages, error)
-        if error is not None or not claims:
-            return
-        if operation.cancelled:  # too late to take it back, and nobody is there to deliver
-            self.settle([Outcome(claim, Kind.GIVEN_BACK, GIVEN_UP) for claim in claims])
+        self._stored(operation.messages, error, operation.stored)
+        if not claims or operation.cancelled:
             return
         for message in operation.messages:
             last = message.id + len(message.recipients)
@@ -255,18 +267,21 @@ class SqliteQueue:
             if taken:
                 self._cache.keep(message, taken)
 
-    def _stored(self, messages: Sequence[NewMessage], error: MailError | None) -> None:
+    def _stored(self, messages: Sequence[NewMessage], error: MailError | None, in_spite: Container[int] = ()) -> None:
+        if error is FAILED:
+            return  # a row may name a file of these: they are not touched
         for message in messages:
-            if error is None:
+            stored = error is None or message.id in in_spite
+            if stored:
                 self._sweep.stored(message.id, message.expires)
             if message.body.data is None:
-                self._spool.stored(message.id, error is None)
+                self._spool.stored(message.id, stored)
 
     # -- deliver
 
     def claim(self, wants: Sequence[Want], now: int) -> Deferred[list[Claim]]:
         """See IQueue."""
-        return self._ask(lambda db: self.writer.claims.claim(db, wants, now))
+        return self._submit(Take(lambda db: self.writer.claims.claim(db, wants, now)))
 
     def settle(self, outcomes: Sequence[Outcome], spawn: Sequence[NewMessage] = ()) -> Deferred[list[bool]]:
         """See IQueue."""

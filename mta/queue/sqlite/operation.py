@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from mta.envelope import Claim, NewMessage, Outcome
 from mta.status import MailError
 
-__all__ = ["Ask", "Change", "Enqueue", "Operation", "Settle"]
+__all__ = ["Ask", "Change", "Enqueue", "Operation", "Settle", "Take"]
 
 
 class Operation:
@@ -44,15 +44,19 @@ class Operation:
 
 
 class Enqueue(Operation):
-    """Messages to be stored, and which of their recipients are claimed by the caller."""
+    """Messages to be stored, and which of their recipients are claimed by the caller.
 
-    __slots__ = ("admitted", "claims", "messages")
+    stored: where the call fails, the messages that were stored all the same.
+    """
+
+    __slots__ = ("admitted", "claims", "messages", "stored")
 
     def __init__(self, messages: Sequence[NewMessage], claims: list[Claim]) -> None:
         super().__init__()
         self.messages = messages
         self.claims = claims
         self.admitted = {claim.id for claim in claims}
+        self.stored: set[int] = set()
         self.size = sum(len(message.body.data or b"") for message in messages)
         self.synced = True
 
@@ -89,3 +93,9 @@ class Ask(Operation):
     def __init__(self, work: Callable[[apsw.Connection], Any]) -> None:
         super().__init__()
         self.work = work
+
+
+class Take(Ask):
+    """An Ask whose result is claims: they are given back when nobody waits for them any more."""
+
+    __slots__ = ()

@@ -8,6 +8,7 @@ met again by a later round.  Orphans (queue law R6) are looked for once an hour.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import apsw
 from twisted.internet.defer import Deferred
@@ -23,12 +24,13 @@ __all__ = ["Sweep", "expire"]
 
 WALK = 5000  # messages looked at in one bite
 BITE = 500  # recipients
+FREE = 16_384  # pages, 64 MiB: a file with more unused ones than this, and than a quarter, gives some back
 FOLDERS = 64  # of the 256 of the spool, looked through in one bite
 HOUR = 3_600_000  # ms
 
 Old = list[tuple[int, int]]  # (message, recipients) of expired messages
 Expired = tuple[int, int | None]
-Change = Callable[[Callable[[apsw.Connection, list[int]], Expired]], Deferred[Expired]]
+Change = Callable[[Callable[[apsw.Connection, list[int]], Any]], Deferred[Any]]
 
 
 class Sweep:
@@ -59,6 +61,8 @@ class Sweep:
         """One bite of each."""
         expired, more = await self._expire(now)
         orphans, more_files = await self._remove_orphans(now)
+        if not more:
+            await self._change(shrink)
         return SweepReport(expired, orphans, more or more_files)
 
     # -- expiry
@@ -123,3 +127,10 @@ def find_orphans(db: apsw.Connection, spool: Spool, folders: Sequence[int], now:
         unlink(temporary)
         orphans += [id for id in ids if db.execute(sql.EXISTS, (id,)).get is None]
     return orphans
+
+
+def shrink(db: apsw.Connection, _: object) -> None:
+    """Give unused pages back to the disk, a bite each time, when there are many."""
+    unused = db.pragma("freelist_count")
+    if unused > FREE and unused * 4 > db.pragma("page_count"):
+        db.execute("PRAGMA incremental_vacuum(1000)").fetchall()

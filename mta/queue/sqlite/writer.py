@@ -29,14 +29,14 @@ from mta.queue.sqlite.operation import Ask, Change, Enqueue, Operation, Settle
 from mta.queue.sqlite.transaction import Transaction
 from mta.status import MailError, transient
 
-__all__ = ["Owner", "Result", "Writer"]
+__all__ = ["FAILED", "Owner", "Result", "Writer"]
 
 MAX_OPERATIONS = 256
 MAX_BYTES = 4 << 20
 CHECKPOINT = 2048  # pages of log: 8 MiB
 FLUSH = 0.2  # seconds that a lazy completion may wait for its sync
 
-FAILED = transient("4.3.0", "the queue has failed")
+FAILED = transient("4.3.0", "the queue has failed")  # whether it was stored is not known
 
 Result = tuple[Operation, Any, MailError | None]
 Work = Callable[[Sequence[Operation]], tuple[list[Any], Callable[[], None]]]
@@ -115,14 +115,14 @@ class Writer:
         self.db = schema.open_writer(self._path, self._vfs)
         try:
             schema.recover(self.db)
-            self.db.set_wal_hook(self._committed)
+            self.db.set_wal_hook(self._logged)
             highest = schema.highest_id(self.db)
         except BaseException:
             self.db.close()
             raise
         self._owner.opened(highest, None)
 
-    def _committed(self, _: object, __: object, pages: int) -> int:
+    def _logged(self, _: object, __: object, pages: int) -> int:
         if pages < self.wal_pages:
             self._checkpoint_at = CHECKPOINT  # the log has begun anew
         self.wal_pages = pages
@@ -261,10 +261,15 @@ class Writer:
 
     def _one_by_one(self, operation: Enqueue) -> MailError | None:
         """The good messages of a call with a bad one are stored, waiting: the caller gets an error and so no claims."""
-        alone: list[Result] = []
+        failed: MailError | None = None
         for message in operation.messages:
+            alone: list[Result] = []
             self._transact([Enqueue([message], [])], self._write, alone)
-        return next((error for _, _, error in alone if error is not None), None)
+            ((_, _, error),) = alone
+            if error is None:
+                operation.stored.add(message.id)
+            failed = failed or error
+        return failed
 
     def _is_stored(self, operation: Enqueue) -> bool:
         """A repeat: the same message is there already, as far as it is not delivered."""

@@ -12,7 +12,7 @@ from mta.queue.ids import node_of
 from mta.queue.sqlite.engine import SqliteQueue
 from mta.queue.state import Alteration, Selector
 from mta.status import MailError
-from tests.queue.harness import DEST
+from tests.queue.harness import DEST, changed, ids
 from tests.queue.sqlite.case import SqliteCase
 
 
@@ -150,8 +150,6 @@ class AcceptTests(SqliteCase):
         sink.write(b"x" * 200_000)
         body = await sink.finish()
         message = await self.new()
-        from tests.queue.harness import changed
-
         lost = changed(message, id=sink.id, body=body)
         sink.abort()
         await self.assertFailure(self.queue.enqueue([lost]), MailError)
@@ -161,6 +159,37 @@ class AcceptTests(SqliteCase):
         await self.queue.enqueue([kept])
         self.assertEqual([kept.id], [row.message for row in await self.rows()])
         await self.check_sound()
+
+    async def test_r6_stored_in_spite_of_a_bad_neighbour(self) -> None:
+        """A call with a bad message fails, its good neighbour is stored: an abort after that must not take its file."""
+        sink = self.queue.create_body(1)
+        sink.write(b"x" * 200_000)
+        good = changed(await self.new(), id=sink.id, body=await sink.finish())
+        await self.assertFailure(self.queue.enqueue([good, changed(await self.new(), sender=None)]), MailError)
+        sink.abort()
+        await self.removals()
+        self.assertEqual(200_000, len(await self.read(good.id)))
+        await self.check_sound()
+
+    async def test_too_many_recipients(self) -> None:
+        """More than a block of ids has: told before the body is received."""
+        self.assertEqual(452, self.assertRaises(MailError, self.queue.create_body, 16_384).reply.code)
+        self.queue.create_body(16_383)
+
+    async def test_claims_nobody_waits_for(self) -> None:
+        """A claim that is cancelled too late is given back."""
+        id, _ = await self.accept()
+        deliver = self.writer.deliver
+
+        def cancelling(results) -> None:
+            for operation, _, _ in results:
+                operation.cancelled = True
+            self.writer.deliver = deliver
+            deliver(results)
+
+        self.writer.deliver = cancelling
+        await self.claim()
+        self.assertEqual([id + 1], ids(await self.claim()))
 
     async def test_deferred_needs_its_due(self) -> None:
         """A mistake of the caller, told at once; nothing is settled by it."""

@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mta.queue.sqlite.failure import is_fatal, is_full, refusal
 from mta.status import MailError
+from tests.queue.harness import changed
 from tests.queue.sqlite.case import SqliteCase
 
 
@@ -96,14 +97,18 @@ class DiskTests(SqliteCase):
     async def test_q34_sync_fails(self) -> None:
         """All that waits gets 451, the process is told to end, what was answered before is in the file."""
         answered, _ = await self.accept()
+        sink = self.queue.create_body(1)
+        sink.write(b"x" * 200_000)
+        large = changed(await self.new(), id=sink.id, body=await sink.finish())
         self.vfs.fails = ("sync", "-wal", io_error(apsw.SQLITE_IOERR_FSYNC))
-        messages = [await self.new() for _ in range(10)]
+        messages = [large] + [await self.new() for _ in range(10)]
         waiting = [self.assertFailure(self.queue.enqueue([message]), MailError) for message in messages]
         claims = self.assertFailure(self.wrapped(self.claim()), MailError)
         self.assertIsInstance(await self.fatal, apsw.IOError)
         self.assertEqual({451}, {error.reply.code for error in await gatherResults(waiting)})
         await claims
         self.vfs.fails = None
+        sink.abort()  # its row may be there, or not: its file must stay (R6)
         late = await self.assertFailure(self.wrapped(self.accept()), MailError)
         self.assertEqual(451, late.reply.code, "nothing is accepted any more, though the disk seems well")
         await self.restarted()

@@ -6,7 +6,7 @@ from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase
 
 from mta.envelope import BodyRef, Claim, Kind, NewMessage, NewRecipient, Outcome
-from mta.queue.sqlite.operation import Ask, Change, Enqueue, Settle
+from mta.queue.sqlite.operation import Ask, Change, Enqueue, Settle, Take
 from mta.status import MailError, Reply, transient
 
 CLAIM = Claim(2, 1, "d", 0, 0, 0, "a@example.org")
@@ -18,7 +18,13 @@ class OperationTests(SynchronousTestCase):
 
     def test_answered_once(self) -> None:
         """A result, or an error; after a cancellation nothing more, and that is no error of ours."""
-        for operation in (Enqueue([MESSAGE], [CLAIM]), Settle([], []), Change(lambda db, _: None), Ask(lambda db: None)):
+        for operation in (
+            Enqueue([MESSAGE], [CLAIM]),
+            Settle([], []),
+            Change(lambda db, _: None),
+            Ask(lambda db: None),
+            Take(lambda db: []),
+        ):
             operation.answer(7, None)
             self.assertEqual(7, self.successResultOf(operation.deferred))
         refused = Ask(lambda db: None)

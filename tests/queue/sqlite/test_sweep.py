@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from mta.envelope import BOUNCE
+from mta.envelope import BOUNCE, Kind
 from mta.queue.sqlite import sweep as module
 from tests.queue.harness import DAY, HOUR
 from tests.queue.sqlite.case import SqliteCase
@@ -77,6 +77,19 @@ class SweepTests(SqliteCase):
         await self.crash()
         self.now += HOUR
         self.assertEqual(1, (await self.sweep())[0])
+
+    async def test_unused_pages_are_given_back(self) -> None:
+        """After a flood the file shrinks again, bite by bite; a few unused pages are kept for the next mail."""
+        claims = [claim for _ in range(40) for claim in await self.taken(data=b"x" * 100_000)]
+        await self.settle(claims, Kind.DELIVERED)
+        (before,) = (await self.sql("PRAGMA page_count"))[0]
+        await self.sweep()
+        self.assertEqual([(before,)], await self.sql("PRAGMA page_count"))
+        self.patch(module, "FREE", 100)
+        await self.sweep()
+        (after,) = (await self.sql("PRAGMA page_count"))[0]
+        self.assertTrue(after < before / 2, (before, after))
+        await self.check_sound()
 
     async def test_failed_dest_and_attempts(self) -> None:
         """The report knows where it was going; the bounce starts with no attempt."""
