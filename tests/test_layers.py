@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 MTA = ROOT / "mta"
 
 SERVING = ("receive", "relay", "deliver", "bounce")  # these rooms never import one another
-SHARED = {"interfaces", "envelope", "status", "config", "smtp", "tls", "dns", "hints"}
+SHARED = {"interfaces", "envelope", "status", "config", "smtp", "tls", "dns", "hints", "wire"}
 MAY_IMPORT = {
     **dict.fromkeys(SERVING, SHARED),
     "queue": {"interfaces", "envelope", "status", "config"},

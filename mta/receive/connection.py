@@ -29,6 +29,7 @@ from mta.smtp.server import Counters, Event, Receiver
 from mta.status import MailError, Reply
 from mta.tls.context import closed_by_peer, facts
 from mta.tls.policy import Achieved
+from mta.wire import PromptWriter
 
 if TYPE_CHECKING:
     from mta.receive.transaction import Transaction
@@ -65,6 +66,7 @@ class Connection(Protocol):
 
     acts: ClassVar[Mapping[type[Event], Callable[[Any, Any], None]]]
     transport: Any
+    write: Callable[[bytes], None]
 
     def __init__(self, common: Common, tls: str = "starttls") -> None:
         self.common = common
@@ -90,6 +92,7 @@ class Connection(Protocol):
         """Count the connection in, and begin unless the service is not ready."""
         common = self.common
         peer = self.transport.getPeer()
+        self.write = PromptWriter(self.transport)
         self.address = str(getattr(peer, "host", "local"))
         self.client = client_address(self.address)
         self.trusted = common.access.trusts(self.client)
@@ -235,7 +238,7 @@ class Connection(Protocol):
         self.common.log.event("rejected", "", {"stage": "connect", "client": self.address, "reply": str(reply)})
         if not self.implicit:
             self.machine.shut(reply)
-            self.transport.write(self.machine.data_to_send())
+            self.write(self.machine.data_to_send())
         self._close()
 
     def _wait_no_more(self) -> None:
@@ -319,7 +322,7 @@ class Connection(Protocol):
             self.shut(BROKEN)
         self._turning = False
         if out := machine.data_to_send():
-            self.transport.write(out)
+            self.write(out)
             self._touch()
         if machine.ended:
             self._close()
@@ -367,6 +370,7 @@ class Connection(Protocol):
             self.common.slots.give_back()
             return
         self.stage = Stage.HANDSHAKE
+        self.write = self.transport.write
         self.deadline = self.common.clock.seconds() + self.common.settings.tls.handshake_timeout
         self.transport.startTLS(prepared)
         self.flow()
@@ -379,7 +383,7 @@ class Connection(Protocol):
             if not self._turning:
                 self.turn()
             return False
-        self.transport.write(machine.data_to_send())
+        self.write(machine.data_to_send())
         self.machine = Receiver(self.common.plain, self.counters, in_tls=True)
         return True
 

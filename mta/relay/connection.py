@@ -27,6 +27,7 @@ from mta.smtp.client import Sender
 from mta.status import Reply
 from mta.tls.client import ClientTls
 from mta.tls.policy import Achieved
+from mta.wire import PromptWriter
 
 if TYPE_CHECKING:
     from mta.relay.pool import Pool
@@ -94,6 +95,7 @@ class Connection(Protocol):
 
     transport: Any
     actions: dict[type, Callable[[Any, Any], None]]
+    write: Callable[[bytes], None]
 
     def __init__(self, conduct: Conduct, owner: Owner) -> None:
         self.machine = Sender(conduct.hello)
@@ -135,6 +137,7 @@ class Connection(Protocol):
             self.drop()
             return
         self._phase = Phase.GREETING
+        self.write = PromptWriter(self.transport)
         self.transport.setTcpNoDelay(True)
         self._deadline.set(self._conduct.timeouts.greeting)
 
@@ -160,7 +163,7 @@ class Connection(Protocol):
         if phase is Phase.CLOSED:
             return
         if out := self.machine.data_to_send():
-            self.transport.write(out)
+            self.write(out)
         if phase is not Phase.HANDSHAKE and phase is not Phase.LEAVING:
             self._deadline.set(self._limits[self.machine.awaiting])
 

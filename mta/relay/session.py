@@ -99,6 +99,7 @@ class Session(Connection):
         self._phase = Phase.HANDSHAKE
         self.machine = Sender(self._conduct.hello, in_tls=True)
         self._deadline.set(self._conduct.starttls_timeout)
+        self.write = self.transport.write
         self.transport.startTLS(self._conduct.tls.creator(self.key.sni))
 
     def handshakeCompleted(self) -> None:
