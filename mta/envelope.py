@@ -83,7 +83,7 @@ class NewRecipient:
 
 @attrs.frozen(slots=True)
 class NewMessage:
-    """A message to be made durable.  Its recipients have the ids id+1 .. id+n (queue.md 6.2)."""
+    """A message to be made durable.  Its recipients have the ids id+1 .. id+n (docs/queue.md)."""
 
     id: int
     sender: str

@@ -213,7 +213,7 @@ class IPolicy(Interface):
 
 
 class IEventLog(Interface):
-    """One line for each thing that happened (face.md, "Log lines")."""
+    """One line for each thing that happened (docs/operators.md, "The log")."""
 
     def event(name: str, queue_id: str, fields: Mapping[str, object]) -> None:
         """Write `queue-id: event=name key=value ...`; queue_id is "" where no message is meant."""

@@ -25,7 +25,7 @@ from mta.status import MailError, transient
 
 __all__ = ["INLINE_LIMIT", "BodySink", "InThread", "Spool", "storage_error", "sync_directory", "unlink"]
 
-INLINE_LIMIT = 128 * 1024  # bytes; above, the two syncs of a file cost less than writing the body twice (queue.md 4.4)
+INLINE_LIMIT = 128 * 1024  # bytes; above, the two syncs of a file cost less than writing the body twice (docs/queue.md)
 ORPHAN_AGE = 3_600_000  # ms
 FULL = (errno.ENOSPC, errno.EDQUOT)
 NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)  # by file systems and kernels without O_TMPFILE

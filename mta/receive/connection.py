@@ -3,7 +3,7 @@
 RFC 5321 3.8 and 4.5.3.2 (ends and timeouts), RFC 3207 (STARTTLS), RFC 8314 (implicit TLS).  A Twisted protocol around
 the receiver-SMTP (`mta.smtp.server`) that keeps the promises about the connection: TLS begins in the same turn as the
 220 with a *fresh* machine behind it (only the counters live on); a failed handshake ends in silence, never in SMTP
-text; close_notify always ends (tls.md C1.8); input that nobody takes and output that nobody reads stop the reading.
+text; close_notify always ends (docs/tls.md); input that nobody takes and output that nobody reads stop the reading.
 What breaks in here costs this connection (421), never the service.
 """
 

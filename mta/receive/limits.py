@@ -1,4 +1,4 @@
-"""How many connections and handshakes at once: [limits] and tls.md C1.6.
+"""How many connections and handshakes at once: [limits], counted over the whole server.
 
 Connections are counted in all and for each client, where a client is an IPv4 address or an IPv6 /64 (one customer has
 a whole one).  Clients in relay_from are counted in all but are exempt from the limit of each client.  Handshakes take

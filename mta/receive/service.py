@@ -159,7 +159,7 @@ class ReceiveService(Service):
             self._announce(listen, port)
         tls = self._common.tls
         if tls.offered and tls.not_after <= self._reactor.seconds():
-            # Still offered: a peer that does not verify is better off with it (tls.md C1.9).
+            # Still offered: a peer that does not verify is better off with it (docs/tls.md).
             self._log.event("certificate_expired", "", {"certificate": str(self._settings.tls.certificate)})
         self._common.roster.open = True
         for session in self._common.roster.here():

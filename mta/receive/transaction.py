@@ -244,7 +244,7 @@ class Transaction:
         )
 
     def _lane_key(self) -> str:
-        """Whose turn it is (queue.md): one of ours by the sender's domain, a stranger, who may invent those, by network."""
+        """Whose turn it is (docs/queue.md): one of ours by the sender's domain, a stranger, who may invent those, by network."""
         domain = self._mail.sender.domain_key
         return domain if domain and self._session.trusted else client_key(self._session.client).hex()
 

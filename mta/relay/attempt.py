@@ -2,7 +2,7 @@
 
 RFC 5321 4.2, 5.1.  A failure of the connection goes on with the next address, a reply settles the recipient it speaks of.
 A kept connection that turns out dead costs nothing: the same address again, fresh, once, with no strike and nothing
-noted (tls.md C3.7).  After the final dot has left and no reply came nobody knows whether the message was taken (RFC 1047):
+noted (docs/tls.md).  After the final dot has left and no reply came nobody knows whether the message was taken (RFC 1047):
 that is deferred and never repeated in the same attempt.  An attempt settles exactly once, whatever happens.
 """
 
@@ -137,7 +137,7 @@ class Attempt:
         Session(ways.conduct, step, required, key, self).connect(target.address, target.port, ways.source(target))
 
     def _pick_up(self, session: Session) -> None:
-        if not session.verified_now():  # what it showed has expired since (tls.md C3.5)
+        if not session.verified_now():  # what it showed has expired since (docs/tls.md)
             session.quit()
             self._go()
             return
@@ -215,7 +215,7 @@ class Attempt:
     # ---- the end
 
     def _release(self, session: Session, accepted: bool) -> tuple[str, str]:
-        """Keep the connection for the next delivery, or say QUIT (tls.md C3.6)."""
+        """Keep the connection for the next delivery, or say QUIT (docs/tls.md)."""
         if not session.usable:  # the peer said more than it was asked, or closes: not a word more
             session.drop()
             return "quit", "not-usable"
@@ -259,7 +259,7 @@ class Attempt:
         self._done.callback(settle_all(self._job, error, None, facts))
 
     def _facts(self, session: Session, verdict: tuple[str, str]) -> dict[str, object]:
-        """For the log line (face.md, "Log lines")."""
+        """For the log line (docs/operators.md, "The log")."""
         achieved = session.achieved
         facts: dict[str, object] = {
             "relay": where(session.step.target),

@@ -1,6 +1,6 @@
 """The wire under a session: bytes to the machine and back, one time limit at a time, and every way to an end.
 
-One Twisted protocol for the whole life of a connection, also behind STARTTLS (docs/tls.md, decision 2).  It writes once
+One Twisted protocol for the whole life of a connection, also behind STARTTLS.  It writes once
 for each turn and keeps the limits of RFC 5321 4.5.3.2 with one lazily armed timer.  What a phase means when the connection
 ends in it stands in `TROUBLES`.  However the end comes, the owner hears `failed` exactly once, or nothing when it had
 already let go; the connection then looks after its own QUIT, close or abort and leaves the pool when it is gone.

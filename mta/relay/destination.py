@@ -1,6 +1,6 @@
 """The plan of one delivery attempt: which address next, with TLS or in clear, and what follows when one fails.  Pure.
 
-Faults T1 to T10 are the TLS failures of docs/tls.md (C2.3; RFC 3207, RFC 7435 3); `CONSEQUENCES` is the one table of what
+Faults T1 to T10 are the TLS failures of docs/tls.md (RFC 3207, RFC 7435 3); `CONSEQUENCES` is the one table of what
 follows at level "may" and at the mandatory levels.  Hosts are tried in the order given (RFC 5321 5.1), at most
 `MAX_ADDRESSES` of them.  Clear text after a failed handshake needs two strikes of that host and address at least
 `fallback_delay` apart: a glitch never costs the encryption, a host that is broken costs one short delay, and later

@@ -1,6 +1,6 @@
 """May the open connection of a finished delivery be given to the next one?  The verdict and the reuse key.
 
-Words and rules: docs/tls.md, "Hand-over" (the option of seed 000, turned round: `hosts_pass_tls` names those that will).
+Words and rules: docs/tls.md, "Hand-over".
 KEEP leaves TLS up and gives the connection on; QUIT ends it.  Two deliveries may share a connection only when their reuse
 keys are equal in every field: each field is there because some mail server once left it out and sent mail to the
 wrong host, with the wrong credentials, or weaker than owed.  Pure; nothing here raises.
@@ -51,7 +51,7 @@ class HandoverPolicy:
 
 @attrs.frozen(slots=True, cache_hash=True)
 class ReuseKey:
-    """What two deliveries must have in common to share a connection (16 fields, compared whole; tls.md C3.4).
+    """What two deliveries must have in common to share a connection (16 fields, compared whole; docs/tls.md).
 
     Evidence for each is in docs/tls.md.  Fields marked "constant now" belong to features that come later; they stand
     here so that none is forgotten then.

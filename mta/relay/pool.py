@@ -99,7 +99,7 @@ class Pool:
         return ""
 
     def _refusal(self, session: Session) -> str:
-        """The limits of tls.md C3.6."""
+        """The limits of docs/tls.md."""
         settings = self._settings
         if self._stopping:
             return "stopping"

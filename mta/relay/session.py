@@ -83,7 +83,7 @@ class Session(Connection):
     # ---- TLS
 
     def _starttls_answered(self, happened: event.StartTlsAnswered) -> None:
-        """Only 220 means "go on"; a proxy that answers 250 to everything is still in clear (seed 002)."""
+        """Only 220 means "go on"; a proxy that answers 250 to everything is still in clear."""
         code = happened.reply.code
         if code == 220:
             self._handshake()

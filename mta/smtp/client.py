@@ -157,7 +157,7 @@ class Sender:
         self._ask("hello", f"EHLO {self._name}\r\n".encode("ascii"))
 
     def starttls(self) -> None:
-        """STARTTLS, alone in its segment; offered or not (tls.md C2.2: at mandatory levels it is tried always)."""
+        """STARTTLS, alone in its segment; offered or not (docs/tls.md: at mandatory levels it is tried always)."""
         self._ask("starttls", b"STARTTLS\r\n")
 
     def reset(self) -> None:
@@ -203,7 +203,7 @@ class Sender:
     # ---- asking
 
     def _may_ask(self) -> bool:
-        """Not after the end, and not over bytes that would be taken for the answer (tls.md C29, X03)."""
+        """Not after the end, and not over bytes that would be taken for the answer (docs/tls.md)."""
         if not self._over and self._parser.pending and not self._due:
             self._break("bytes that nobody asked for")
         return not self._over
@@ -250,13 +250,13 @@ class Sender:
         self._events.append(Greeted(reply))
 
     def _hello_answered(self, reply: Reply) -> None:
-        if reply.is_permanent and not (self._helo or self._in_tls):  # RFC 5321 3.2; never in TLS (tls.md C07)
+        if reply.is_permanent and not (self._helo or self._in_tls):  # RFC 5321 3.2; never in TLS (docs/tls.md)
             self._helo = True
             self._ask("hello", f"HELO {self._name}\r\n".encode("ascii"))
             return
         extensions = parse_extensions(reply) if reply.is_positive and not self._helo else {}
         if self._in_tls:
-            extensions.pop("STARTTLS", None)  # RFC 3207 4.2 forbids it; ignored (tls.md C05)
+            extensions.pop("STARTTLS", None)  # RFC 3207 4.2 forbids it; ignored (docs/tls.md)
         self.extensions = extensions
         self._events.append(HelloAnswered(reply, extensions))
 

@@ -1,4 +1,4 @@
-"""Mail data on the wire: RFC 5321 4.1.1.4, 4.5.2 (transparency), 2.3.8 (lines); law 7 of the house.
+"""Mail data on the wire: RFC 5321 4.1.1.4, 4.5.2 (transparency), 2.3.8 (lines); law 7 (docs/architecture.md).
 
 `BodyReader` (receiver) takes the stream apart: only CRLF.CRLF ends it.  A bare CR, bare LF, NUL, a line over 1,000
 octets or a body over the limit is noted, the rest is still read to the true end and dropped, and `error` says why.

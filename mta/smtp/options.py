@@ -1,6 +1,6 @@
 """What the receiver's machine is told (`ReceiverOptions`) and what it counts (`Counters`).
 
-The counters are the one thing that a fresh machine behind STARTTLS takes over from the old one (tls.md C1.6): they are
+The counters are the one thing that a fresh machine behind STARTTLS takes over from the old one (docs/tls.md): they are
 about the connection, not about what was said in clear.
 """
 

@@ -51,7 +51,7 @@ _TOO_EARLY: Final[Mapping[State, Reply]] = {
 _SPOKEN: Final = frozenset().union(*ALLOWED.values())
 # Words of SMTP that we do not speak: 502, not 500 (RFC 5321 4.2.4).
 _NOT_SPOKEN: Final = frozenset({b"AUTH", b"BDAT", b"EXPN", b"ETRN", b"TURN", b"ATRN", b"SEND", b"SOML", b"SAML"})
-# Other protocols' words, and header lines: somebody makes a browser or a proxy talk to us (ALPACA, tls.md X17).
+# Other protocols' words, and header lines: somebody makes a browser or a proxy talk to us (ALPACA, docs/tls.md).
 _FOREIGN: Final = re.compile(rb"(?:GET|POST|PUT|HEAD|OPTIONS|CONNECT|DELETE|PATCH|TRACE|PRI|USER|PASS)(?: |$)|[!-9;-~]+:", re.I)
 
 

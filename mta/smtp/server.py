@@ -35,7 +35,7 @@ Question: TypeAlias = Hello | MailFrom | RcptTo | BodyStart | BodyEnd | StartTls
 Event: TypeAlias = Question | BodyChunk | Reset | Refused | Quit
 
 
-_STARTTLS_MAX: Final = 3  # in one connection (tls.md C1.2)
+_STARTTLS_MAX: Final = 3  # in one connection (docs/tls.md)
 
 
 class Receiver:
@@ -221,7 +221,7 @@ class Receiver:
             self._refuse(b"DATA", wording.NO_VALID_RECIPIENT if self._rejected else wording.RCPT_FIRST)
 
     def _starttls(self, argument: bytes) -> None:
-        """The checks of tls.md C1.2 in their order; those that need more than the wire are the session's."""
+        """The checks of docs/tls.md in their order; those that need more than the wire are the session's."""
         options = self._options
         if argument:
             self._refuse(b"STARTTLS", wording.STARTTLS_SYNTAX)
@@ -310,7 +310,7 @@ class Receiver:
 
     def _body_answered(self, event: BodyEnd, reply: Reply) -> None:
         if event.error is not None and reply.is_positive:
-            reply = event.error  # law 7 of the house: such a body is never accepted, whatever the session says
+            reply = event.error  # law 7 (docs/architecture.md): such a body is never accepted, whatever the session says
         self._say(reply)
         if reply.is_positive:
             self._counters.messages += 1
@@ -318,7 +318,7 @@ class Receiver:
 
     def _starttls_answered(self, event: StartTls, reply: Reply) -> None:
         if reply.code == 220 and self.buffered:
-            self._unsynchronised(b"STARTTLS")  # tls.md C1.2 #5, CVE-2011-0411
+            self._unsynchronised(b"STARTTLS")  # docs/tls.md, CVE-2011-0411
             return
         self._say(reply)
         if reply.code == 220:

@@ -1,6 +1,6 @@
 """What the receiver says by itself: the replies that no session decides.  RFC 5321 4.2, RFC 3463.
 
-Constants, so that each is put into bytes once; none contains a word of the client's (tls.md X17).
+Constants, so that each is put into bytes once; none contains a word of the client's (docs/tls.md).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NOT_SYNCHRONISED: Final = Reply(554, "5.5.0", "SMTP protocol synchronization")
 TOO_MANY_ERRORS: Final = Reply(421, "4.7.0", "Too many errors")
 TOO_MANY_RECIPIENTS: Final = Reply(452, "4.5.3", "Too many recipients")  # 4.5.3.1.10
 
-# ---- STARTTLS (RFC 3207 4, tls.md C1.2)
+# ---- STARTTLS (RFC 3207 4, docs/tls.md)
 
 STARTTLS_SYNTAX: Final = Reply(501, "5.5.4", "Syntax: STARTTLS")
 TLS_ACTIVE: Final = Reply(503, "5.5.1", "TLS already active")

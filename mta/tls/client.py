@@ -63,7 +63,7 @@ class ClientTls:
         )
 
     def again(self, achieved: Achieved) -> str:
-        """Is the chain of a kept connection still good?  "" or why not; a comparison while its dates hold (C3.5)."""
+        """Is the chain of a kept connection still good?  "" or why not; a comparison while its dates hold."""
         return self._verdicts.verdict(achieved.chain, self._now()).error
 
 

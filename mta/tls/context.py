@@ -200,7 +200,7 @@ def _select_protocol(connection: SSL.Connection, offered: list[bytes]) -> bytes:
 
 
 def _test(context: SSL.Context, version: int, complaint: str) -> None:
-    """A handshake in memory with a client that knows this version only (C1.1: never offer what cannot work)."""
+    """A handshake in memory with a client that knows this version only (never offer what cannot work)."""
     theirs = SSL.Context(SSL.TLS_CLIENT_METHOD)
     theirs.set_min_proto_version(version)
     theirs.set_max_proto_version(version)

@@ -15,7 +15,7 @@ __all__ = ["LEVELS", "NOT_BUILT", "Achieved", "Level", "Required", "judge"]
 
 
 class Level(Enum):
-    """How much security a delivery is owed (tls.md C2.2)."""
+    """How much security a delivery is owed (docs/tls.md)."""
 
     NONE = "none"  # never STARTTLS
     MAY = "may"  # STARTTLS where offered; the certificate is recorded, not judged
@@ -73,7 +73,7 @@ class Achieved:
 
 
 def judge(required: Required, achieved: Achieved) -> str:
-    """Does the connection give what the delivery is owed?  "" when it does, else why not (tls.md C2.2).
+    """Does the connection give what the delivery is owed?  "" when it does, else why not (docs/tls.md).
 
     Asked after every handshake, and again when a kept connection is picked up.
     """

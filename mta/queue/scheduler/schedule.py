@@ -1,4 +1,4 @@
-"""The scheduler: which transactions start now, and which rows to ask the queue for (pure; queue.md 6.7 and 6.8).
+"""The scheduler: which transactions start now, and which rows to ask the queue for (pure; docs/queue.md).
 
 It never asks "what is due" of the whole queue, only "the next n of this lane of that destination", and it decides which
 destinations have room.  Destinations take turns, in each of them its lanes.  Memory is bounded by `active_limit` and by the

@@ -1,7 +1,7 @@
 """Reading beside the writer: read-only connections in a few threads.
 
 Every read is a statement of its own: no transaction outlives it, so that no slow peer can keep the log from being reused
-(queue.md 4.5).  A message never changes while it is stored, so pieces read one by one fit together.
+(docs/queue.md).  A message never changes while it is stored, so pieces read one by one fit together.
 """
 
 from __future__ import annotations

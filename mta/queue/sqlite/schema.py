@@ -2,7 +2,7 @@
 
 Version 1 of the tables (PRAGMA user_version; a version that is not known is refused, plainly).  One connection writes and
 checkpoints; every other is read-only: that keeps clear of the WAL-reset bug of SQLite before 3.51.3 and of lock errors
-(queue.md 4.3, 4.5).  `synchronous=FULL` is what makes an answered message survive a power cut.  All settings are read
+(docs/queue.md).  `synchronous=FULL` is what makes an answered message survive a power cut.  All settings are read
 back, because a build or a file may override them in silence.  Failures are MailErrors that say what is wrong.
 """
 
@@ -51,7 +51,7 @@ CREATE TABLE dest(                                     -- only destinations that
   suspended INTEGER NOT NULL, changed INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
 
-# name, value to set, value read back (queue.md 4.2)
+# name, value to set, value read back (docs/queue.md)
 SETTINGS = (
     ("journal_mode", "WAL", "wal"),
     ("synchronous", "FULL", 2),

@@ -90,7 +90,7 @@ CLAIM = (
     " WHERE state=0 AND dest=? AND lane=? AND due<=? AND (due,id)>(?,?) ORDER BY due,id"
 )
 FIRST_DUE = "SELECT due,id FROM delivery WHERE state=0 AND dest=? AND lane=? AND (due,id)>(?,?) ORDER BY due,id"
-# two seeks instead of (dest,lane)>(?,?), which walks the equal lane (queue.md 1, trap c)
+# two seeks instead of (dest,lane)>(?,?), which walks the equal lane (docs/queue.md)
 NEXT_LANE = "SELECT lane FROM delivery WHERE state=0 AND dest=? AND lane>? ORDER BY lane LIMIT 1"
 NEXT_DEST = "SELECT dest FROM delivery WHERE state=0 AND dest>? ORDER BY dest LIMIT 1"
 
