@@ -130,7 +130,7 @@ class Dispatch:
             self._give_back(returned)
         for name in self._scheduler.looks():
             looked = self._queue.lanes(name)
-            looked.addCallback(self._located, name)
+            looked.addCallback(self._located, name, asked)
             looked.addErrback(self._bug, "where is the mail of a destination")
         self.pump()
 
@@ -141,8 +141,8 @@ class Dispatch:
         self._scheduler.unanswered(wants)
         self._rearm()
 
-    def _located(self, lanes: list[Lane], name: str) -> None:
-        self._scheduler.located(name, lanes, self._now())
+    def _located(self, lanes: list[Lane], name: str, asked: int) -> None:
+        self._scheduler.located(name, lanes, asked)  # not now: what fell due since then is not "on its way"
         self.pump()
 
     # A job

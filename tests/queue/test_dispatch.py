@@ -136,6 +136,19 @@ class FaultyEngineTests(Case):
         self.assertEqual(2, len(self.flushLoggedErrors(MailError)))
         self.ends_quiet()
 
+    def test_due_while_a_claim_is_answered(self) -> None:
+        """A row that falls due between a claim and its answer is claimed at once, not taken for one on its way."""
+        self.station.smtp.answer = failed
+        self.accepted()
+        self.station.advance(0.02)
+        self.accepted("eve@example.org")
+        self.station.advance(1.97)
+        self.station.queue.held = []
+        self.station.advance(0.04)  # the first report's claim was asked for, the second's row fell due
+        self.station.queue.let_go()
+        self.station.advance(0.1)
+        self.assertEqual([(TO,), ("eve@example.org",)], self.station.bounce.seen)
+
     def test_message_cannot_be_read(self) -> None:
         """Deferred, without a sender in its line, and delivered when it can be read."""
         self.station.queue.faults["load"] = [FULL]
