@@ -106,6 +106,12 @@ class PointTests(CrashCase):
         """It is not delivered again; the file of a large body is left."""
         await self.each("10", mails(), heard=True, rows=False, taken=1, copies=1)
 
+    async def test_q43_10_lazy_completions(self) -> None:
+        """What was committed lazily is not synced: a power cut may undo it, a kill does not."""
+        self.more = '[queue]\ncompletions = "lazy"\n'
+        self.fresh()
+        await self.each("10", mails(), heard=True, rows=False, taken=1, copies=1)
+
     async def test_q43_08_to_10_of_several_destinations(self) -> None:
         """A recipient that is settled has one copy, whatever became of the other recipients of the message."""
         settled = 0
