@@ -199,13 +199,12 @@ class EventLog:
         self._output = None
 
     def _time(self) -> str:
-        """The time in RFC 3339; under load most lines share their millisecond with the one before."""
-        now = int(self._now() * 1000)
-        if now != self._stamped:
-            self._stamped = now
-            second = datetime.fromtimestamp(now // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-            self._stamp = f"{second}.{now % 1000:03d}Z"
-        return self._stamp
+        """The time in RFC 3339; the calendar is asked once in a second."""
+        second, millisecond = divmod(int(self._now() * 1000), 1000)
+        if second != self._stamped:
+            self._stamped = second
+            self._stamp = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
+        return f"{self._stamp}{millisecond:03d}Z"
 
     def _flush(self) -> None:
         """Once in a turn: write; come back when not everything was taken."""

@@ -31,6 +31,9 @@ _NO_ROUTE = Reply(451, "4.3.5", "No delivery is configured for this domain")
 _STORE_FAILS = Reply(451, "4.3.0", "Mailboxes cannot be looked up now")
 
 
+REMEMBERED = 10_000  # ways to other servers
+
+
 def maildir_exists(path: str) -> bool:
     """Is there a directory?  OSError when that cannot be told (a dead mount, no permission): then nobody is "unknown"."""
     try:
@@ -50,11 +53,23 @@ class Router:
     def __init__(self, settings: Settings, *, mailbox_exists: Callable[[str], bool] = maildir_exists) -> None:
         self._table = RouteTable(settings)
         self._mailbox_exists = mailbox_exists
+        self._relayed: dict[str, Route] = {}
         self.digest: str = self._table.digest
         self.relays: frozenset[str] = self._table.relays
 
     def route(self, address: str) -> Route | Refusal:
-        """See IRouter."""
+        """See IRouter.  Ways to other servers are remembered: each is asked for twice, at RCPT and when the mail is filed."""
+        known = self._relayed.get(address)
+        if known is not None:
+            return known
+        way = self._find(address)
+        if isinstance(way, Route) and way.agent == "smtp":
+            if len(self._relayed) >= REMEMBERED:
+                self._relayed.clear()
+            self._relayed[address] = way
+        return way
+
+    def _find(self, address: str) -> Route | Refusal:
         try:
             path = self._parse(address)
         except MailError as error:
