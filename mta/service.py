@@ -112,8 +112,10 @@ class Mta(Service):
     async def _stop(self) -> None:
         self.log.event("stopping", "", {})
         await self.receive.stopService()
-        await self.queue.stopService()
-        await DeferredList([self._relay.stopService(), self._maildir.stop()])
+        settled = self.queue.stopService()  # starts nothing from here on, and awaits what runs
+        relayed = self._relay.stopService()  # ends what runs: without it the queue would await each next hop that stalls
+        await settled
+        await DeferredList([relayed, self._maildir.stop()])
         if isinstance(self._resolver, Resolver):
             await self._resolver.close()
         self.log.event("stopped", "", {})

@@ -188,6 +188,8 @@ class Attempt:
             self._settle([fault.reply] * len(self._job.claims), Scope.MESSAGE, session, ("quit", fault.trouble.value))
         elif session.uses > 1 and not self._fresh and not fault.unknown:
             self._again_fresh(session)
+        elif self._ways.stopping and not session.uses:  # it was we who gave it up: no fault of anybody's
+            self._settle_stopped()
         else:
             self._note(fault)
             self._plan.failed(self._step, fault, self._now())
@@ -251,12 +253,15 @@ class Attempt:
         """No address is left, or the service stops."""
         plan, level = self._plan, self._way.level.value
         if not plan.tried:
-            reply = Reply(451, "4.3.2", "The service stops")
-            self._done.callback(settle_all(self._job, MailError(reply, "stopping", Scope.SESSION), Kind.GIVEN_BACK))
+            self._settle_stopped()
             return
         error = plan.verdict()
         facts = {"relay": where(self._step.target), "tls": "none", "level": level, "reason": error.reason}
         self._done.callback(settle_all(self._job, error, None, facts))
+
+    def _settle_stopped(self) -> None:
+        reply = Reply(451, "4.3.2", "The service stops")
+        self._done.callback(settle_all(self._job, MailError(reply, "stopping", Scope.SESSION), Kind.GIVEN_BACK))
 
     def _facts(self, session: Session, verdict: tuple[str, str]) -> dict[str, object]:
         """For the log line (docs/operators.md, "The log")."""

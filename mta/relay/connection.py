@@ -208,6 +208,11 @@ class Connection(Protocol):
         """Nothing more will be asked of it."""
         return self._phase is Phase.LEAVING or self._phase is Phase.CLOSED
 
+    @property
+    def unused(self) -> bool:
+        """On its way to its first transaction: nothing is lost when it is cut."""
+        return not (self.uses or self.leaving)
+
     def _say_quit(self) -> None:
         if self.leaving:
             return

@@ -155,7 +155,7 @@ class Pool:
             self._timer = self._clock.callLater(min(heads) - now, self._expire)
 
     def stop(self) -> Deferred[None]:
-        """QUIT to all that idle; fires when every connection is closed.
+        """QUIT to all that idle, the end to those that were not used yet; fires when every connection is closed.
 
         Those that only wait for the end are cut after `QUIT_LIMIT`, running transactions after `STOP_LIMIT`.
         """
@@ -169,6 +169,8 @@ class Pool:
         for session in [session for queue in self._queues for session in queue]:
             self.forget(session)
             session.quit()
+        for session in [session for session in self._alive if session.unused]:
+            session.cut()
         return stopped
 
     def _cut_leaving(self) -> None:

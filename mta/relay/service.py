@@ -3,7 +3,7 @@
 It knows the way from the job's destination (`agent:route/next-hop`), asks `INextHops` where to go, and lets an `Attempt`
 do it.  Answers of `INextHops` are used again for a few seconds, so that a job to a busy destination begins in the same
 turn, on a connection that is already open.  `deliver` never errbacks and always fires; a bug defers the mail.
-At stop, running transactions may finish, what waits for DNS is given back, connections get their QUIT.
+At stop, running transactions may finish, what has not begun one is given back, connections get their QUIT.
 """
 
 from __future__ import annotations
@@ -143,6 +143,6 @@ class RelayService(Service):
         for asked in list(self._asking):
             asked.cancel()
         if self._running:
-            self._drained = Deferred()
-            return DeferredList([self.pool.stop(), self._drained])
+            drained = self._drained = Deferred()
+            return DeferredList([self.pool.stop(), drained])
         return self.pool.stop()

@@ -33,6 +33,10 @@ class Flood:
         for thread in self._threads:
             thread.start()
 
+    def give_up(self) -> None:
+        """Begin no other message."""
+        self._messages = 0
+
     def join(self, timeout: float) -> None:
         """Wait for the end of all sessions."""
         deadline = time.monotonic() + timeout

@@ -29,6 +29,7 @@ class Fake:
         self.uses = 1
         self.mail_max = 0
         self.leaving = False
+        self.unused = False
         self.asked: list[str] = []
         self._pool = pool
         self._takes = takes
@@ -251,6 +252,15 @@ class StopTests(PoolCase):
         self.assertNoResult(stopped)
         self.clock.advance(15)
         self.assertEqual(busy.asked, ["cut"])
+        self.successResultOf(stopped)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_unused(self) -> None:
+        """One that is still on its way to its first transaction is cut at once."""
+        session = self.session()
+        session.unused = True
+        stopped = self.pool.stop()
+        self.assertEqual(session.asked, ["cut"])
         self.successResultOf(stopped)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 

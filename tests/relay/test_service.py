@@ -191,6 +191,19 @@ class StopTests(RelayCase):
             self.assertIs(outcome.kind, Kind.DEFERRED)
             self.assertEqual("unknown" in outcome.reply.text, point == ".")
 
+    async def test_what_has_not_begun_is_given_back(self) -> None:
+        """A connection that carries no transaction yet is cut at once: nothing is lost, and no attempt is counted."""
+        for point in ("greeting", "EHLO", "STARTTLS", "tls EHLO"):
+            await self.afresh()
+            server = self.serve({point: Act.STALL})
+            delivery = self.deliver()
+            while server.connections == 0 or len(server.commands) < ("greeting", "EHLO", "STARTTLS", "tls EHLO").index(point):
+                await self.turn()
+            await self.turn(0.05)
+            await self.relay.stopService().addTimeout(2, self.reactor)
+            self.assertIs((await delivery).outcomes[0].kind, Kind.GIVEN_BACK, point)
+            self.assertEqual([], self.faults())
+
     async def test_waiting_for_dns_is_given_back(self) -> None:
         """What has not set out yet, or comes later, is given back: no attempt is counted."""
         self.start()
