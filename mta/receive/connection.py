@@ -38,6 +38,7 @@ __all__ = ["Connection", "Stage"]
 
 MAX_UNPARSED: Final = 65536  # bytes of commands that wait for an answer; above it nothing is read
 CLOSING_TIME: Final = 10.0  # seconds for the client to take our last reply and to close
+LAST_WORDS: Final = 2.0  # the same when the service stops
 
 READY_FOR_TLS: Final = Reply(220, "2.0.0", "Ready to start TLS")
 TIMED_OUT: Final = Reply(421, "4.4.2", "Timeout, closing connection")
@@ -194,6 +195,8 @@ class Connection(Protocol):
             self.flow()
         elif self.stage is not Stage.CLOSING:
             self.cut()
+        else:
+            self.deadline = min(self.deadline, self.common.clock.seconds() + LAST_WORDS)
 
     def cut(self) -> None:
         """End now, whatever is going on."""
@@ -264,7 +267,7 @@ class Connection(Protocol):
         if self.stage in (Stage.CLOSING, Stage.GONE):
             return
         self.stage = Stage.CLOSING
-        self.deadline = self.common.clock.seconds() + CLOSING_TIME
+        self.deadline = self.common.clock.seconds() + (LAST_WORDS if self._stopping else CLOSING_TIME)
         self.common.slots.withdraw(self.secure)
         self.flow()
         if self._counted:

@@ -31,7 +31,6 @@ from mta.tls.context import ServerTls
 __all__ = ["ReceiveService"]
 
 GRACE: Final = 30.0  # seconds that a running transaction has at the stop
-LAST_WORDS: Final = 2.0  # and then, to take the 421
 
 _TCP = re.compile(r"tcp[46]?:")
 _bugs = Logger()
@@ -193,7 +192,6 @@ class ReceiveService(Service):
         """The time is over: 421 for everybody, and soon the end of the connection."""
         for session in self._common.roster.here():
             session.cut()
-            session.deadline = self._reactor.seconds() + LAST_WORDS
 
     def _gone(self, _: None, cut: IDelayedCall) -> None:
         if cut.active():

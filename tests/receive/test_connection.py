@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 
 from mta.config.settings import Limits
-from mta.receive.connection import CLOSING_TIME, MAX_UNPARSED, Stage
+from mta.receive.connection import CLOSING_TIME, LAST_WORDS, MAX_UNPARSED, Stage
 from mta.status import Reply
 from tests.receive.door import STRANGER, TRUSTED, DoorCase, FakePolicy
 
@@ -229,6 +229,15 @@ class EndTests(DoorCase):
         session.stop()
         self.assertEqual((wire.value()[:9], wire.disconnecting), (b"421 4.3.2", True))
         self.assertEqual(wire.value().count(b"\r\n"), 1)
+
+    def test_stop_hurries(self) -> None:
+        """A client that does not close is cut off two seconds after the stop, also one that was told to go before it."""
+        for before in (b"", b"QUIT\r\n"):
+            session, wire = self.hello()
+            session.dataReceived(before)
+            session.stop()
+            self.clock.pump([1.0] * int(LAST_WORDS + 1))
+            self.assertTrue(wire.lost)
 
     def test_stop_in_transaction(self) -> None:
         """A running transaction gets its answer first, and then 421."""

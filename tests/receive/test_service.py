@@ -15,7 +15,8 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from mta.config.settings import Listen, Settings, Tls
-from mta.receive.service import GRACE, LAST_WORDS, ReceiveService
+from mta.receive.connection import LAST_WORDS
+from mta.receive.service import GRACE, ReceiveService
 from mta.status import MailError
 from mta.testing.pki import Authority
 from mta.tls.context import ServerTls
