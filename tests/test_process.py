@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,6 +27,9 @@ class ProcessTests(SynchronousTestCase):
         (self.folder / "mta.toml").write_text(text)
         twistd = Path(sys.executable).with_name("twistd")
         command = [str(twistd), *reactor, "-n", "--pidfile=", "mta", "--config", str(self.folder / "mta.toml")]
+        return self.run_until_the_end(command)
+
+    def run_until_the_end(self, command: list[str]) -> subprocess.Popen[str]:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.folder)
         self.addCleanup(process.stdout.close)  # type: ignore[union-attr]
         self.addCleanup(process.wait)
@@ -55,6 +59,16 @@ class ProcessTests(SynchronousTestCase):
         process.send_signal(signal.SIGTERM)
         self.until(process, "event=stopped")
         self.assertEqual(-signal.SIGTERM, process.wait(20))
+
+    def test_embedded_in_an_application(self) -> None:
+        """etc/embedded.tac is an example that works."""
+        shutil.copy(Path(__file__).parent.parent / "etc" / "embedded.tac", self.folder)
+        (self.folder / "mta.toml").write_text(MINIMAL.format(port=0, more=""))
+        twistd = Path(sys.executable).with_name("twistd")
+        process = self.run_until_the_end([str(twistd), "-n", "--pidfile=", "-y", "embedded.tac"])
+        self.until(process, "event=listening")
+        process.send_signal(signal.SIGTERM)
+        self.until(process, "event=stopped")
 
     def test_file_limit_is_raised(self) -> None:
         """As many open files as the hard limit allows."""
