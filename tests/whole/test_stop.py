@@ -11,7 +11,6 @@ from twisted.internet.threads import deferToThread
 from mta.testing.dns import DnsServer
 from mta.testing.peers import Act
 from tests.peers.flood import Flood
-from tests.peers.server import MtaProcess
 from tests.whole.world import HEADER, SOON, World, relay
 
 IN_TIME = 6.0  # seconds
@@ -126,10 +125,7 @@ class TermTests(World):
     async def test_twenty_busy_sessions(self) -> None:
         """Who was answered 250 is delivered, once, before the end or after the restart; nobody is left without an answer."""
         hop, port = await self.hop()
-        (directory := self.folder / "mta").mkdir()
-        mta = MtaProcess(directory, SOON + relay(port))
-        self.addCleanup(deferToThread, mta.kill9)
-        await deferToThread(mta.start)
+        mta = await self.process(SOON + relay(port))
         flood = Flood(mta.port, 100_000, 20)
         flood.start()
         for _ in range(2):

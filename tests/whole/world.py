@@ -9,7 +9,7 @@ Everything is stopped when the test ends, whatever it did; what is awaited is bo
 
 from __future__ import annotations
 
-import mailbox
+from email import message_from_bytes
 from email.message import Message
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import attrs
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from mta.config.loader import parse
@@ -25,6 +26,7 @@ from mta.service import Mta, make_mta
 from mta.testing.peers import ScriptedServer
 from mta.testing.pki import Authority
 from tests.peers.peers import free_port
+from tests.peers.server import MtaProcess
 from tests.receive.client import Client
 
 HEADER = b"Subject: test\r\n\r\n"
@@ -109,8 +111,7 @@ class Running:
 
     def mails(self, name: str = "mail") -> list[Message]:
         """What is in a Maildir."""
-        path = self.folder / name
-        return list(mailbox.Maildir(path, create=False)) if path.exists() else []
+        return [message_from_bytes(path.read_bytes()) for path in sorted((self.folder / name / "new").glob("*"))]
 
     def texts(self, name: str = "mail") -> list[bytes]:
         """The bodies there, with LF as Maildirs have it, in no order that means anything: sorted."""
@@ -145,6 +146,14 @@ class World(TestCase):
         self.addCleanup(self.stop, mta)
         await mta.ready
         return Running(mta, events, folder, int(mta.receive.ports[0].getHost().port))
+
+    async def process(self, more: str = "", **given: Any) -> MtaProcess:
+        """A server that is a process of its own, started."""
+        (directory := self.folder / "process").mkdir()
+        mta = MtaProcess(directory, more, **given)
+        self.addCleanup(deferToThread, mta.kill9)
+        await deferToThread(mta.start)
+        return mta
 
     def stop(self, mta: Mta) -> Deferred[None] | None:
         """Stop a server, unless it was stopped; a stop that hangs fails the test."""
