@@ -172,7 +172,8 @@ class ReceiveService(Service):
         """Say what the port is in truth: `tcp:0` has got a number."""
         host: Any = port.getHost()
         address, number = (host.host, host.port) if hasattr(host, "port") else (str(host), 0)
-        what = {"service": "receive", "endpoint": listen.endpoint, "address": address, "port": number, "tls": listen.tls}
+        tls = "none" if listen.tls == "starttls" and not self._common.tls.offered else listen.tls
+        what = {"service": "receive", "endpoint": listen.endpoint, "address": address, "port": number, "tls": tls}
         self._log.event("listening", "", what)
         if number:
             self._own_addresses.add((address, number))
