@@ -15,6 +15,7 @@ waits are bounded.
 from __future__ import annotations
 
 import atexit
+import hashlib
 import json
 import os
 import shutil
@@ -59,7 +60,12 @@ file = "events.log"
 """
 
 
-Copy: TypeAlias = tuple[bytes, str]  # a text for a recipient
+Copy: TypeAlias = tuple[bytes, str]  # the digest of a text, and a recipient
+
+
+def digest(text: bytes) -> bytes:
+    """What is remembered of a text."""
+    return hashlib.blake2b(text, digest_size=16).digest()
 
 
 @attrs.frozen
@@ -69,6 +75,12 @@ class Mail:
     text: bytes
     recipients: tuple[str, ...]
     sender: str = SENDER
+
+    @property
+    def copies(self) -> set[Copy]:
+        """One for each recipient."""
+        text = digest(self.text)
+        return {(text, to) for to in self.recipients}
 
     @classmethod
     def made(cls, name: str, size: int, recipients: Sequence[str]) -> Mail:
@@ -84,7 +96,7 @@ class Sink(ScriptedServer):
 
     def __init__(self) -> None:
         super().__init__()
-        self._came: set[str] = set()
+        self.forget()
 
     def answers(self, points: tuple[str, ...]) -> tuple[Answer, ...]:
         """See ScriptedServer."""
@@ -99,15 +111,27 @@ class Sink(ScriptedServer):
     def forget(self) -> None:
         """Be as new."""
         self.messages.clear()
-        self._came.clear()
+        self._came: set[str] = set()
+        self._copies: Counter[Copy] = Counter()
+        self._reports: list[Received] = []
 
     def copies(self) -> Counter[Copy]:
         """How often each recipient got each text."""
-        return Counter((sent(message), to) for message in self.messages if message.sender for to in message.recipients)
+        self._count()
+        return self._copies.copy()
 
     def reports(self) -> list[Received]:
         """Mail with the null reverse-path."""
-        return [message for message in self.messages if not message.sender]
+        self._count()
+        return self._reports
+
+    def _count(self) -> None:
+        for message in self.messages:
+            if message.sender:
+                self._copies.update((digest(sent(message)), to) for to in message.recipients)
+            else:
+                self._reports.append(message)
+        self.messages.clear()
 
 
 def sent(message: Received) -> bytes:
@@ -270,17 +294,16 @@ class CrashCase(TestCase):
 
     async def transact(self, client: Caller, mail: Mail) -> bool:
         """A transaction; True: it was answered with 250."""
-        copies = {(mail.text, to) for to in mail.recipients}
         commands = [f"MAIL FROM:<{mail.sender}>", *(f"RCPT TO:<{to}>" for to in mail.recipients), "DATA"]
         client.transport.write("".join(f"{command}\r\n" for command in commands).encode())
         replies = [await client.until(b"\r\n") for _ in commands]
         if not replies[-1].startswith(b"354 "):
             return False
-        self.sent |= copies
+        self.sent |= mail.copies
         reply = await client.say((b"\r\n" + mail.text).replace(b"\r\n.", b"\r\n..")[2:] + b".\r\n")
         if not reply.startswith(b"250 "):
             return False
-        self.promised |= copies
+        self.promised |= mail.copies
         return True
 
     # -- what is left
@@ -296,14 +319,16 @@ class CrashCase(TestCase):
             self.assertEqual([], db.execute(UNCOUNTED).fetchall())
             self.assertEqual([], db.execute(HOMELESS).fetchall())
             files = {path.name: path for path in self.files()}
-            bodies = {id: stored(db, id, place, files) for id, place in db.execute("SELECT id, body FROM message")}
+            texts = {id: stored(db, id, place, files) for id, place in db.execute("SELECT id, body FROM message")}
             rows = db.execute("SELECT message, address, dest FROM delivery").fetchall()
         finally:
             db.close()
         shutil.rmtree(copy)
-        left = frozenset((bodies[message], address) for message, address, _ in rows)
+        digests = {id: digest(text) for id, text in texts.items()}
+        left = frozenset((digests[message], to) for message, to, _ in rows)
         remains = Remains(left, Counter(dest for _, _, dest in rows), len(files), self.sink.copies())
-        self.assertEqual([], self.lost(remains.taken.keys() | left, (text for text, to in left if to == SENDER)))
+        reports = [texts[message] for message, to, _ in rows if to == SENDER]
+        self.assertEqual([], self.lost(remains.taken.keys() | left, reports))
         self.allowed.update(left & remains.taken.keys())
         return remains
 
