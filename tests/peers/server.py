@@ -42,15 +42,16 @@ def relay_to(port: int, *, match: str = "*", tls: str = "may") -> str:
 class MtaProcess:
     """One server in a folder; its configuration, queue and log outlive the process.
 
-    more: tables added to SETTINGS.  tls: certificate and key to offer STARTTLS with.
+    more: tables added to SETTINGS.  tls: certificate and key to offer STARTTLS with.  before: words in front of the command.
     """
 
     directory: Path
     more: str = ""
     tls: tuple[Path, Path] | None = None
     port: int = attrs.field(factory=free_port)
+    before: tuple[str, ...] = ()
     _process: subprocess.Popen[bytes] | None = None
-    _starts: int = 0
+    _heard: int = 0  # how often it had said that it listens, before this start
 
     def configure(self) -> Path:
         """Write mta.toml."""
@@ -64,7 +65,8 @@ class MtaProcess:
 
     def start(self) -> None:
         """Start, and wait until the log says that it listens."""
-        command = [sys.executable, "-c", TWISTD, "-n", "--pidfile=", "mta", "--config", str(self.configure())]
+        command = [*self.before, sys.executable, "-c", TWISTD, "-n", "--pidfile=", "mta", "--config", str(self.configure())]
+        self._heard = self.count("listening")
         with open(self.directory / "output", "ab") as output:
             self._process = subprocess.Popen(
                 command,
@@ -74,7 +76,6 @@ class MtaProcess:
                 cwd=self.directory,
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
             )
-        self._starts += 1
         wait_for(self._listens, "the server", START_TIMEOUT)
 
     def stop(self) -> None:
@@ -96,6 +97,11 @@ class MtaProcess:
         """Of the running process."""
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        """It has been started, and has not ended."""
+        return self._process is not None and self._process.poll() is None
 
     def log(self, *events: str) -> list[Entry]:
         """The log so far, or its lines of some events."""
@@ -120,7 +126,7 @@ class MtaProcess:
         assert self._process is not None
         if self._process.poll() is not None:
             raise RuntimeError(f"ended with status {self._process.returncode}: {self.output()}")
-        return self.count("listening") >= self._starts
+        return self.count("listening") > self._heard
 
     def _end(self, how: signal.Signals) -> int:
         process, self._process = self._process, None

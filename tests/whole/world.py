@@ -149,7 +149,7 @@ class World(TestCase):
 
     async def process(self, more: str = "", **given: Any) -> MtaProcess:
         """A server that is a process of its own, started."""
-        (directory := self.folder / "process").mkdir()
+        (directory := self.folder / "process").mkdir(exist_ok=True)
         mta = MtaProcess(directory, more, **given)
         self.addCleanup(deferToThread, mta.kill9)
         await deferToThread(mta.start)
