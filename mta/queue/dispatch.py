@@ -28,7 +28,7 @@ from mta.queue.retry import conclude
 from mta.queue.scheduler.destination import Batch
 from mta.queue.scheduler.schedule import Change, Feedback, Scheduler
 from mta.queue.state import Lane
-from mta.status import Reply, Scope
+from mta.status import MailError, Reply, Scope
 
 __all__ = ["Dispatch"]
 
@@ -178,7 +178,8 @@ class Dispatch:
         try:
             final, spawn, (feedback, telling) = self._concluded(settlement, flight, now)
         except Exception as error:
-            self._log.failure("the settlement of {dest}", dest=dest)
+            if not isinstance(error, MailError):  # that is a report with no way just now: it is owed on, nobody's bug
+                self._log.failure("the settlement of {dest}", dest=dest)
             trouble = _deferred(flight.batch.claims, TROUBLE, {"reason": str(error)})
             final, spawn, (feedback, telling) = self._concluded(trouble, flight, now)
         self._flights -= 1

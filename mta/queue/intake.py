@@ -98,6 +98,8 @@ class Intake:
         now = self._now()
         try:
             entry = _Accept(filed(message, self._router.route, now), now)
+        except MailError:
+            return fail()
         except Exception:
             self._log.failure("a message cannot be routed")
             return fail(_trouble())

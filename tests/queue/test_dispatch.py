@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.envelope import Kind, Outcome, Route, Settlement
+from mta.envelope import Kind, Outcome, Refusal, Route, Settlement
 from mta.queue.ids import id_text
 from mta.queue.state import Alteration, Selector
 from mta.status import MailError, Reply, Scope, transient
@@ -29,6 +29,29 @@ class Case(SynchronousTestCase):
         self.assertEqual([], self.station.left)
         scheduler = self.station.service._scheduler
         self.assertEqual((0, 0), (scheduler.active, scheduler.running))
+
+
+class ReportTests(Case):
+    """Messages born of a settlement."""
+
+    def test_no_way_just_now(self) -> None:
+        """A report that cannot be routed for now (a mount is dead) is not dropped as a double bounce: it is owed on."""
+        station, route = self.station, self.station.router.route
+
+        def reported(job):
+            spawn = (station.message(job.message.sender, sender=""),) if job.message.sender else ()
+            return succeed(Settlement(tuple(map(delivered, job.claims)), spawn))
+
+        station.bounce.deliver = reported
+        station.smtp.answer = failed
+        self.accepted()
+        station.router.route = lambda address: Refusal(LATER)
+        station.smtp.answer = delivered
+        station.advance(60)
+        station.router.route = route
+        station.advance(400)
+        self.assertEqual([(TO,), ("ann@example.com",)], station.smtp.seen)
+        self.ends_quiet()
 
 
 class BrokenAgentTests(Case):

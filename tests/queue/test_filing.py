@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mta.envelope import BOUNCE, BodyRef, NewMessage, NewRecipient, Refusal, Route
 from mta.queue.filing import filed
-from mta.status import Reply
+from mta.status import MailError, Reply
 
 NO = Reply(550, "5.1.2", "no such domain")
 WAY = Route("default", "smtp", "example.org")
@@ -32,6 +32,13 @@ class FilingTests(SynchronousTestCase):
         """Accepted is accepted: a bounce is owed, with the reason."""
         (to,) = filed(message(NewRecipient("u@x")), lambda _: Refusal(NO), 99).recipients
         self.assertEqual((BOUNCE, NO), (to.dest, to.refused))
+
+    def test_refused_for_now(self) -> None:
+        """A doubt is no reason for a bounce: nothing is filed, whoever asked comes again."""
+        later = Reply(451, "4.3.0", "Mailboxes cannot be looked up now")
+        ways = {"u@x": WAY, "v@y": Refusal(later)}
+        error = self.assertRaises(MailError, filed, message(NewRecipient("u@x"), NewRecipient("v@y")), ways.__getitem__, 99)
+        self.assertEqual(later, error.reply)
 
     def test_lanes(self) -> None:
         """The same key the same lane, different keys spread over all 64; odd keys do no harm."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from mta.envelope import Refusal
 from mta.queue.state import State
 from mta.status import MailError, transient
-from tests.queue.station import Station, delivered
+from tests.queue.station import LATER, Station, delivered
 
 TO = "bob@example.org"
 
@@ -60,6 +61,14 @@ class IntakeTests(SynchronousTestCase):
         self.station.router.route = lambda address: 1 / 0
         self.assertEqual(451, self.failureResultOf(self.station.accept(TO), MailError).value.reply.code)
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
+    def test_refused_for_now(self) -> None:
+        """A recipient that cannot be routed just now: the client hears so and comes again, nothing is stored or kept."""
+        self.station.router.route = lambda address: Refusal(LATER)
+        self.assertEqual(LATER, self.failureResultOf(self.station.accept(TO), MailError).value.reply)
+        self.assertEqual((0, []), (self.scheduler.active, self.station.left))
+        self.station.advance(120)
+        self.assertEqual([], self.station.bounce.seen)
 
     def test_deadline(self) -> None:
         """A commit that takes too long: 451 to the client; if it succeeds after all the mail is delivered."""
