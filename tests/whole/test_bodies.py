@@ -1,6 +1,6 @@
 """Bad bodies through a real socket: each has its one answer, nothing of them is kept, and none ends early.
 
-tls.md D X12 (SMTP smuggling, CVE-2023-51764 and its kin): only CRLF.CRLF ends DATA.
+SMTP smuggling (CVE-2023-51764, 51765, 51766 and their kin): only CRLF.CRLF ends DATA.
 """
 
 from __future__ import annotations
