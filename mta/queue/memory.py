@@ -188,7 +188,8 @@ class MemoryQueue:
             return True
         if outcome.kind is not Kind.GIVEN_BACK:
             row.attempts += 1
-            row.last_code, row.last_reply = outcome.reply.code, _text(outcome.reply)
+            if row.dest != BOUNCE:  # there, why the mail failed is kept for the report: not why that has to wait
+                row.last_code, row.last_reply = outcome.reply.code, _text(outcome.reply)
         if outcome.kind is Kind.FAILED:
             row.dest, row.attempts, row.due = BOUNCE, 0, self._now() + GATHER
         row.due = row.due if outcome.due is None else outcome.due

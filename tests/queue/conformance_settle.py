@@ -185,4 +185,6 @@ class SettleRows(Rows):
         failed = await self.bounced()
         await self.defer(failed, after=60 * SECOND)
         self.now += 60 * SECOND
-        self.assertEqual([failed.id], ids(await self.claim(dest=BOUNCE)))
+        (again,) = await self.claim(dest=BOUNCE)
+        self.assertEqual((failed.id, 1), (again.id, again.attempts))
+        self.assertEqual(str(UNKNOWN), again.last_reply)  # what the sender is told is why the mail failed, not the report

@@ -115,7 +115,9 @@ class Transaction:
     def _back(self, claim: Claim, outcome: Outcome) -> None:
         dest, due, code, reply, tried = None, outcome.due, None, None, None
         if outcome.kind is not Kind.GIVEN_BACK:
-            code, reply, tried = outcome.reply.code, cut_reply(outcome.reply), self._now
+            tried = self._now
+            if claim.dest != BOUNCE:  # there, why the mail failed is kept for the report: not why that has to wait
+                code, reply = outcome.reply.code, cut_reply(outcome.reply)
         if outcome.kind is Kind.FAILED:
             dest, due = BOUNCE, self._now + GATHER if due is None else due
         self._put_back += (claim.id, due, dest, code, reply, tried)
