@@ -88,15 +88,20 @@ class Router:
     def mailbox(self, address: str) -> str | None:
         """The Maildir of a recipient: it is there, or may be created (postmaster's, and one that all share).
 
-        None when there is none (any more).  MailError (transient) when that cannot be told now.
+        None when there is none (any more).  MailError (transient) when that cannot be told now, and where no route leads to
+        a Maildir any more: the mail was accepted for one, and the change may be a mistake.
         """
         try:
             path = self._parse(address)
         except MailError:
             return None
         entry = self._table.find(path.local, path.domain_key)
+        if entry is None and self._table.names_mailboxes_of(path.domain_key):
+            return None
         template = maildir_template(entry) if entry is not None else None
-        if template is None or not _is_safe_mailbox(path):
+        if template is None:
+            raise MailError(_NO_ROUTE)
+        if not _is_safe_mailbox(path):
             return None
         try:
             return self._maildir(template, path)

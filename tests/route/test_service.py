@@ -126,8 +126,11 @@ class RouteTests(SynchronousTestCase):
         for address in (text, f"{text}@example.org", f'"{text}"@example.org', f"john@{text}"):
             answer = self.router.route(address)
             self.assertIsInstance(answer, (Route, Refusal))
+            if isinstance(answer, Route) and answer.agent != "maildir":
+                self.assertRaises(MailError, self.router.mailbox, address)
+                continue
             box = self.router.mailbox(address)
-            self.assertEqual(isinstance(answer, Route) and answer.agent == "maildir", box is not None)
+            self.assertEqual(isinstance(answer, Route), box is not None)
             if box is not None:
                 self.assertEqual(os.path.normpath(box), box)
 
@@ -150,9 +153,22 @@ class MailboxTests(SynchronousTestCase):
         self.assertEqual(self.router.mailbox("anybody@catchall.test"), "/m/all")
 
     def test_none(self):
-        """Gone, relayed, unsafe, no address."""
-        for address in ("nobody@example.org", "a@x.inside.test", "a@foreign.test", '"../john"@example.org', "x", ""):
+        """Gone, unsafe, no address."""
+        for address in ("nobody@example.org", '"../john"@example.org', "x", ""):
             self.assertIsNone(self.router.mailbox(address), address)
+        listed = router(RouteEntry(("john@example.org",), deliver="maildir:/m/all", name="one"))
+        self.assertIsNone(listed.mailbox("mary@example.org"))
+
+    def test_not_here_any_more(self):
+        """Mail that waits for a Maildir whose route was removed or turned into a relay: it waits on, that may be a mistake."""
+        for by, address in (
+            (self.router, "a@x.inside.test"),
+            (self.router, "a@foreign.test"),
+            (router(), "john@example.org"),
+            (router(local_domains=()), "john@example.org"),
+        ):
+            error = self.assertRaises(MailError, by.mailbox, address)
+            self.assertEqual((451, "4.3.5"), (error.reply.code, error.reply.enhanced), address)
 
 
 class MaildirExistsTests(SynchronousTestCase):
