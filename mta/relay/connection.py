@@ -148,23 +148,25 @@ class Connection(Protocol):
         if self._phase is Phase.IDLE or self._phase is Phase.CLOSED:
             self.drop()  # RFC 5321 3.8 allows 421 here; there is nobody to be told
             return
-        self.machine.receive_data(data)
+        machine = self.machine
+        heard = machine.heard
+        machine.receive_data(data)
         actions = self.actions
         while events := self.machine.events():
             for happened in events:
                 actions[type(happened)](self, happened)
-        self._turn()
+        self._turn(machine.heard > heard)  # part of a reply gains no time
         if self._done is not None:
             self._report()
 
-    def _turn(self) -> None:
-        """Write what there is, and wait for what is due."""
+    def _turn(self, gained: bool = True) -> None:
+        """Write what there is, and wait for what is due: from now on, if something was gained or written."""
         phase = self._phase
         if phase is Phase.CLOSED:
             return
         if out := self.machine.data_to_send():
             self.write(out)
-        if phase is not Phase.HANDSHAKE and phase is not Phase.LEAVING:
+        if (gained or out) and phase is not Phase.HANDSHAKE and phase is not Phase.LEAVING:
             self._deadline.set(self._limits[self.machine.awaiting])
 
     def _report(self) -> None:

@@ -84,7 +84,7 @@ class Sender:
     conversation that another delivery has begun and hands over.
     """
 
-    __slots__ = ("_due", "_events", "_exchange", "_helo", "_in_tls", "_name", "_out", "_over", "_parser", "extensions")
+    __slots__ = ("_due", "_events", "_exchange", "_helo", "_in_tls", "_name", "_out", "_over", "_parser", "extensions", "heard")
 
     def __init__(self, name: str, in_tls: bool = False, extensions: Mapping[str, str] | None = None) -> None:
         self._name = name
@@ -96,6 +96,7 @@ class Sender:
         self._exchange: _Exchange | None = None
         self._helo = False  # EHLO was refused
         self._over = False
+        self.heard = 0  # whole replies
         self.extensions: Mapping[str, str] = _NO_EXTENSIONS if extensions is None else extensions
 
     # ---- what the session sees
@@ -238,6 +239,7 @@ class Sender:
     # ---- answers
 
     def _received(self, reply: Reply) -> None:
+        self.heard += 1
         if reply.code == 421:  # RFC 5321 3.8: at any time
             self._over = True
             self._events.append(Ended(reply))

@@ -187,6 +187,27 @@ class LimitsTests(ConnectionCase):
         self.say(b"250 ok\r\n250 ok\r\n354 go\r\n")
         self.silence(600, Trouble.LOST, unknown=True)
 
+    def test_a_trickle_gains_no_time(self) -> None:
+        """The limit is for a whole reply: a server that sends it byte by byte, or line by line without end, is cut off."""
+        for trickle in (b"2", b"220-a\r\n"):
+            self.setUp()
+            self.connect()
+            for _ in range(3):
+                self.reactor.advance(99)
+                self.say(trickle)
+            self.assertEqual(self.wire.ends, [])
+            self.reactor.advance(4)
+            self.assertEqual((self.wire.ends, self.fault().trouble), (["abort"], Trouble.GREETING))
+
+    def test_each_reply_has_its_own_time(self) -> None:
+        """Replies to what was pipelined come one by one; each whole one begins the limit of the next."""
+        self.connect(b"220 hi\r\n", EHLO)
+        self.transact()
+        for reply in (b"250 ok\r\n", b"250 ok\r\n", b"354 go\r\n"):
+            self.reactor.advance(119)
+            self.say(reply)
+        self.assertEqual(self.wire.ends, [])
+
     def test_idle_has_no_limit_of_its_own(self) -> None:
         """The pool sees to that."""
         self.connect(b"220 hi\r\n", EHLO)
