@@ -50,6 +50,7 @@ Event: TypeAlias = (
 _NO_EXTENSIONS: Final[Mapping[str, str]] = MappingProxyType({})
 _TOO_BIG: Final = Reply(552, "5.3.4", "Message is larger than the next server takes")
 _NEEDS_UTF8: Final = Reply(553, "5.6.7", "The next server does not take addresses in UTF-8")
+_TOO_MANY: Final = ("", "5.5.3")  # with 552: the recipients are too many, or the server says nothing else
 _BAD_ADDRESS: Final = Reply(553, "5.1.3", "An address has a control character")
 
 
@@ -287,6 +288,8 @@ class Sender:
 
     def _rcpt_answered(self, reply: Reply) -> None:
         exchange = self._running()
+        if reply.code == 552 and exchange.accepted and reply.enhanced in _TOO_MANY:  # RFC 5321 4.5.3.1.10: 452 is meant
+            reply = Reply(452, "4.5.3", f"Too many recipients: {reply}")
         exchange.replies.append(reply)
         exchange.accepted += reply.is_positive
         self._step(exchange)

@@ -144,6 +144,18 @@ class PipelinedTests(SynchronousTestCase):
             ((Reply(550, "5.1.1", "who"), OK), OK), ((event := hear(machine, b"250 2.0.0 Ok\r\n")[0]).replies, event.final)
         )
 
+    def test_too_many_recipients(self):
+        """552 behind a recipient that was taken means 452 (RFC 5321 4.5.3.1.10), unless it says that it means something else."""
+        for line, code in ((b"552 too many", 452), (b"552 5.5.3 too many", 452), (b"552 5.2.2 full", 552), (b"550 who", 550)):
+            for first, codes in ((b"250 r", [250, code]), (b"550 who", [550, int(line[:3])])):
+                machine = self.begin()
+                events = hear(
+                    machine, b"250 m\r\n%b\r\n%b\r\n%b\r\n" % (first, line, b"354 go" if codes[0] == 250 else b"503 none")
+                )
+                machine.end_body()
+                events += hear(machine, b"250 2.0.0 Ok\r\n") if codes[0] == 250 else []
+                self.assertEqual(codes, [reply.code for reply in events[-1].replies], line)
+
     def test_mail_refused(self):
         """Every recipient gets that reply, not the 503 that follow."""
         machine, no = self.begin(), Reply(550, "5.7.1", "no")
