@@ -38,9 +38,12 @@ class Reads:
         self._in_thread = in_thread
         self._vfs = vfs
         self._idle: list[apsw.Connection] = []
+        self._closed = False
 
     def run(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
         """function(connection, *arguments) in a thread; a MailError for what the database says."""
+        if self._closed:  # a pool that has ended takes no calls, and does not say so
+            return fail(transient("4.3.2", "the queue is not running"))
         return self._in_thread(self._run, function, arguments)
 
     def _run(self, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
@@ -57,6 +60,7 @@ class Reads:
 
     def close(self) -> None:
         """After the last read: before the writer closes, or its log stays behind."""
+        self._closed = True
         while self._idle:
             self._idle.pop().close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import apsw
+from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
 
 from mta.envelope import Kind
@@ -68,6 +69,17 @@ class ReadsTests(SqliteCase):
         await waiting
         self.assertTrue(len(os.listdir("/proc/self/fd")) <= before)
         await self.assertFailure(reader.read(), ValueError)
+
+    async def test_read_after_the_stop(self) -> None:
+        """A job that outlives the queue (a mailbox that hangs) hears that it is over, or it would wait for ever."""
+        id, _ = await self.accept(data=b"x" * 200_000)
+        readers = [self.queue.open_body(id), self.queue.open_body(id)]
+        await readers[0].read()
+        await self.queue.stop()
+        for reader in readers:
+            error = await self.assertFailure(reader.read().addTimeout(5, reactor), MailError)
+            self.assertEqual("4.3.2", error.reply.enhanced)
+            reader.close()
 
     async def test_many_at_once(self) -> None:
         """20 readers in 4 threads: each gets its own body, over no more connections than threads."""
