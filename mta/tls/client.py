@@ -12,7 +12,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOProtocol
@@ -51,8 +50,8 @@ class ClientTls:
 
     def achieved(self, handle: SSL.Connection, names: Sequence[str]) -> Achieved:
         """What the handshake has achieved.  names: the reference identifiers that would do."""
-        sent = handle.get_peer_cert_chain(as_cryptography=True) or []
-        chain = tuple(certificate.public_bytes(Encoding.DER) for certificate in sent)
+        sent = handle.get_peer_cert_chain() or []  # as bytes: OpenSSL takes certificates that `cryptography` cannot read
+        chain = tuple([crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate) for certificate in sent])
         return Achieved(
             version=handle.get_protocol_version_name(),
             cipher=handle.get_cipher_name() or "",

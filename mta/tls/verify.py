@@ -32,7 +32,14 @@ SERVER_USES = frozenset({ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.AN
 NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME: a store's own time can be set only once (measured)
 WEAK_DIGESTS = frozenset({"md5", "sha1"})
 LEAST_RSA_BITS = 2048
-UNREADABLE = (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, UnsupportedAlgorithm, crypto.Error)
+UNREADABLE = (
+    ValueError,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    UnsupportedAlgorithm,
+    crypto.Error,
+)
 
 
 @attrs.frozen(slots=True)

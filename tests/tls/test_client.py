@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from OpenSSL import SSL
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -92,6 +92,20 @@ class ClientTlsTests(SynchronousTestCase):
             self.assertEqual(achieved.verified, "untrusted")
             required = Required(Level.VERIFY, "mx.example.org", "192.0.2.1", 25, "example.org", ("mx.example.org",))
             self.assertIn("not trusted", judge(required, achieved))
+
+    def test_a_certificate_that_cannot_be_read_does_not_end_the_handshake(self) -> None:
+        """C56: OpenSSL takes a certificate of a version that never was: it does not verify, and "may" goes on in TLS."""
+        der = x509.load_pem_x509_certificate(ISSUED.certificate_pem).public_bytes(Encoding.DER)
+        strange = Path(self.mktemp())
+        strange.write_bytes(der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05", 1))
+        context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        context.use_certificate_file(str(strange), crypto.FILETYPE_ASN1)
+        context.use_privatekey(load_pem_private_key(ISSUED.key_pem, None))
+        client = self.tls.creator("mx.example.org").clientConnectionForTLS(None)
+        shake(client, SSL.Connection(context, None))
+        achieved = self.tls.achieved(client, ("mx.example.org",))
+        self.assertEqual((achieved.verified, achieved.chain_error), ("untrusted", "certificate cannot be read"))
+        self.assertFalse(achieved.names_ok)
 
     def test_without_trust_file_the_authority_is_a_stranger(self) -> None:
         """Trust comes from the system's roots and the files named, from nowhere else."""
