@@ -39,6 +39,7 @@ __all__ = ["Connection", "Stage"]
 MAX_UNPARSED: Final = 65536  # bytes of commands that wait for an answer; above it nothing is read
 CLOSING_TIME: Final = 10.0  # seconds for the client to take our last reply and to close
 LAST_WORDS: Final = 2.0  # the same when the service stops
+SLOT_TIME: Final = 1.0  # seconds that a handshake keeps its slot: whoever is silent for longer costs no CPU
 
 READY_FOR_TLS: Final = Reply(220, "2.0.0", "Ready to start TLS")
 TIMED_OUT: Final = Reply(421, "4.4.2", "Timeout, closing connection")
@@ -127,7 +128,7 @@ class Connection(Protocol):
         """TLS is up: go on like a connection that has just begun (RFC 3207 4.2)."""
         if self.stage is not Stage.HANDSHAKE:
             return
-        self.common.slots.give_back()
+        self.common.slots.give_back(self.secure)
         self.stage = Stage.TALKING
         self.achieved = facts(self.transport.getHandle())
         self._touch()
@@ -137,11 +138,10 @@ class Connection(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Leave nothing behind: no count, no slot, no body, no question."""
         why = self.why or self._ending(reason)
-        stage, self.stage = self.stage, Stage.GONE
+        self.stage = Stage.GONE
         common = self.common
         common.slots.withdraw(self.secure)
-        if stage is Stage.HANDSHAKE:
-            common.slots.give_back()
+        common.slots.give_back(self.secure)
         if self.pending is not None:
             self.pending.cancel()
         if self.transaction is not None:
@@ -183,6 +183,8 @@ class Connection(Protocol):
             self._wait_no_more()
         elif self.stage is Stage.WAITING and not self.common.roster.open:
             self._touch()  # it is we who are late
+        elif self.stage is Stage.HANDSHAKE and self.common.slots.give_back(self.secure):
+            self.deadline += self.common.settings.tls.handshake_timeout - SLOT_TIME
         else:
             if self.stage is not Stage.CLOSING:
                 self.why = "TLS handshake timed out"
@@ -362,7 +364,7 @@ class Connection(Protocol):
         try:
             prepared = self.common.tls.prepare()
         except MailError as error:
-            self.common.slots.give_back()
+            self.common.slots.give_back(self.secure)
             if self.implicit:
                 self.why = f"no TLS: {error.reason}"
                 self._close()
@@ -370,11 +372,11 @@ class Connection(Protocol):
                 self.refuse("starttls", error.reply, why=error.reason or None)
             return
         if not (self.implicit or self._ready_for_tls()):
-            self.common.slots.give_back()
+            self.common.slots.give_back(self.secure)
             return
         self.stage = Stage.HANDSHAKE
         self.write = self.transport.write
-        self.deadline = self.common.clock.seconds() + self.common.settings.tls.handshake_timeout
+        self.deadline = self.common.clock.seconds() + SLOT_TIME
         self.transport.startTLS(prepared)
         self.flow()
 

@@ -61,12 +61,13 @@ class Connections:
 
 
 class HandshakeSlots:
-    """A few slots and a queue before them, first come first served."""
+    """A few slots and a queue before them, first come first served.  Who holds one is known by the call that began it."""
 
-    __slots__ = ("_serving", "_waiting", "free")
+    __slots__ = ("_held", "_serving", "_waiting", "free")
 
     def __init__(self, slots: int) -> None:
         self.free = max(1, slots)
+        self._held: set[Callable[[], None]] = set()
         self._waiting: dict[Callable[[], None], None] = {}
         self._serving = False
 
@@ -80,10 +81,14 @@ class HandshakeSlots:
         self._waiting[begin] = None
         self._serve()
 
-    def give_back(self) -> None:
-        """A handshake is over, well or badly."""
+    def give_back(self, begin: Callable[[], None]) -> bool:
+        """A handshake is over, well or badly, or has had its slot for long enough.  False when it held none any more."""
+        if begin not in self._held:
+            return False
+        self._held.remove(begin)
         self.free += 1
         self._serve()
+        return True
 
     def withdraw(self, begin: Callable[[], None]) -> None:
         """Wait no more.  Harmless when it does not wait."""
@@ -98,6 +103,7 @@ class HandshakeSlots:
                 begin = next(iter(self._waiting))
                 del self._waiting[begin]
                 self.free -= 1
+                self._held.add(begin)
                 begin()
         finally:
             self._serving = False

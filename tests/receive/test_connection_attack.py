@@ -218,6 +218,18 @@ class StallTests(DoorCase):
         fourth.lose()
         self.assertEqual((self.common.slots.free, self.common.slots.waiting), (2, 0))
 
+    def test_silent_handshakes_do_not_keep_their_slots(self) -> None:
+        """Clients that say STARTTLS and no more cost no CPU: others hear their 220 soon, not after handshake_timeout."""
+        silent = [self.starttls() for _ in range(2)]
+        honest = self.starttls()
+        self.assertEqual(honest.value(), b"")
+        self.clock.pump([1.0] * 3)
+        self.assertEqual((honest.value()[:4], len(honest.secured)), (b"220 ", 1))
+        self.assertEqual([wire.lost for wire in silent], [False, False])
+        self.clock.pump([1.0] * 60)
+        self.assertEqual([wire.lost for wire in (*silent, honest)], [True, True, True])
+        self.assertEqual((self.common.slots.free, self.common.slots.waiting), (2, 0))
+
     def test_s18_injection_while_waiting(self) -> None:
         """S18: bytes that come while the client waits for its 220 are 554 and the end, and the slot is given back."""
         first, second, third = (self.starttls() for _ in range(3))

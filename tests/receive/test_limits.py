@@ -92,14 +92,15 @@ class HandshakeSlotsTests(SynchronousTestCase):
     def test_first_come_first_served(self) -> None:
         """Two begin at once, the others in their order as slots come back."""
         slots = HandshakeSlots(2)
-        for number in range(4):
-            slots.take(self.beginner(number))
+        begins = [self.beginner(number) for number in range(4)]
+        for begin in begins:
+            slots.take(begin)
         self.assertEqual((self.begun, slots.waiting), ([0, 1], 2))
-        slots.give_back()
+        self.assertTrue(slots.give_back(begins[1]))
         self.assertEqual(self.begun, [0, 1, 2])
-        slots.give_back()
-        slots.give_back()
-        slots.give_back()
+        for number in (0, 2, 3):
+            self.assertTrue(slots.give_back(begins[number]))
+        self.assertFalse(slots.give_back(begins[3]), "given back twice")
         self.assertEqual((self.begun, slots.waiting, slots.free), ([0, 1, 2, 3], 0, 2))
 
     def test_withdraw(self) -> None:
@@ -111,21 +112,24 @@ class HandshakeSlotsTests(SynchronousTestCase):
         slots.withdraw(waiting[1])
         slots.withdraw(waiting[1])
         slots.withdraw(waiting[0])
-        slots.give_back()
+        slots.give_back(waiting[0])
         self.assertEqual(self.begun, [0, 2])
 
     def test_failing_at_once(self) -> None:
         """Ten thousand that give back within `begin` are all served, without ten thousand frames of stack."""
         slots = HandshakeSlots(1)
-        slots.take(self.beginner(-1))
+        begins: list[Callable[[], None]] = []
+        first = self.beginner(-1)
+        slots.take(first)
         for number in range(10_000):
 
             def begin(number: int = number) -> None:
                 self.begun.append(number)
-                slots.give_back()
+                slots.give_back(begins[number])
 
+            begins.append(begin)
             slots.take(begin)
-        slots.give_back()
+        slots.give_back(first)
         self.assertEqual((len(self.begun), slots.free), (10_001, 1))
 
     def test_at_least_one(self) -> None:
