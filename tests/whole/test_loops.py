@@ -8,14 +8,7 @@ from typing import Any
 from twisted.internet import reactor
 
 from mta.testing.dns import DnsServer
-from tests.whole.world import SOON, Running, World, relay
-
-
-def report_of(mail: Message) -> Message:
-    """The fields of the one recipient in a report."""
-    (status,) = [part for part in mail.walk() if part.get_content_type() == "message/delivery-status"]
-    _, recipient = status.get_payload()
-    return recipient
+from tests.whole.world import SOON, Running, World, recipients_of, relay
 
 
 class LoopTests(World):
@@ -35,7 +28,7 @@ class LoopTests(World):
         await caller.deliver("you@nowhere.test", sender="me@alpha.test")
         await self.until(lambda: alpha.mails(), "the report")
         (report,) = alpha.mails()
-        fields = report_of(report)
+        (fields,) = recipients_of(report)
         self.assertEqual(("5.4.6", "rfc822; you@nowhere.test"), (fields["Status"], fields["Final-Recipient"]))
         self.assertIn("554 5.4.6 Too many hops: the message goes in circles", fields["Diagnostic-Code"])
         self.assertEqual("<>", report["Return-Path"])
@@ -74,12 +67,12 @@ class DnsTests(World):
         for domain in domains:
             await caller.deliver(f"you@{domain}", sender="me@b.test")
         await self.until(lambda: len(server.mails()) >= len(domains), "the reports")
-        said = {str(fields["Final-Recipient"]): fields for fields in map(report_of, server.mails())}
+        said = {str(fields["Final-Recipient"]): fields for report in server.mails() for fields in recipients_of(report)}
         self.assertEqual(len(domains), len(server.mails()))
         return [said[f"rfc822; you@{domain}"] for domain in domains]
 
     async def test_the_mx_is_ourselves(self) -> None:
-        """By name, by address and port, as the second of two of equal preference: 5.4.6, and not one connection to ourselves."""
+        """By name, by address and port, as one of two of equal preference, as a literal: 5.4.6, and no connection to ourselves."""
         server, _ = await self.asking(
             {
                 "name.test": {"MX": [(10, "b.test")]},
@@ -90,10 +83,10 @@ class DnsTests(World):
                 "mx.behind.test": {"A": ["127.0.0.9"]},
             }
         )
-        domains = ("name.test", "address.test", "implicit.test", "behind.test")
+        domains = ("name.test", "address.test", "implicit.test", "behind.test", "[127.0.0.1]")
         for domain, fields in zip(domains, await self.reports(server, *domains), strict=True):
             self.assertEqual("5.4.6", fields["Status"], domain)
-            self.assertIn(f"mail for {domain} loops back to myself", fields["Diagnostic-Code"])
+            self.assertIn(f"mail for {domain.strip('[]')} loops back to myself", fields["Diagnostic-Code"])
         self.assertEqual(1, server.events.count("connect"))  # the caller
 
     async def test_better_hosts_than_ourselves_are_tried(self) -> None:

@@ -164,7 +164,7 @@ class MemoryTests(World):
                     while piece := client.recv(65536):
                         said += piece
                     return said
-                except ConnectionError:  # it has ended before we had said all
+                except OSError:  # it has ended before we had said all
                     return b""
 
         def round_of_attacks() -> int:

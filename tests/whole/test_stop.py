@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from mta.testing.dns import DnsServer
@@ -90,21 +89,25 @@ class StopTests(World):
 
     async def test_next_hop_that_stalls(self) -> None:
         """Deliveries that wait for a greeting or for TLS do not hold the stop up, and cost their mail no time at the restart."""
-        for step in ("greeting", "EHLO", "STARTTLS"):
+        hops, tables = [], SOON
+        for number, step in enumerate(("greeting", "EHLO", "STARTTLS")):
             hop, port = await self.hop({step: Act.STALL}, extensions=("STARTTLS",))
-            server = await self.serve(f"{step.lower()}.test", SOON + relay(port))
-            caller = await self.caller(server)
-            await caller.deliver("you@c.test")
-            await self.until(lambda: hop.connections == 1, "the connection")
-            await deferLater(reactor, 0.05)
-            caller.transport.loseConnection()
-            self.assertLess(await self.stopped_in(server), IN_TIME, step)
+            hops.append(hop)
+            tables += relay(port, f"c{number}.test")
+        server = await self.serve("b.test", tables)
+        caller = await self.caller(server)
+        await caller.envelope(*[f"you@c{number}.test" for number in range(3)])
+        await caller.data(HEADER + b".\r\n")
+        await self.until(lambda: any("STARTTLS" in line for line in hops[2].commands), "the last one stalls")
+        caller.transport.loseConnection()
+        self.assertLess(await self.stopped_in(server), IN_TIME)
+        for hop in hops:
             hop.script.clear()
-            again = await self.serve(f"{step.lower()}.test", SOON + relay(port))
-            await self.happened(again, "delivered")
-            self.assertEqual(1, len(hop.messages))
-            self.assertEqual(["given-back"], [fields["status"] for fields in server.events.of("deferred")])
-            self.assertEqual(0, again.events.count("deferred"))
+        again = await self.serve("b.test", tables)
+        await self.happened(again, "delivered", 3)
+        self.assertEqual([1, 1, 1], [len(hop.messages) for hop in hops])
+        self.assertEqual(["given-back"] * 3, [fields["status"] for fields in server.events.of("deferred")])
+        self.assertEqual(0, again.events.count("deferred"))
 
     async def test_dns_that_does_not_answer(self) -> None:
         """Nor does a question to the DNS."""

@@ -219,6 +219,13 @@ class World(TestCase):
         return free_port()
 
 
+def recipients_of(report: Message) -> list[Message]:
+    """The fields of each recipient in a report (RFC 3464)."""
+    (status,) = [part for part in report.walk() if part.get_content_type() == "message/delivery-status"]
+    _, *recipients = status.get_payload()
+    return recipients  # type: ignore[return-value]
+
+
 def relay(port: int, match: str = "*", more: str = "") -> str:
     """A [[route]] to a port of this machine."""
     return f'[[route]]\nmatch = "{match}"\nrelay = "[127.0.0.1]:{port}"\n{more}'
