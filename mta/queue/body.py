@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,8 @@ class Spool:
         self._storing.discard(id)
         if not kept:
             self._refused.add(id)
+            with suppress(OSError):
+                os.utime(self.path(id))  # its hour begins anew: a report is offered again until it is stored
 
     def remove(self, ids: Iterable[int]) -> Deferred[None]:
         """Unlink the files of messages that have no row (R4); the sweep finds what a crash or an error leaves."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from pathlib import Path
 from unittest.mock import patch
 
@@ -272,6 +273,19 @@ class LifeTests(SpoolCase):
         ids, _ = self.spool.old_files(int(folder, 16), NOW + HOUR)
         self.assertEqual({sinks[2].id, sinks[3].id}, set(ids))
         self.assertEqual([f"{id_text(stale)}.tmp"], [path.name for path in self.spool.old_files(0, NOW + HOUR)[1]])
+
+    def test_refused_again_and_again(self) -> None:
+        """A report that cannot be stored for hours (a full disk) keeps its file: without it it could never be stored."""
+        sink = self.kept()
+        path = self.spool.path(sink.id)
+        self.spool.give(sink.id)
+        os.utime(path, (0, 0))
+        self.spool.stored(sink.id, False)
+        now = int(time.time() * 1000)
+        self.assertEqual(([], []), self.spool.old_files(int(path.parent.name, 16), now + HOUR // 2))
+        self.assertEqual([sink.id], self.spool.old_files(int(path.parent.name, 16), now + 2 * HOUR)[0])
+        path.unlink()
+        self.spool.stored(sink.id, False)
 
     def test_remove(self) -> None:
         """Missing files are no error; a file on its way is never removed."""
