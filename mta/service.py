@@ -154,7 +154,7 @@ def make_mta(
         handover=handover or HandoverPolicy(settings.handover),
         hints=MemoryHints(reactor),
         log=log,
-        routes={route.name: Level(route.tls) for route in settings.route if route.tls},
+        routes={name: Level(level) for name, level in router.levels.items()},
         name_of=id_text,
     )
     maildir = MaildirAgent(reactor, router.mailbox, hostname=settings.hostname)

@@ -17,11 +17,15 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from mta.config.loader import parse
+from mta.config.settings import RouteEntry, Settings
+from mta.envelope import Route
 from mta.interfaces import IEventLog
 from mta.queue.memory import MemoryQueue
+from mta.route.service import Router
 from mta.service import Mta, Options, make_mta, makeService
 from mta.status import MailError, permanent
 from mta.testing.pki import Authority
+from mta.tls.policy import Level
 
 LISTEN = '[[listen]]\nendpoint = "tcp:0:interface=127.0.0.1"\n'
 
@@ -178,6 +182,23 @@ class TwoServersTests(TestCase):
         with self.assertRaises(MailError):
             await second.ready
 
+    async def test_stopped_while_it_starts(self) -> None:
+        """A stop that comes while the queue is still being opened: no port is open when it is done, and no log line follows."""
+        events = Events()
+        text = f'hostname = "first.test"\ndata_dir = "first.test"\n{LISTEN}'
+        mta = make_mta(parse(text, self.folder / "first.toml"), reactor=reactor, log=events)
+        mta.startService()
+        ended: list[object] = []
+        mta.ready.addBoth(ended.append)
+        await mta.stopService()
+        await deferLater(reactor, 0.1)
+        try:
+            self.assertEqual(([], []), (mta.receive.ports, events.of("listening")))
+            self.assertEqual(1, len(ended))
+            self.assertIsInstance(getattr(ended[0], "value", None), MailError)
+        finally:
+            await mta.receive.stopService()
+
     async def test_the_queue_may_live_in_memory(self) -> None:
         """An embedder's tests need no disk: the engine is passed in."""
         engine = MemoryQueue(lambda: int(reactor.seconds() * 1000))
@@ -185,6 +206,15 @@ class TwoServersTests(TestCase):
         await send(port_of(alpha), "me@alpha.test", ["you@beta.test"], b"Subject: x\r\n\r\nx\r\n")
         await events.wait("delivered", 1)
         self.assertFalse((self.folder / "alpha.test").exists())
+
+    def test_a_route_without_a_name_keeps_its_level(self) -> None:
+        """An embedder need not name routes: what one of them demands of TLS is kept all the same."""
+        route = RouteEntry(match=("*",), relay="[192.0.2.1]:25", tls="verify")
+        settings = Settings(hostname="a.test", data_dir=self.folder / "a", route=(route,))
+        mta = make_mta(settings, reactor=reactor, log=Events(), engine=MemoryQueue(lambda: 0))
+        way = Router(settings).route("user@example.org")
+        self.assertIsInstance(way, Route)
+        self.assertIs(mta._relay._way(way.dest).level, Level.VERIFY)
 
     async def test_an_embedders_policy_is_asked(self) -> None:
         """IPolicy refuses by answering with a MailError; an exception of its own means 451."""

@@ -47,7 +47,7 @@ class Router:
     """See IRouter.
 
     mailbox_exists: is there a Maildir at this path?  It may raise OSError: the recipient is asked to come again.
-    relays: the next hops that the operator wrote.
+    relays: the next hops that the operator wrote.  levels: what its routes demand of TLS, by the name that `route` gives.
     """
 
     def __init__(self, settings: Settings, *, mailbox_exists: Callable[[str], bool] = maildir_exists) -> None:
@@ -56,6 +56,7 @@ class Router:
         self._relayed: dict[str, Route] = {}
         self.digest: str = self._table.digest
         self.relays: frozenset[str] = self._table.relays
+        self.levels: dict[str, str] = self._table.levels
 
     def route(self, address: str) -> Route | Refusal:
         """See IRouter.  Ways to other servers are remembered: each is asked for twice, at RCPT and when the mail is filed."""

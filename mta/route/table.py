@@ -41,7 +41,7 @@ class RouteTable:
     """The routes, indexed: a look-up costs one dictionary access for each label, however many entries there are.
 
     home: the domain that a bare <postmaster> means.  digest: of everything that decides where mail goes.
-    relays: the next hops that the operator wrote.
+    relays: the next hops that the operator wrote.  levels: the TLS level of each entry that demands one, by its name.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -54,6 +54,7 @@ class RouteTable:
         self._listed = frozenset(domain for _, domain in self._index.addresses)
         self.home = _key(settings.local_domains[0]) if settings.local_domains else _key(settings.hostname)
         self.relays = frozenset(entry.relay.lower() for entry in self._entries if entry.relay)
+        self.levels = {entry.name: entry.tls for entry in self._entries if entry.tls}
         self.digest = _digest(self._local, self.home, self._entries)
 
     def _add(self, pattern: str, number: int) -> None:
