@@ -99,7 +99,8 @@ class Mta(Service):
             self.queue.startService()
             if self.queue.ready is not None:
                 await self.queue.ready
-            await self.receive.open()
+            if self.running:  # else it was stopped meanwhile
+                await self.receive.open()
         except BaseException:
             await self._stop()
             raise
