@@ -50,7 +50,6 @@ __all__ = ["Mta", "Options", "makeService", "make_mta"]
 class Mta(Service):
     """One whole mail server.  Made by `make_mta`.
 
-    ready: fires when the ports are open, errbacks with a MailError that says what is wrong; a start that failed has
     ready: fires when the ports are open (or the server was stopped meanwhile), errbacks with a MailError that says what is
     wrong; a start that failed has undone itself.  failed: fires with the reason when the queue can no longer be trusted
     with mail (an I/O error of its disk): stop the process, a restart reads the disk anew.
