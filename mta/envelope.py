@@ -205,7 +205,11 @@ class Job:
 
 @attrs.frozen(slots=True)
 class Route:
-    """Which way a recipient goes.  `dest` is what the queue files it under: "agent:route-name/next-hop"."""
+    """Which way a recipient goes.  `dest` is what the queue files it under: "agent:route-name/next-hop".
+
+    A level that the route demands stands behind its name ("smtp:bank+verify/..."): mail that waits must not lose it when
+    the routes are changed and the name means another one, or none.
+    """
 
     name: str
     agent: str  # smtp | maildir | bounce ...
@@ -215,7 +219,7 @@ class Route:
     @property
     def dest(self) -> str:
         """The destination's name, from which `split_dest` finds the way back."""
-        return f"{self.agent}:{self.name}/{self.next_hop}"
+        return f"{self.agent}:{self.name}{'+' if self.tls else ''}{self.tls}/{self.next_hop}"
 
 
 @attrs.frozen(slots=True)

@@ -99,11 +99,19 @@ class RelayService(Service):
         way = self._way_of.get(dest)
         if way is None:
             _, route, next_hop = split_dest(dest)
-            way = Way(route, next_hop, self._routes.get(route, self._default))
+            way = Way(route, next_hop, self._level(route))
             if len(self._way_of) >= 10_000:
                 self._way_of.clear()
             self._way_of[dest] = way
         return way
+
+    def _level(self, route: str) -> Level:
+        """What the route demands now, and never less than when the mail was filed under it."""
+        name, _, owed = route.partition("+")
+        demands = [self._routes[name]] if name in self._routes else []
+        if owed:
+            demands.append(Level(owed))
+        return max(demands, key=list(Level).index, default=self._default)
 
     def _ask(self, attempt: Attempt, job: Job, done: Deferred[Settlement], way: Way) -> None:
         """Where to go?  What is not known yet takes its time."""
