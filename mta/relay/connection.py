@@ -230,7 +230,8 @@ class Connection(Protocol):
         self.transport.loseConnection()
 
     def drop(self) -> None:
-        """Close without a word."""
+        """Close without a word.  Nobody picks it up any more, though the transport tells its end only a turn later."""
+        self._conduct.pool.forget(self)  # type: ignore[arg-type]
         self._loosen()
         self._phase = Phase.CLOSED
         self._deadline.stop()

@@ -274,6 +274,7 @@ class EndsTests(ConnectionCase):
         writes = len(self.wire.writes)
         self.say(b"421 timeout\r\n")
         self.assertEqual((self.wire.ends, len(self.wire.writes)), (["abort"], writes))
+        self.assertIsNone(self.pool.acquire(self.session.key, MAIL), "picked up before the transport has told its end")
         self.lose()
         self.assertEqual((self.pool.idle, self.owner.told), (0, ["ready"]))
 
