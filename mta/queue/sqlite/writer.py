@@ -199,7 +199,7 @@ class Writer:
         return outcome, self.claims.forget_cursors
 
     def _transact(self, operations: Sequence[Operation], work: Work, results: list[Result]) -> None:
-        large = len(self._large)
+        large, removed = len(self._large), self.claims.removed.copy()
         try:
             synced = self._must_sync(operations)
             self._set_synchronous(synced)
@@ -209,6 +209,7 @@ class Writer:
             self._unsynced = 0.0 if synced else self._unsynced or time.monotonic()
         except Exception as error:
             del self._large[large:]
+            self.claims.removed = removed  # a removal that was refused removes nothing later either
             self._roll_back(error, operations, work, results)
         else:
             committed()

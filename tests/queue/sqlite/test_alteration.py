@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import apsw
 from twisted.internet.defer import gatherResults
 
 from mta.queue.state import Alteration, Selector, State
-from tests.queue.harness import DEST, HOUR, OTHER
+from mta.status import MailError
+from tests.queue.harness import DEST, HOUR, OTHER, ids
 from tests.queue.sqlite.case import SqliteCase
 
 
@@ -63,6 +65,20 @@ class AlterationTests(SqliteCase):
         self.assertEqual((0, False), await self.queue.alter(Selector(), Alteration.RELEASE, self.now))
         await self.defer(claim)
         self.assertEqual([], await self.rows())
+
+    async def test_removal_without_room(self) -> None:
+        """A removal that was refused removes nothing: what is in flight and not delivered waits again."""
+        (claim,) = await self.taken()
+        commit = self.writer.commit
+
+        def full() -> None:
+            raise apsw.FullError("no room")
+
+        self.writer.commit = full
+        await self.assertFailure(self.queue.alter(Selector(), Alteration.REMOVE, self.now), MailError)
+        self.writer.commit = commit
+        await self.defer(claim)
+        self.assertEqual([claim.id], ids(await self.rows()))
 
     async def test_large_body_goes_with_a_removal(self) -> None:
         """The file too."""
