@@ -18,7 +18,7 @@ from twisted.internet.error import ConnectError, ConnectionClosed
 from twisted.internet.task import deferLater
 from twisted.python import log
 
-from tests.queue.crash.world import APART, TOGETHER, CrashCase, Mail
+from tests.queue.crash.world import APART, TOGETHER, CrashCase, Mail, failed
 
 CLIENTS = 20
 ROUNDS = int(os.environ.get("MTA_CRASH_ROUNDS", "8"))
@@ -91,9 +91,3 @@ class RandomTests(CrashCase):
         self.assertEqual(set(), {to for _, to in self.promised if to.startswith("bad")} - told.keys())
         self.assertEqual(set(), told.keys() - {to for _, to in self.sent if to.startswith("bad")})
         return len(told)
-
-
-def failed(report: bytes) -> list[str]:
-    """The recipients that a report names (RFC 3464 2.3.2)."""
-    fields = [line for line in report.split(b"\r\n") if line.startswith(b"Final-Recipient: rfc822; ")]
-    return [field.rpartition(b" ")[2].decode() for field in fields]

@@ -114,11 +114,17 @@ class Sink(ScriptedServer):
         self._came: set[str] = set()
         self._copies: Counter[Copy] = Counter()
         self._reports: list[Received] = []
+        self._told: set[str] = set()
 
     def copies(self) -> Counter[Copy]:
         """How often each recipient got each text."""
         self._count()
         return self._copies.copy()
+
+    def told(self) -> Set[str]:
+        """Recipients that are named in reports."""
+        self._count()
+        return self._told
 
     def reports(self) -> list[Received]:
         """Mail with the null reverse-path."""
@@ -131,6 +137,7 @@ class Sink(ScriptedServer):
                 self._copies.update((digest(sent(message)), to) for to in message.recipients)
             else:
                 self._reports.append(message)
+                self._told.update(failed(message.body))
         self.messages.clear()
 
 
@@ -141,6 +148,12 @@ def sent(message: Received) -> bytes:
     folded = all(line.startswith((b" ", b"\t")) for line in lines[1:-1])
     whole = lines[0].startswith(b"Received: ") and folded and lines[-1] == b""
     return subject + rest if whole else message.body
+
+
+def failed(report: bytes) -> list[str]:
+    """The recipients that a report names (RFC 3464 2.3.2)."""
+    fields = [line for line in report.split(b"\r\n") if line.startswith(b"Final-Recipient: rfc822; ")]
+    return [field.rpartition(b" ")[2].decode() for field in fields]
 
 
 class Forks:
@@ -334,9 +347,8 @@ class CrashCase(TestCase):
 
     def lost(self, kept: Set[Copy], reports: Iterable[bytes] = ()) -> list[str]:
         """Recipients that were promised their mail, do not have it, are not waiting for it, and are in no report."""
-        missing = self.promised - kept
-        told = b"".join([*reports, *(report.body for report in self.sink.reports())]) if missing else b""
-        return [to for _, to in missing if to.encode() not in told]
+        told = {to for report in reports for to in failed(report)} | self.sink.told()
+        return [to for _, to in self.promised - kept if to not in told]
 
     def balance(self) -> int:
         """Everybody got what was promised, nobody more than was allowed; how many second copies there were."""
