@@ -63,10 +63,17 @@ class RandomTests(CrashCase):
             except (ConnectError, ConnectionClosed):
                 await deferLater(reactor, PAUSE)
 
+    async def stop(self, clients: list[Deferred[None]]) -> None:
+        """Whatever the test found: nobody sends any more, or waits for an answer."""
+        self.sending = False
+        self.kill()
+        await gatherResults(clients)
+
     async def test_q44_killed_at_random(self) -> None:
         """After each kill the files are whole; at the end all that was promised has arrived, unchanged, and been reported once."""
         await self.start()
         clients = [Deferred.fromCoroutine(self.client()) for _ in range(CLIENTS)]
+        self.addCleanup(self.stop, clients)
         left = 0
         for _ in range(ROUNDS):
             await deferLater(reactor, self.random.uniform(*LIFE))
