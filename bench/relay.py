@@ -1,8 +1,9 @@
 """mta and Postfix side by side: the same messages from smtp-source through each of them to the same smtp-sink.
 
-    python -m bench.relay [--messages 5000] [--rounds 5] [--sessions 20] [--size 4096] [--reuse] [--directory D]
+    python -m bench.relay [--messages 5000] [--rounds 5] [--sessions 20] [--size 4096] [--reconnect] [--directory D]
 
-As root, after `make peers`.  Both servers run all the time; the rounds are interleaved (mta, Postfix, Postfix, mta ...), so
+As root, after `make peers`.  Each session sends its share of the mail over one connection (smtp-source -d), unless
+--reconnect.  Both servers run all the time; the rounds are interleaved (mta, Postfix, Postfix, mta ...), so
 that what else the machine does falls on both.  A round lasts from the first connection to the last delivery.  Both are
 durable (fsync before 250, queues in the same directory), log every delivery to a file, speak no TLS here and may open 20
 connections to the next hop.  Postfix is tuned as its TUNING_README says: no in_flow_delay, no chroot, no client limits.
@@ -89,7 +90,7 @@ def measure(contestant: Contestant, options: argparse.Namespace) -> Round:
     tail, delays = Tail(contestant), list[float]()
     cpu, began = cpu_seconds(contestant.pid), time.monotonic()
     numbers = ("-N", "-s", str(options.sessions), "-m", str(options.messages), "-l", str(options.size))
-    smtp_source(contestant.port, *numbers, *(["-d"] if options.reuse else []), timeout=3600)
+    smtp_source(contestant.port, *numbers, *([] if options.reconnect else ["-d"]), timeout=3600)
     heard = time.monotonic()
     while len(delays) < options.messages:
         if new := tail.delays():
@@ -158,7 +159,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=5, help="for each server (5)")
     parser.add_argument("--sessions", type=int, default=20, help="of smtp-source (20)")
     parser.add_argument("--size", type=int, default=4096, help="bytes of each body (4096)")
-    parser.add_argument("--reuse", action="store_true", help="smtp-source sends all mail of a session over one connection (-d)")
+    parser.add_argument("--reconnect", action="store_true", help="a new connection for each message, not 20 that are kept")
     parser.add_argument("--directory", default="/var/tmp", help="of both queues; a real disk (/var/tmp)")
     options = parser.parse_args(arguments)
     rounds: dict[str, list[Round]] = {"mta": [], "Postfix": []}
