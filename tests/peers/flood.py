@@ -18,6 +18,7 @@ class Flood:
 
     def __init__(self, port: int, messages: int, sessions: int) -> None:
         self.answered: list[int] = []
+        self.begun = 0  # the highest number that was taken
         self._port = port
         self._numbers = itertools.count(1)
         self._messages = messages
@@ -46,6 +47,7 @@ class Flood:
     def _session(self) -> None:
         client: smtplib.SMTP | None = None
         while (number := next(self._numbers)) <= self._messages:
+            self.begun = max(self.begun, number)
             while client is None:
                 client = self._connect()
             try:

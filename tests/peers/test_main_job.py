@@ -68,22 +68,22 @@ class MainJobTests(PeerTestCase):
         """kill -9 during the run, restarted each time: what was answered with 250 arrives; duplicates are few."""
         hop = self.postfix()
         mta = self.mta(SOFT + relay_to(hop.port, tls="encrypt"))
-        flood = Flood(mta.port, MESSAGES * 2, SESSIONS)
+        total, chance = MESSAGES * 2, random.Random(45)
+        flood = Flood(mta.port, total, SESSIONS)
         flood.start()
-        chance, kills = random.Random(45), 0
-        while flood.running:
-            time.sleep(chance.uniform(0.2, 0.8))
-            if kills < KILLS:
-                mta.kill9()
-                mta.restart()
-                kills += 1
+        for kill in range(1, KILLS + 1):  # spread over the run by how far it has come, however fast the machine is
+            numbers = flood.begun
+            wait_for(lambda goal=total * kill // (KILLS + 2): flood.begun >= goal, "the flood to go on", 300)
+            time.sleep(chance.uniform(0, 0.05))
+            mta.kill9()
+            self.assertGreater(flood.begun, numbers)
+            mta.restart()
         flood.join(900)
-        self.assertEqual(KILLS, kills)
         wait_for(lambda: set(flood.answered) <= set(self.arrivals(hop)), "every answered message", 300, every=0.5)
         mta.stop()
         seen = self.arrivals(hop)
         doubled = sum(seen.values()) - len(seen)
-        print(f"\n{kills} kills: {len(flood.answered)} answered, {len(seen)} arrived, {doubled} duplicates", file=sys.stderr)
+        print(f"\n{KILLS} kills: {len(flood.answered)} answered, {len(seen)} arrived, {doubled} duplicates", file=sys.stderr)
         self.assertLessEqual(doubled, KILLS * SESSIONS)  # what may be between its 250 and its settlement at a kill
         self.assertEqual(0, mta.count("bounced"))
 
