@@ -12,10 +12,10 @@ settlements, connections, database, log.
 from __future__ import annotations
 
 import os
+import pathlib
 import random
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IService, Service
@@ -40,6 +40,7 @@ from mta.relay.handover import HandoverPolicy
 from mta.relay.service import RelayService
 from mta.route.hosts import NextHops
 from mta.route.service import Router
+from mta.smtp.address import Path
 from mta.tls.client import ClientTls
 from mta.tls.context import ServerTls
 from mta.tls.policy import Level
@@ -150,7 +151,7 @@ def make_mta(
     relay = RelayService(
         settings,
         reactor=reactor,
-        next_hops=_next_hops(settings, resolver, unpredictable, addresses),
+        next_hops=_next_hops(settings, router, resolver, unpredictable, addresses),
         tls=ClientTls(settings.tls_client),
         handover=handover or HandoverPolicy(settings.handover),
         hints=MemoryHints(reactor),
@@ -182,7 +183,7 @@ def make_mta(
 
 
 def _next_hops(
-    settings: Settings, resolver: IMailResolver, unpredictable: random.Random, addresses: set[tuple[str, int]]
+    settings: Settings, router: Router, resolver: IMailResolver, unpredictable: random.Random, addresses: set[tuple[str, int]]
 ) -> NextHops:
     return NextHops(
         resolver,
@@ -191,7 +192,8 @@ def _next_hops(
         own_addresses=addresses,
         port=settings.relay.port,
         prefer=settings.relay.prefer,
-        relays={route.relay.lower() for route in settings.route if route.relay},
+        # A local domain as next hop: mail that waits from before it was one.  It is not the sender who can mend that.
+        relays=router.relays | {Path("", domain).domain_key for domain in settings.local_domains},
     )
 
 
@@ -214,7 +216,7 @@ class Options(UsageOptions):
 def makeService(options: Options) -> IService:
     """What twistd runs.  A configuration with mistakes prints them all and ends the process with status 1."""
     try:
-        settings = load(Path(options["config"]), options.overrides)
+        settings = load(pathlib.Path(options["config"]), options.overrides)
     except ConfigError as error:
         _end([str(error)], 1)
     if options["check"]:

@@ -25,6 +25,7 @@ from mta.queue.memory import MemoryQueue
 from mta.route.service import Router
 from mta.service import Mta, Options, make_mta, makeService
 from mta.status import MailError, permanent
+from mta.testing.dns import FakeResolver
 from mta.testing.pki import Authority
 from mta.tls.policy import Level
 
@@ -227,6 +228,21 @@ class TwoServersTests(TestCase):
             changed = attrs.evolve(settings, route=routes)
             mta = make_mta(changed, reactor=reactor, log=Events(), engine=MemoryQueue(lambda: 0))
             self.assertIs(mta._relay._way(way.dest).level, Level.VERIFY)
+
+    async def test_mail_for_a_domain_that_has_become_local_is_not_bounced(self) -> None:
+        """It waits under its old next hop, whose MX is now us: a loop, but of the operator's making, so it is deferred."""
+        soft = f'{LISTEN}[retry]\nminimal_backoff = "1s"\nmaximal_backoff = "1s"\n'
+        down = FakeResolver({}, fail={"moved.test": "SERVFAIL"})
+        before, events = await self.serve("here.test", soft, resolver=down)
+        await send(port_of(before), "me@here.test", ["you@moved.test"], b"Subject: x\r\n\r\nx\r\n")
+        await events.wait("deferred", 1)
+        await before.stopService()
+        ours = FakeResolver({"moved.test": {"MX": [(10, "here.test")]}})
+        local = f'local_domains = ["moved.test"]\n{soft}[[route]]\nmatch = "local"\ndeliver = "maildir:{self.folder}/mail"\n'
+        _, events = await self.serve("here.test", local, resolver=ours)
+        (deferred,) = (await events.wait("deferred", 1))[:1]
+        self.assertEqual("4.3.5", deferred["dsn"])
+        self.assertEqual([], events.of("bounced"))
 
     async def test_an_embedders_policy_is_asked(self) -> None:
         """IPolicy refuses by answering with a MailError; an exception of its own means 451."""
