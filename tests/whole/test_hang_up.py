@@ -83,14 +83,14 @@ class NoTlsTests(World):
         self.assertEqual(b"220 2.0.0 Ready to start TLS", await caller.ask(b"STARTTLS"))
         return caller
 
-    async def speaks_tls(self, server: Running) -> None:
+    async def speaks_tls(self, server: Running, open_before: int = 0) -> None:
         """TLS is to be had, and mail goes through it."""
         caller = await self.starting(server)
         await caller.secure()
         await caller.ehlo()
         self.assertEqual(b"250 2.0.0", (await caller.deliver("you@b.test", b"in tls\r\n"))[:9])
         caller.transport.loseConnection()
-        await self.until(lambda: server.sessions == 0, "gone")
+        await self.until(lambda: server.sessions == open_before, "gone")
 
     async def test_garbage(self) -> None:
         """Commands, noise or half a record where TLS is due: a TLS alert at most, never a word of SMTP, nothing obeyed."""
@@ -127,4 +127,13 @@ class NoTlsTests(World):
         caller.transport.loseConnection()
         await self.until(lambda: server.sessions == 0, "both are gone")
         await self.speaks_tls(server)
+        await self.serves(server, taken=1)
+
+    async def test_a_slot_is_for_the_handshake_only(self) -> None:
+        """A client that stays in TLS does not keep the next one out."""
+        server, first = await self.begin()
+        await first.secure()
+        await first.ehlo()
+        await self.speaks_tls(server, open_before=1)
+        self.assertEqual(b"221 2.0.0 Bye", await first.ask(b"QUIT"))
         await self.serves(server, taken=1)
