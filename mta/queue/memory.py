@@ -19,14 +19,13 @@ from mta.interfaces import IQueue
 from mta.queue.body import INLINE_LIMIT
 from mta.queue.ids import Generator
 from mta.queue.memory_body import MemoryReader, MemorySink, missing
-from mta.queue.retry import EXPIRED, GATHER
-from mta.queue.state import Alteration, DestState, Lane, Row, Selector, State, SweepReport
-from mta.status import Reply, permanent, transient
+from mta.queue.retry import GATHER, NEVER_TRIED
+from mta.queue.state import Alteration, DestState, Lane, Row, Selector, State, SweepReport, cut_reply, is_plain, marked
+from mta.status import permanent, transient
 
 __all__ = ["MemoryQueue"]
 
 BITE = 500  # rows expired by one sweep
-REPLY = 400  # bytes of a reply that are kept
 
 
 @attrs.define(slots=True)
@@ -189,7 +188,7 @@ class MemoryQueue:
         if outcome.kind is not Kind.GIVEN_BACK:
             row.attempts += 1
             if row.dest != BOUNCE:  # there, why the mail failed is kept for the report: not why that has to wait
-                row.last_code, row.last_reply = outcome.reply.code, _text(outcome.reply)
+                row.last_code, row.last_reply = outcome.reply.code, cut_reply(outcome.reply)
         if outcome.kind is Kind.FAILED:
             row.dest, row.attempts, row.due = BOUNCE, 0, self._now() + GATHER
         row.due = row.due if outcome.due is None else outcome.due
@@ -235,22 +234,9 @@ class MemoryQueue:
         suspended: bool | None = None,
         clear: bool = False,
     ) -> Deferred[DestState]:
-        now = self._now()
-        state = self._marks.pop(dest, None) or DestState(dest)
-        if clear:
-            state = DestState(dest, suspended=state.suspended)
-        if blocked_until is not None:
-            state = attrs.evolve(
-                state,
-                blocked_until=max(blocked_until, state.blocked_until),
-                blocked_why=why,
-                fails=state.fails + 1,
-                first_fail=state.first_fail or now,
-            )
-        if suspended is not None:
-            state = attrs.evolve(state, suspended=suspended, blocked_why=why or state.blocked_why)
-        state = attrs.evolve(state, changed=now)
-        if state.fails or state.suspended:
+        known = self._marks.pop(dest, None) or DestState(dest)
+        state = marked(known, self._now(), blocked_until, why, suspended, clear)
+        if not is_plain(state):
             self._marks[dest] = state
         return succeed(state)
 
@@ -317,7 +303,7 @@ class MemoryQueue:
         for row in old[:BITE]:
             blocked = self._marks.get(row.dest)
             row.last_code = row.last_code or 451
-            row.last_reply = row.last_reply or (blocked.blocked_why if blocked else None) or EXPIRED
+            row.last_reply = row.last_reply or (blocked.blocked_why if blocked else None) or NEVER_TRIED
             row.dest, row.due, row.attempts = BOUNCE, now, 0
             self._file(row)
         return succeed(SweepReport(expired=min(len(old), BITE), more=len(old) > BITE))
@@ -336,7 +322,7 @@ def _row(message: int, id: int, new: NewRecipient) -> _Row:
         new.orcpt,
         new.notify,
         last_code=refused.code if refused else None,
-        last_reply=_text(refused) if refused else None,
+        last_reply=cut_reply(refused) if refused else None,
     )
 
 
@@ -359,11 +345,6 @@ def _message(new: NewMessage) -> Message:
 
 def _addresses(new: NewMessage) -> list[str]:
     return [recipient.address for recipient in new.recipients]
-
-
-def _text(reply: Reply) -> str:
-    """The reply on one line, clean and cut, as the file keeps it."""
-    return str(reply).replace("\0", "").encode(errors="replace")[:REPLY].decode(errors="ignore")
 
 
 def _alterable(row: _Row, action: Alteration, now: int) -> bool:

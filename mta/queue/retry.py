@@ -14,9 +14,10 @@ from mta.config.settings import Retry
 from mta.envelope import BOUNCE, Kind, Outcome
 from mta.status import Reply
 
-__all__ = ["EXPIRED", "GATHER", "HOURLY", "UNTRIED", "backoff", "conclude", "dead_for"]
+__all__ = ["EXPIRED", "GATHER", "HOURLY", "NEVER_TRIED", "UNTRIED", "backoff", "conclude", "dead_for"]
 
 EXPIRED = "message has expired"
+NEVER_TRIED = f"451 4.4.7 {EXPIRED}"  # the reply told of a recipient that expired before any attempt (RFC 3463 3.5)
 GATHER = 2_000  # ms: a failed recipient waits for its siblings, so that one bounce reports all of them
 UNTRIED = 1_000  # ms: what an agent gives back is not offered to it again in the same breath
 HOURLY = 3_600_000  # ms: how often a destination is tried that has been dead for longer than mail lives

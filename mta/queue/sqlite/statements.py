@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import apsw
 
-from mta.queue.retry import EXPIRED
+from mta.queue.retry import NEVER_TRIED
 
 __all__ = ["Rows"]
 
@@ -131,7 +131,7 @@ EXPIRABLE = "SELECT id FROM delivery WHERE id>? AND id<=? AND +state=0 AND +dest
 EXPIRE = Rows(
     "WITH x(id,due) AS (VALUES %s) UPDATE delivery SET failed_dest=dest, dest='bounce:', due=x.due, attempts=0,"
     " last_code=coalesce(last_code,451), last_reply=coalesce(last_reply,"
-    f"(SELECT blocked_why FROM dest WHERE name=delivery.dest),'451 4.4.7 {EXPIRED}')"
+    f"(SELECT blocked_why FROM dest WHERE name=delivery.dest),'{NEVER_TRIED}')"
     " FROM x WHERE delivery.id=x.id",
     2,
 )
