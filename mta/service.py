@@ -53,7 +53,8 @@ class Mta(Service):
 
     ready: fires when the ports are open (or the server was stopped meanwhile), errbacks with a MailError that says what is
     wrong; a start that failed has undone itself.  failed: fires with the reason when the queue can no longer be trusted
-    with mail (an I/O error of its disk): stop the process, a restart reads the disk anew.
+    with mail (an I/O error of its disk): stop the process, a restart reads the disk anew.  own: log and resolver
+    where they were made here, and so are opened and closed here; what an embedder brings is his to open and to close.
     """
 
     name = "mta"
@@ -62,8 +63,8 @@ class Mta(Service):
         self,
         *,
         log: IEventLog,
+        own: tuple[EventLog | None, Resolver | None],
         tls: ServerTls,
-        resolver: IMailResolver,
         maildir: MaildirAgent,
         relay: RelayService,
         queue: QueueService,
@@ -75,7 +76,7 @@ class Mta(Service):
         self.receive = receive
         self.ready: Deferred[None] = Deferred()
         self.failed: Deferred[BaseException] = Deferred()
-        self._resolver = resolver
+        self._own_log, self._own_resolver = own
         self._maildir = maildir
         self._relay = relay
 
@@ -91,10 +92,10 @@ class Mta(Service):
 
     async def _start(self) -> None:
         try:
-            if isinstance(self.log, EventLog):
-                self.log.open()
-            if isinstance(self._resolver, Resolver):
-                self._resolver.start()
+            if self._own_log is not None:
+                self._own_log.open()
+            if self._own_resolver is not None:
+                self._own_resolver.start()
             self._maildir.start()
             self._relay.startService()  # type: ignore[no-untyped-call]
             self.queue.startService()
@@ -118,16 +119,16 @@ class Mta(Service):
         relayed = self._relay.stopService()  # ends what runs: without it the queue would await each next hop that stalls
         await settled
         await DeferredList([relayed, self._maildir.stop()])
-        if isinstance(self._resolver, Resolver):
-            await self._resolver.close()
+        if self._own_resolver is not None:
+            await self._own_resolver.close()
         self.log.event("stopped", "", {})
-        if isinstance(self.log, EventLog):
-            self.log.close()
+        if self._own_log is not None:
+            self._own_log.close()
 
     def reopen(self) -> None:
         """SIGHUP: go on in a new log file, read the certificates anew.  MailError keeps the old ones."""
-        if isinstance(self.log, EventLog):
-            self.log.reopen()
+        if self._own_log is not None:
+            self._own_log.reopen()
         self.tls.reload()
 
 
@@ -143,8 +144,11 @@ def make_mta(
 ) -> Mta:
     """A mail server for any Twisted application (docs/embedding.md).  MailError when a certificate cannot be used."""
     unpredictable = random.SystemRandom()
-    log = log or EventLog(settings.log, reactor, reactor.seconds)
-    resolver = resolver or Resolver(reactor, settings.dns, random=unpredictable)
+    own_log = own_resolver = None
+    if log is None:
+        log = own_log = EventLog(settings.log, reactor, reactor.seconds)
+    if resolver is None:
+        resolver = own_resolver = Resolver(reactor, settings.dns, random=unpredictable)
     tls = ServerTls.load(settings.tls)
     router = Router(settings)
     addresses: set[tuple[str, int]] = set()  # of our own ports; filled when they are open
@@ -168,7 +172,15 @@ def make_mta(
 
     engine = engine or SqliteQueue(settings.data_dir, reactor, completions=settings.queue.completions, on_fatal=broken)
     queue = QueueService(engine, router, agents, settings, reactor=reactor, log=log, random=random.Random())
-    agents["bounce"] = BounceAgent(
+    agents["bounce"] = _bounces(settings, queue, reactor, log)
+    receive = ReceiveService(settings, queue, router, reactor=reactor, log=log, policy=policy, tls=tls, own_addresses=addresses)
+    own = (own_log, own_resolver)
+    mta = Mta(log=log, own=own, tls=tls, maildir=maildir, relay=relay, queue=queue, receive=receive)
+    return mta
+
+
+def _bounces(settings: Settings, queue: QueueService, reactor: Any, log: IEventLog) -> BounceAgent:
+    return BounceAgent(
         settings.hostname,
         queue,
         now=lambda: int(reactor.seconds() * 1000),
@@ -177,9 +189,6 @@ def make_mta(
         name_of=id_text,
         lifetime=int(settings.retry.queue_lifetime * 1000),
     )
-    receive = ReceiveService(settings, queue, router, reactor=reactor, log=log, policy=policy, tls=tls, own_addresses=addresses)
-    mta = Mta(log=log, tls=tls, resolver=resolver, maildir=maildir, relay=relay, queue=queue, receive=receive)
-    return mta
 
 
 def _next_hops(

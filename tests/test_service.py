@@ -5,6 +5,7 @@ from __future__ import annotations
 import mailbox
 import smtplib
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import attrs
@@ -18,7 +19,9 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from mta.config.loader import parse
-from mta.config.settings import RouteEntry, Settings
+from mta.config.settings import Dns, Log, RouteEntry, Settings
+from mta.control.log import EventLog
+from mta.dns.client import Resolver
 from mta.envelope import Route
 from mta.interfaces import IEventLog
 from mta.queue.memory import MemoryQueue
@@ -243,6 +246,26 @@ class TwoServersTests(TestCase):
         (deferred,) = (await events.wait("deferred", 1))[:1]
         self.assertEqual("4.3.5", deferred["dsn"])
         self.assertEqual([], events.of("bounced"))
+
+    async def test_what_an_embedder_brings_is_his(self) -> None:
+        """Two servers write to one log and ask one resolver; the stop of the first closes neither."""
+        log = EventLog(Log(file=str(self.folder / "both.log")), reactor, reactor.seconds)
+        log.open()
+        self.addCleanup(log.close)
+        resolver = Resolver(reactor, Dns(servers=("127.0.0.1:1",)), random=Random())
+        self.addCleanup(resolver.close)
+        servers = []
+        for name in ("first.test", "second.test"):
+            settings = parse(f'hostname = "{name}"\ndata_dir = "{name}"\n{LISTEN}', self.folder / f"{name}.toml")
+            servers.append(make_mta(settings, reactor=reactor, log=log, resolver=resolver))
+            servers[-1].startService()
+            await servers[-1].ready
+        await servers[0].stopService()
+        self.assertNotEqual("CLOSED", (await resolver.query("a.test", "A")).rcode)
+        await servers[1].stopService()
+        await deferLater(reactor, 0)
+        await deferLater(reactor, 0)
+        self.assertEqual(2, (self.folder / "both.log").read_text().count("event=stopped"))
 
     async def test_an_embedders_policy_is_asked(self) -> None:
         """IPolicy refuses by answering with a MailError; an exception of its own means 451."""
