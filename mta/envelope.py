@@ -227,15 +227,25 @@ class Target:
     """One address of one host that mail for a next hop may be given to, in the order to try them (RFC 5321 5.1).
 
     name: the MX host (or the bracketed host), an A-label in lower case without final dot, or the address itself where
-    an address literal was given.  address: IPv4 or IPv6 in text.  secure: the whole way to it, MX and address answers
-    alike, came DNSSEC-validated from a trusted resolver (a literal given by the operator is not "secure": no DNS said so).
+    an address literal was given.  address: IPv4 or IPv6 in text.  mx_secure, address_secure: the MX answer, and the answer
+    with this address, came DNSSEC-validated from a trusted resolver; a host that the operator wrote in brackets counts as
+    mx_secure, an address literal never as address_secure (no DNS said so).  canonical: the host's name behind its CNAMEs.
+    domain: the next hop's name behind its CNAMEs, "" where no MX was asked for.
     """
 
     name: str
     address: str
     port: int
     preference: int = 0
-    secure: bool = False
+    mx_secure: bool = False
+    address_secure: bool = False
+    canonical: str = ""
+    domain: str = ""
+
+    @property
+    def secure(self) -> bool:
+        """DNSSEC vouches for the whole way to it."""
+        return self.mx_secure and self.address_secure
 
 
 @attrs.frozen(slots=True)

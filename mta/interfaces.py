@@ -31,13 +31,15 @@ if TYPE_CHECKING:
     )
     from mta.queue.state import Alteration, DestState, Lane, Row, Selector, SweepReport
     from mta.relay.handover import Verdict
-    from mta.tls.policy import Achieved, Required
+    from mta.tls.policy import Achieved, Demand, Level, Required
 
 __all__ = [
     "IAccept",
+    "IAccount",
     "IBodyReader",
     "IBodySink",
     "IDeliveryAgent",
+    "IDemands",
     "IEventLog",
     "IHandover",
     "IHints",
@@ -46,6 +48,7 @@ __all__ = [
     "IPolicy",
     "IQueue",
     "IRouter",
+    "ITlsReports",
 ]
 
 
@@ -185,11 +188,42 @@ class INextHops(Interface):
         """
 
 
+class IDemands(Interface):
+    """What TLS is owed where.  Provided by `tls/demand.py`; all that `relay` sees of DANE, MTA-STS and `[[tls_policy]]`."""
+
+    def of(next_hop: str, level: Level | None, targets: Sequence[Target], flags: int, sasl: str) -> Deferred[list[Demand]]:
+        """One demand for each target, in their order: connect where `refusal` is None, as `required` says.
+
+        level: of the route, None where it has none.  flags: REQUIRETLS and TLS_REQUIRED_NO of the message count.
+        sasl: identity of the credentials that will be given, "" for none.  Errbacks with a MailError of Scope.SITE
+        when nothing may be sent to this next hop at all now.
+        """
+
+    def until(demands: Sequence[Demand]) -> float:
+        """Until when (seconds of the reactor's clock) the demands hold without asking again."""
+
+
+class ITlsReports(Interface):
+    """What TLSRPT (RFC 8460) counts: one session for each new handshake, or the failure to have one."""
+
+    def succeeded(required: Required) -> None:
+        """A new session gave what was owed."""
+
+    def failed(required: Required, result_type: str, detail: str) -> None:
+        """result_type: of RFC 8460 4.3 (starttls-not-supported, certificate-expired, validation-failure ...)."""
+
+
+class IAccount(Interface):
+    """The avatar that a `twisted.cred` portal gives for a login."""
+
+    name: str = Attribute("the account: for the log, the fairness lane and the message's `account`")
+
+
 class IHandover(Interface):
     """May the open connection of a finished delivery be given to the next one?"""
 
     def verdict(required: Required, achieved: Achieved) -> tuple[Verdict, str]:
-        """Synchronous and pure: KEEP or QUIT, and the reason for the log.  An exception means QUIT."""
+        """Synchronous and pure: KEEP, CLEAR or QUIT, and the reason for the log.  An exception means QUIT."""
 
 
 class IHints(Interface):

@@ -25,7 +25,7 @@ from mta.config.name import (
 )
 from mta.config.schema import leaves
 from mta.config.settings import Seconds, Settings, Size
-from mta.tls.policy import LEVELS, NOT_BUILT
+from mta.tls.policy import LEVELS
 
 __all__ = ["check"]
 
@@ -47,6 +47,12 @@ _MAY_BE_ZERO = frozenset(  # where nothing at all is a setting of its own
         "handover.idle_limit",
         "handover.idle_max_total",
         "handover.idle_max_per_key",
+        "limits.transactions_per_connection",
+        "limits.recipients_per_connection",
+        "limits.commands_per_connection",
+        "limits.session_time",
+        "limits.tls_sessions_per_minute",
+        "tls.watch",
     }
 )
 _MOST = {"relay.port": 65535}
@@ -133,8 +139,6 @@ def _tls(settings: Settings) -> Iterator[Finding]:
 
 
 def _level_fault(level: str) -> str | None:
-    if level in NOT_BUILT:
-        return f"level {level!r} is not built yet; use may, encrypt or verify"
     return choice(level, LEVELS) if level not in LEVELS else None
 
 

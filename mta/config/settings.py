@@ -14,6 +14,7 @@ import attrs
 
 __all__ = [
     "Access",
+    "Auth",
     "Concurrency",
     "Dns",
     "Handover",
@@ -24,13 +25,17 @@ __all__ = [
     "Queue",
     "Relay",
     "Retry",
+    "RouteAuth",
     "RouteEntry",
     "Seconds",
     "Settings",
     "Size",
+    "Sni",
     "Timeouts",
     "Tls",
     "TlsClient",
+    "TlsPolicyEntry",
+    "Tlsrpt",
 ]
 
 Seconds = NewType("Seconds", float)  # in the file: 90, "90s", "5m", "2h", "5d"
@@ -48,6 +53,20 @@ class Listen:
 
     endpoint: str
     tls: str = "starttls"  # none | starttls | implicit
+    avoid_tls_for: tuple[Network, ...] = ()  # clients that are not offered STARTTLS
+    mail_requires: str = "none"  # none | tls | auth | tls-or-auth | tls+auth
+    i_know: bool = False  # mail_requires = "tls" on port 25 is against RFC 3207 4, and wanted
+    auth_clear: tuple[str, ...] = ()  # mechanisms offered in clear text: PLAIN | LOGIN | CRAM-MD5
+    auth_tls: tuple[str, ...] = ()  # and in TLS; both empty: no AUTH
+
+
+@attrs.frozen(slots=True)
+class Sni:
+    """[[tls.sni]]: another certificate, for clients that ask for one of these names (exact, or "*.domain" for one label)."""
+
+    names: tuple[str, ...]
+    certificate: Path
+    key: Path
 
 
 @attrs.frozen(slots=True)
@@ -63,6 +82,12 @@ class Tls:
     starttls_in_transaction: str = "reset"  # reset | refuse
     handshake_timeout: Seconds = _s(60)
     handshakes_at_once: int = 20
+    sni: tuple[Sni, ...] = ()
+    sni_unknown: str = "default"  # default | reject
+    sni_cached: int = 1000  # certificates of [[tls.sni]] in memory at once
+    client_cert: str = "none"  # none | ask | require
+    client_ca: tuple[Path, ...] = ()  # authorities whose client certificates are verified
+    watch: Seconds = _s(60)  # how often the files are looked at for a change; 0: on reload only
 
 
 @attrs.frozen(slots=True)
@@ -76,6 +101,49 @@ class TlsClient:
     broken_ttl: Seconds = _s(6 * 3600)
     reprobe: Seconds = _s(15 * 60)
     trust: tuple[Path, ...] = ()
+    min_version: str = "TLSv1.2"
+    ciphers: str = ""  # OpenSSL's cipher string for TLS 1.2; "" for ours
+    dane_insecure_mx: str = "dane"  # dane | encrypt | may: TLSA records of hosts that an insecure MX answer names
+    dane_nxdomain_proof: bool = False  # a secure NXDOMAIN for the address proves that no TLSA record exists either
+    mta_sts: bool = True
+    allow_tls_required_no: bool = True  # obey the header "TLS-Required: No" (RFC 8689 5)
+
+
+@attrs.frozen(slots=True)
+class TlsPolicyEntry:
+    """[[tls_policy]]: what holds for a destination; the most specific match wins.  "" and () leave the usual."""
+
+    match: tuple[str, ...]  # "domain", ".domain" (names below it), "[host]", "[host]:port"
+    level: str = ""
+    min: str = ""
+    max: str = ""
+    ciphers: str = ""
+    sni: str = ""
+    names: tuple[str, ...] = ()  # reference identifiers; also "nexthop", "dot-nexthop", "hostname" (Postfix's words)
+    ca: tuple[Path, ...] = ()
+    fingerprints: tuple[str, ...] = ()  # SHA-256 of certificate or public key, hex with or without colons
+    certificate: Path | None = None
+    key: Path | None = None
+    dane: str = ""  # on | off
+    sts: str = ""  # on | off
+    until: str = ""  # a date, 2027-01-01: then the entry is as if it were not there
+
+
+@attrs.frozen(slots=True)
+class Tlsrpt:
+    """[tlsrpt]: daily reports on the TLS of our deliveries (RFC 8460)."""
+
+    enabled: bool = True
+    organization: str = ""  # "" is the hostname
+    contact: str = ""  # "" is postmaster@hostname
+
+
+@attrs.frozen(slots=True)
+class Auth:
+    """[auth]: who may log in, where an embedder brings no portal."""
+
+    passwords: Path | None = None  # lines "user:password"; readable by the service alone
+    cram_realm: str = ""  # name in CRAM-MD5 challenges, "" is the hostname
 
 
 @attrs.frozen(slots=True)
@@ -96,6 +164,12 @@ class Limits:
     connections_per_client: int = 100  # per IPv4 /32 or IPv6 /64; clients in relay_from are exempt
     errors: int = 20  # refused commands in one connection
     received_hops: int = 50  # Received header lines: more is a loop
+    auth_failures: int = 3  # in one connection
+    transactions_per_connection: int = 1000  # 0: no limit; clients in relay_from are exempt
+    recipients_per_connection: int = 0  # accepted; 0: no limit; clients in relay_from are exempt
+    commands_per_connection: int = 0  # 0: no limit; clients in relay_from are exempt
+    session_time: Seconds = _s(0)  # of one connection, 0: no limit; a running transaction may end
+    tls_sessions_per_minute: int = 120  # new ones of one client; clients in relay_from are exempt; 0: no limit
 
 
 @attrs.frozen(slots=True)
@@ -116,6 +190,16 @@ class Timeouts:
 
 
 @attrs.frozen(slots=True)
+class RouteAuth:
+    """auth = {...} of a route: who we are there.  Given in TLS at mandatory levels only, unless clear is true."""
+
+    user: str
+    password_file: Path
+    mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN", "CRAM-MD5")  # those we may use, the first that is offered
+    clear: bool = False  # PLAIN and LOGIN also without verified TLS
+
+
+@attrs.frozen(slots=True)
 class RouteEntry:
     """[[route]]: first match wins.  Exactly one of relay and deliver."""
 
@@ -123,6 +207,7 @@ class RouteEntry:
     relay: str | None = None  # "[host]:port", or a domain whose MX are used
     deliver: str | None = None  # "maildir:/path/{domain}/{user}"
     tls: str = ""
+    auth: RouteAuth | None = None
     name: str = ""  # "" becomes "route1", "route2" ... in the file's order
 
 
@@ -130,9 +215,12 @@ class RouteEntry:
 class Handover:
     """[handover]: lists as in docs/tls.md."""
 
+    preset: str = "keep"  # keep | exim2002-rset | nopass-default | pass-unset | never (exim2002: tests only)
     rset_test: str = "always"  # always | idle | never
+    shutdown_wait: Seconds = _s(2)  # for the peer's close_notify (verdict CLEAR)
     hosts_pass_tls: tuple[str, ...] = ("*",)
     hosts_nopass_tls: tuple[str, ...] = ()
+    hosts_clear_tls: tuple[str, ...] = ()
     reuse_time_limit: Seconds = _s(300)
     reuse_count_limit: int = 500  # 0: no limit
     idle_limit: Seconds = _s(5)
@@ -176,6 +264,7 @@ class Dns:
     timeout: Seconds = _s(5)  # of one question to one server
     attempts: int = 3
     trusted: bool = False  # true: the AD bit of these servers is believed
+    dnssec_probe: str = "."  # must come back validated at start, else DANE is off; "": no probe
 
 
 @attrs.frozen(slots=True)
@@ -209,6 +298,9 @@ class Settings:
     limits: Limits = Limits()
     timeouts: Timeouts = Timeouts()
     route: tuple[RouteEntry, ...] = ()
+    tls_policy: tuple[TlsPolicyEntry, ...] = ()
+    tlsrpt: Tlsrpt = Tlsrpt()
+    auth: Auth = Auth()
     handover: Handover = Handover()
     retry: Retry = Retry()
     queue: Queue = Queue()

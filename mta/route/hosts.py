@@ -73,23 +73,27 @@ class NextHops:
     async def _targets(self, hop: NextHop) -> list[Target]:
         if hop.address:
             return self._arranged(hop, [Target(hop.name, hop.address, hop.port)], [])
-        secure = True
+        secure, domain = True, ""
         hosts = [Host(hop.name, 0)]
         if hop.with_mx:
             answer = await self._resolver.query(hop.name, "MX")
             hosts, secure = exchangers(hop.name, answer, self._own_names, self._random.shuffle), answer.secure
+            domain = answer.canonical
         asked = [self._resolver.query(host.name, rdtype) for host in hosts for rdtype in ("AAAA", "A")]
         answers = await gatherResults(asked, consumeErrors=True)
         targets: list[Target] = []
         for at, host in enumerate(hosts):
             for answer in answers[2 * at : 2 * at + 2]:
-                targets += self._of_host(hop, host, answer, secure)
+                targets += self._of_host(hop, host, answer, secure, domain)
         return self._arranged(hop, targets, [answer for answer in answers if answer.failed])
 
-    def _of_host(self, hop: NextHop, host: Host, answer: Answer, secure: bool) -> list[Target]:
+    def _of_host(self, hop: NextHop, host: Host, answer: Answer, secure: bool, domain: str) -> list[Target]:
         addresses = list(answer.records) if answer.found else []
         self._random.shuffle(addresses)  # a cached answer comes in the same order each time
-        return [Target(host.name, address, hop.port, host.preference, secure and answer.secure) for address in addresses]
+        return [
+            Target(host.name, address, hop.port, host.preference, secure, answer.secure, answer.canonical, domain)
+            for address in addresses
+        ]
 
     def _arranged(self, hop: NextHop, targets: Sequence[Target], failed: Sequence[Answer]) -> list[Target]:
         arranged = arrange(targets, self._prefer, self._own_addresses)
