@@ -1,6 +1,7 @@
 """Host lists as Exim writes them: which hosts an option speaks of (docs/tls.md, "Host lists").  Pure.
 
-An item is `*`, a name, `*.tail` or `.tail` (names below it), `^regex`, an IPv4 or IPv6 address or network; `!` in front
+An item is `*`, a name, `*.tail` or `.tail` (names below it), `^regex`, an IPv4 or IPv6 address or network, `@[]` (our own
+addresses), `+name` (a list of `[[hostlist]]`) or `/file` (one item a line, `#` begins a comment); `!` in front
 negates it.  The first item that matches decides; when none does the answer is no, but yes if the last item is negated
 (Exim's rule: `!a` alone means "all but a").  Names are compared with the MX host's name as looked up, addresses with the
 peer's IP address, never with what the peer says of itself.  A string may hold several items separated by `:`, or by the
@@ -11,19 +12,19 @@ Lists are parsed once; a bad item raises ValueError that quotes it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from types import MappingProxyType
 
 import attrs
 import idna
 
-__all__ = ["HostList"]
+__all__ = ["HostList", "HostLists"]
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 Test = Callable[[str, Address | None], bool]
 
-NOT_BUILT = {"@": "our own addresses", "+": "a named list", "/": "a file"}
 NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 
 
@@ -37,15 +38,28 @@ class Item:
 
 
 @attrs.frozen(slots=True)
+class HostLists:
+    """What an item may lean on.
+
+    named: the lists that `+name` speaks of.  own: our addresses in text, read at each question.  read: the text of a file;
+    OSError when it cannot be read.
+    """
+
+    named: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    own: Collection[str] = ()
+    read: Callable[[str], str] | None = None
+
+
+@attrs.frozen(slots=True)
 class HostList:
     """A parsed list."""
 
     items: tuple[Item, ...]
 
     @classmethod
-    def parse(cls, strings: Iterable[str]) -> HostList:
-        """Read the strings of a TOML array (or one Exim string in a tuple of one)."""
-        return cls(tuple(_item(text) for string in strings for text in _split(string)))
+    def parse(cls, strings: Iterable[str], lists: HostLists | None = None) -> HostList:
+        """Read the strings of a TOML array (or one Exim string in a tuple of one).  ValueError quotes a bad item."""
+        return cls(tuple(_parse(strings, lists or HostLists(), ())))
 
     def match(self, name: str, address: str) -> bool:
         """Is the host in the list?  name: in lower case without final dot, or the address again where there is none."""
@@ -56,6 +70,13 @@ class HostList:
             if item.test(name, peer):
                 return not item.negated
         return bool(self.items) and self.items[-1].negated
+
+
+def _parse(strings: Iterable[str], lists: HostLists, within: tuple[str, ...]) -> Iterator[Item]:
+    """The items of a list.  within: the named lists that we are in already: a circle has no meaning."""
+    for string in strings:
+        for text in _split(string):
+            yield _item(text, lists, within)
 
 
 def _split(string: str) -> Iterator[str]:
@@ -72,15 +93,40 @@ def _split(string: str) -> Iterator[str]:
             yield item
 
 
-def _item(text: str) -> Item:
+def _item(text: str, lists: HostLists, within: tuple[str, ...]) -> Item:
     """Understand one item."""
     body = text.removeprefix("!").strip()
-    if body[:1] in NOT_BUILT:
-        raise ValueError(f"host list item {text!r}: {NOT_BUILT[body[0]]} in a host list is not built yet")
     try:
+        if body.startswith(("+", "/")):
+            return Item(text, text.startswith("!"), _inner(body, lists, within))
+        if body == "@[]":
+            return Item(text, text.startswith("!"), _own(lists.own))
         return Item(text, text.startswith("!"), _test(body))
+    except OSError as error:
+        raise ValueError(f"host list item {text!r}: {error.strerror}") from None
     except (ValueError, re.error) as error:
         raise ValueError(f"host list item {text!r}: {error}") from None
+
+
+def _inner(body: str, lists: HostLists, within: tuple[str, ...]) -> Test:
+    """`+name` and `/file`: a list of its own, whose answer is the item's."""
+    if body in within:
+        raise ValueError("the list is a part of itself")
+    if body.startswith("+"):
+        if body[1:] not in lists.named:
+            raise ValueError("no [[hostlist]] has this name")
+        strings: Iterable[str] = lists.named[body[1:]]
+    else:
+        if lists.read is None:
+            raise ValueError("a file cannot be named here")
+        strings = [line.partition("#")[0] for line in lists.read(body).splitlines()]
+    inner = HostList(tuple(_parse(strings, lists, (*within, body))))
+    return lambda name, peer: inner.match(name, str(peer) if peer is not None else "")
+
+
+def _own(own: Collection[str]) -> Test:
+    """Our own addresses."""
+    return lambda name, peer: peer is not None and any(_address(mine) == peer for mine in own)
 
 
 def _test(body: str) -> Test:
@@ -106,7 +152,7 @@ def _name(text: str) -> str:
     if not name.isascii():
         name = idna.encode(name, uts46=True).decode("ascii")
     if not NAME.fullmatch(name):
-        raise ValueError("neither a name, an address, a network, *, *.tail nor ^regex")
+        raise ValueError("neither a name, an address, a network, *, *.tail, ^regex, @[], +name nor /file")
     if name.replace(".", "").isdigit():
         raise ValueError("not an IP address")
     return name

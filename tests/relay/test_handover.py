@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from mta.config.settings import Handover
 from mta.interfaces import IHandover
-from mta.relay.handover import HandoverPolicy, ReuseKey, Verdict
-from mta.tls.policy import Achieved, Level, Required
+from mta.relay.handover import HandoverPolicy, ReuseKey, Verdict, allowed
+from mta.relay.hostlist import HostLists
+from mta.tls.policy import Achieved, Level, Parameters, Required
 
 TLS = Achieved("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256)
 KEY = ReuseKey(
@@ -55,6 +58,68 @@ class VerdictTests(SynchronousTestCase):
         """A bad item ends the start."""
         self.assertRaises(ValueError, HandoverPolicy, Handover(hosts_nopass_tls=("+x",)))
 
+    def test_hosts_that_want_tls_down(self) -> None:
+        """`hosts_clear_tls` comes before `hosts_pass_tls` and behind the veto."""
+        lists = {"hosts_clear_tls": ("mx.example.org",)}
+        self.assertEqual(self.verdict(**lists), (Verdict.CLEAR, "hosts_clear_tls"))
+        self.assertEqual(self.verdict(hosts_nopass_tls=("*",), **lists), (Verdict.QUIT, "hosts_nopass_tls"))
+        self.assertEqual(self.verdict(Achieved(), **lists), (Verdict.KEEP, "clear-text"))
+
+    def test_lists_that_lean_on_others(self) -> None:
+        """A named list decides as if its items stood there."""
+        policy = HandoverPolicy(Handover(hosts_nopass_tls=("+slow",)), HostLists({"slow": ("mx.example.org",)}))
+        self.assertEqual(policy.verdict(required(), TLS), (Verdict.QUIT, "hosts_nopass_tls"))
+
+    def test_presets(self) -> None:
+        """H05 A23: each preset is its lists; "never" speaks of clear text too."""
+        for preset, in_tls, in_clear in (
+            ("keep", Verdict.KEEP, Verdict.KEEP),
+            ("exim2002", Verdict.CLEAR, Verdict.KEEP),
+            ("exim2002-rset", Verdict.CLEAR, Verdict.KEEP),
+            ("nopass-default", Verdict.QUIT, Verdict.KEEP),
+            ("pass-unset", Verdict.QUIT, Verdict.KEEP),
+            ("never", Verdict.QUIT, Verdict.QUIT),
+        ):
+            policy = HandoverPolicy(Handover(preset=preset))
+            found = policy.verdict(required(), TLS)[0], policy.verdict(required(), Achieved())[0]
+            self.assertEqual(found, (in_tls, in_clear), preset)
+
+    def test_what_is_written_wins_over_the_preset(self) -> None:
+        """H05 A16 A21 A22: both options can be used with any preset."""
+        for preset, lists, wanted in (
+            ("pass-unset", {"hosts_pass_tls": ("mx.example.org",)}, Verdict.KEEP),
+            ("nopass-default", {"hosts_nopass_tls": ("other.example",)}, Verdict.KEEP),
+            ("keep", {"hosts_nopass_tls": ("*",)}, Verdict.QUIT),
+            ("exim2002-rset", {"hosts_clear_tls": ("other.example",)}, Verdict.KEEP),
+        ):
+            self.assertEqual(self.verdict(preset=preset, **lists)[0], wanted, preset)
+
+
+class AllowedTests(SynchronousTestCase):
+    """`allowed`: who may be handed on in clear text."""
+
+    def test_only_what_loses_nothing_goes_in_clear(self) -> None:
+        """H14: CLEAR becomes QUIT above level may, after AUTH, with a client certificate, with REQUIRETLS or stored evidence."""
+        self.assertEqual(allowed(Verdict.CLEAR, "x", required(), TLS), (Verdict.CLEAR, "x"))
+        certificate = Parameters(certificate=Path("/etc/mta/cert.pem"))
+        for demanded, achieved, why in (
+            (required(level=Level.ENCRYPT), TLS, "no-clear-level"),
+            (required(level=Level.DANE), TLS, "no-clear-level"),
+            (required(never_clear=True), TLS, "no-clear-level"),
+            (required(sasl="user"), TLS, "no-clear-auth"),
+            (required(), attrs.evolve(TLS, authenticated="user"), "no-clear-auth"),
+            (required(parameters=certificate), TLS, "no-clear-client-certificate"),
+            (required(), attrs.evolve(TLS, client_certificate="ab"), "no-clear-client-certificate"),
+            (required(requiretls=True), TLS, "no-clear-requiretls"),
+            (required(), Achieved(), "no-clear-in-clear"),
+        ):
+            self.assertEqual(allowed(Verdict.CLEAR, "x", demanded, achieved), (Verdict.QUIT, why))
+
+    def test_other_verdicts_stand(self) -> None:
+        """KEEP and QUIT are carried out as given."""
+        for verdict in (Verdict.KEEP, Verdict.QUIT):
+            self.assertEqual(allowed(verdict, "x", required(level=Level.VERIFY), TLS), (verdict, "x"))
+
 
 class KeyTests(SynchronousTestCase):
     """`ReuseKey`."""
@@ -92,5 +157,16 @@ class KeyTests(SynchronousTestCase):
         plain = ReuseKey.of(required(), **base)
         for changed in ({"route": "s"}, {"source": "192.0.2.9"}, {"hello": "you"}, {"flags": 4}):
             self.assertNotEqual(ReuseKey.of(required(), **{**base, **changed}), plain)
-        for changed in ({"address": "192.0.2.2"}, {"port": 26}, {"host": "mx2.example.org"}, {"level": Level.NONE}):
+        for changed in (
+            {"address": "192.0.2.2"},
+            {"port": 26},
+            {"host": "mx2.example.org"},
+            {"level": Level.NONE},
+            {"sni": "other.example"},
+            {"parameters": Parameters(ciphers="AES128-SHA")},
+            {"parameters": Parameters(certificate=Path("/c"))},
+            {"evidence": "sts:20261122:enforce"},
+            {"sasl": "PLAIN user 1234"},
+            {"never_clear": True},
+        ):
             self.assertNotEqual(ReuseKey.of(required(**changed), **base), plain)

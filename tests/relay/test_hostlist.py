@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.relay.hostlist import HostList
+from mta.relay.hostlist import HostList, HostLists
 
 
 def match(strings: str | tuple[str, ...], name: str = "mx.example.org", address: str = "192.0.2.1") -> bool:
@@ -111,15 +111,56 @@ class ListTests(SynchronousTestCase):
             error = self.assertRaises(ValueError, HostList.parse, ("good.example", item))
             self.assertIn(item.strip(), str(error))
 
-    def test_what_is_not_built_yet_says_so(self) -> None:
-        """`@[]`, `+named` and `/file` are known, and refused as what they are."""
-        for item in ("@[]", "+relays", "/etc/mta/hosts", "!+relays"):
-            error = self.assertRaises(ValueError, HostList.parse, (item,))
-            self.assertIn("not built yet", str(error))
+    def test_our_own_addresses(self) -> None:
+        """H03: `@[]` is whatever address we listen on when the question is asked."""
+        own = {"192.0.2.9"}
+        hosts = HostList.parse(("@[]",), HostLists(own=own))
+        self.assertTrue(hosts.match("mx.example.org", "192.0.2.9"))
+        self.assertTrue(hosts.match("mx.example.org", "::ffff:192.0.2.9"))
+        self.assertFalse(hosts.match("mx.example.org", "192.0.2.10"))
+        own.add("192.0.2.10")
+        self.assertTrue(hosts.match("mx.example.org", "192.0.2.10"))
+        self.assertFalse(match("@[]"))
+
+    def test_named_lists(self) -> None:
+        """H03: `+name` stands for a list, with its own order and negations; in a list of lists too."""
+        lists = HostLists({"ours": ("!bad.example.org", "*.example.org"), "all": ("+ours", "192.0.2.0/24")})
+        hosts = HostList.parse(("+all",), lists)
+        self.assertTrue(hosts.match("mx.example.org", "198.51.100.1"))
+        self.assertFalse(hosts.match("bad.example.org", "198.51.100.1"))
+        self.assertTrue(hosts.match("other.example", "192.0.2.1"))
+        self.assertFalse(HostList.parse(("!+ours", "*"), lists).match("mx.example.org", "192.0.2.1"))
+
+    def test_files(self) -> None:
+        """H03: `/file` has one item a line, and comments."""
+        files = {"/etc/mta/hosts": "# ours\nmx.example.org\n\n2001:db8::/32  # a network\n!*.bad.example : *.example\n"}
+        hosts = HostList.parse(("/etc/mta/hosts",), HostLists(read=files.__getitem__))
+        self.assertTrue(hosts.match("mx.example.org", "192.0.2.1"))
+        self.assertTrue(hosts.match("x.example", "2001:db8::1"))
+        self.assertTrue(hosts.match("x.example", "192.0.2.1"))
+        self.assertFalse(hosts.match("x.bad.example", "192.0.2.1"))
+
+    def test_what_cannot_be_looked_up(self) -> None:
+        """H03: an unknown name, a circle, a file that is not there or not allowed are mistakes that name the item."""
+
+        def missing(path: str) -> str:
+            raise FileNotFoundError(2, "No such file or directory")
+
+        lists = HostLists({"a": ("+b",), "b": ("+a",), "bad": ("300.1.1.1",)}, read=missing)
+        for item, why in (
+            ("+relays", "no [[hostlist]] has this name"),
+            ("!+relays", "no [[hostlist]] has this name"),
+            ("+a", "a part of itself"),
+            ("+bad", "not an IP address"),
+            ("/etc/mta/hosts", "No such file"),
+        ):
+            error = self.assertRaises(ValueError, HostList.parse, (item,), lists)
+            self.assertIn(why, str(error))
             self.assertIn(item, str(error))
+        self.assertIn("cannot be named here", str(self.assertRaises(ValueError, HostList.parse, ("/x",))))
 
     @settings(deadline=None, max_examples=200)
-    @given(st.lists(st.text(alphabet="a.*!:^<;/0129(]@ \u00fc-", max_size=12), max_size=4), st.text(max_size=10))
+    @given(st.lists(st.text(alphabet="a.*!:^<;/0129([]@+ \u00fc-", max_size=12), max_size=4), st.text(max_size=10))
     def test_any_text_is_a_list_or_a_value_error(self, strings: list[str], name: str) -> None:
         """No text ends in another exception, and whatever parses can be asked."""
         try:
