@@ -26,6 +26,7 @@ import attrs
 from mta.smtp.command import EIGHTBITMIME, SMTPUTF8, mail_line, rcpt_line
 from mta.smtp.data import DotStuffer
 from mta.smtp.event import (
+    AuthAnswered,
     BodyWanted,
     Broken,
     Ended,
@@ -44,7 +45,16 @@ from mta.status import Reply
 __all__ = ["Event", "Sender", "Transaction"]
 
 Event: TypeAlias = (
-    Greeted | HelloAnswered | StartTlsAnswered | ResetAnswered | BodyWanted | Transacted | QuitAnswered | Ended | Broken
+    Greeted
+    | HelloAnswered
+    | AuthAnswered
+    | StartTlsAnswered
+    | ResetAnswered
+    | BodyWanted
+    | Transacted
+    | QuitAnswered
+    | Ended
+    | Broken
 )
 
 _NO_EXTENSIONS: Final[Mapping[str, str]] = MappingProxyType({})

@@ -15,8 +15,11 @@ from mta.status import Reply
 
 if TYPE_CHECKING:
     from mta.smtp.address import Path
+    from mta.smtp.sasl import Credentials
 
 __all__ = [
+    "Auth",
+    "AuthAnswered",
     "BodyChunk",
     "BodyEnd",
     "BodyStart",
@@ -47,6 +50,13 @@ class Hello:
 
     name: str
     extended: bool
+
+
+@attrs.frozen(slots=True)
+class Auth:
+    """AUTH, its exchange over.  Wants an answer: 235 makes the client authenticated, 535 counts as a failure, 454 does not."""
+
+    credentials: Credentials
 
 
 @attrs.frozen(slots=True)
@@ -136,6 +146,14 @@ class StartTlsAnswered:
     """The answer to STARTTLS.  Only 220 with nothing behind it means: speak TLS now."""
 
     reply: Reply
+
+
+@attrs.frozen(slots=True)
+class AuthAnswered:
+    """The last answer to AUTH.  Only 235 means: they know us now."""
+
+    reply: Reply
+    mechanism: str
 
 
 @attrs.frozen(slots=True)

@@ -1,12 +1,19 @@
 """What the receiver's machine is told (`ReceiverOptions`) and what it counts (`Counters`).
 
 The counters are the one thing that a fresh machine behind STARTTLS takes over from the old one (docs/tls.md): they are
-about the connection, not about what was said in clear.
+about the connection, not about what was said in clear.  So every limit here is one of the connection, but for
+max_size and max_recipients.  Options that contradict each other raise ValueError when they are made.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
+
+from mta.smtp.order import REQUIREMENTS
+from mta.smtp.sasl import MECHANISMS
+from mta.status import Reply
 
 __all__ = ["Counters", "ReceiverOptions"]
 
@@ -22,6 +29,24 @@ class ReceiverOptions:
     starttls_needs_ehlo: bool = True
     starttls_in_transaction: str = "reset"  # reset | refuse
     max_errors: int = 20  # commands that are refused by the machine; the next one ends the conversation
+    auth: tuple[str, ...] = ()  # mechanisms offered now: PLAIN | LOGIN | CRAM-MD5
+    auth_elsewhere: tuple[str, ...] = ()  # those that would be offered in TLS
+    challenge: Callable[[], bytes] | None = None  # a new one at each call, for CRAM-MD5: <unforeseeable@name> (RFC 2195 2)
+    mail_requires: str = "none"  # none | tls | auth | tls-or-auth | tls+auth
+    requiretls: bool = False  # offered, in TLS only (RFC 8689 2)
+    refuse_all: Reply | None = None  # to every command but QUIT: the client certificate that we require was not shown
+    max_auth_failures: int = 3  # the next AUTH ends the conversation; here and below 0 is no limit
+    max_transactions: int = 1000
+    max_recipients_total: int = 0  # accepted
+    max_commands: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        if self.mail_requires not in REQUIREMENTS:
+            raise ValueError(f"mail_requires is one of {', '.join(REQUIREMENTS)}")
+        if unknown := {*self.auth, *self.auth_elsewhere} - {*MECHANISMS}:
+            raise ValueError(f"no such mechanism: {', '.join(sorted(unknown))}")
+        if "CRAM-MD5" in self.auth and self.challenge is None:
+            raise ValueError("CRAM-MD5 needs challenges")
 
 
 @attrs.define(slots=True)
@@ -36,3 +61,4 @@ class Counters:
     rejected: int = 0  # recipients refused, by the machine or by the session
     bytes: int = 0  # of bodies read to their end
     starttls: int = 0  # STARTTLS commands that passed the machine's checks
+    auth_failures: int = 0  # credentials refused for good by the session

@@ -21,7 +21,7 @@ from typing import Any, Final, TypeAlias
 from mta.smtp import wording
 from mta.smtp.command import SMTPUTF8, parse_hello, parse_mail, parse_nothing, parse_rcpt, split
 from mta.smtp.data import BodyReader
-from mta.smtp.event import BodyChunk, BodyEnd, BodyStart, Hello, MailFrom, Quit, RcptTo, Refused, Reset, StartTls
+from mta.smtp.event import Auth, BodyChunk, BodyEnd, BodyStart, Hello, MailFrom, Quit, RcptTo, Refused, Reset, StartTls
 from mta.smtp.extension import offer
 from mta.smtp.line import LineBuffer, LineTooLong, Unframed
 from mta.smtp.options import Counters, ReceiverOptions
@@ -31,7 +31,7 @@ from mta.status import MailError, Reply
 
 __all__ = ["Counters", "Event", "Receiver", "ReceiverOptions"]
 
-Question: TypeAlias = Hello | MailFrom | RcptTo | BodyStart | BodyEnd | StartTls  # these want an answer
+Question: TypeAlias = Hello | Auth | MailFrom | RcptTo | BodyStart | BodyEnd | StartTls  # these want an answer
 Event: TypeAlias = Question | BodyChunk | Reset | Refused | Quit
 
 
@@ -196,6 +196,9 @@ class Receiver:
 
     def _helo(self, argument: bytes) -> None:
         self._ask(Hello(parse_hello(argument), extended=False))
+
+    def _auth(self, argument: bytes) -> None:
+        self._refuse(b"AUTH", wording.NOT_IMPLEMENTED)
 
     def _mail(self, argument: bytes) -> None:
         self._ask(parse_mail(argument, self._options.max_size))
@@ -373,6 +376,7 @@ _VERBS: Final[Mapping[bytes, Callable[[Receiver, bytes], None]]] = {
     b"EHLO": Receiver._ehlo,
     b"HELO": Receiver._helo,
     b"STARTTLS": Receiver._starttls,
+    b"AUTH": Receiver._auth,
     b"MAIL": Receiver._mail,
     b"RCPT": Receiver._rcpt,
     b"DATA": Receiver._data,

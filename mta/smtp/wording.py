@@ -37,6 +37,10 @@ NOT_SYNCHRONISED: Final = Reply(554, "5.5.0", "SMTP protocol synchronization")
 # ---- too much
 
 TOO_MANY_ERRORS: Final = Reply(421, "4.7.0", "Too many errors")
+TOO_MANY_COMMANDS: Final = Reply(421, "4.7.0", "Too many commands")
+TOO_MANY_TRANSACTIONS: Final = Reply(421, "4.7.0", "Too many messages in one connection")
+TOO_MANY_IN_ALL: Final = Reply(421, "4.7.0", "Too many recipients in one connection")
+TOO_MANY_LOGINS: Final = Reply(421, "4.7.0", "Too many failed logins")
 TOO_MANY_RECIPIENTS: Final = Reply(452, "4.5.3", "Too many recipients")  # 4.5.3.1.10
 
 # ---- STARTTLS (RFC 3207 4, docs/tls.md)
@@ -45,3 +49,20 @@ STARTTLS_SYNTAX: Final = Reply(501, "5.5.4", "Syntax: STARTTLS")
 TLS_ACTIVE: Final = Reply(503, "5.5.1", "TLS already active")
 IN_TRANSACTION: Final = Reply(503, "5.5.1", "Not within a mail transaction")
 TOO_MANY_STARTTLS: Final = Reply(421, "4.7.0", "Too many STARTTLS commands")
+
+# ---- what must be done first (RFC 3207 4, RFC 4954 6, docs/tls.md)
+
+STARTTLS_FIRST: Final = Reply(530, "5.7.0", "Must issue a STARTTLS command first")
+AUTH_FIRST: Final = Reply(530, "5.7.0", "Authentication required")
+STARTTLS_OR_AUTH_FIRST: Final = Reply(530, "5.7.0", "Must issue a STARTTLS or AUTH command first")
+
+# ---- AUTH (RFC 4954 4 and 6)
+
+AUTH_SYNTAX: Final = Reply(501, "5.5.4", "Syntax: AUTH mechanism [initial-response]")
+AUTH_UNKNOWN: Final = Reply(504, "5.5.4", "Unrecognized authentication type")
+AUTH_NEEDS_TLS: Final = Reply(538, "5.7.11", "Encryption required for requested authentication mechanism")
+AUTH_DONE: Final = Reply(503, "5.5.1", "Already authenticated")
+AUTH_CANCELLED: Final = Reply(501, "5.7.0", "Authentication cancelled")
+AUTH_NOT_FIRST: Final = Reply(501, "5.7.0", "No initial response with this mechanism")
+AUTH_UNDECODABLE: Final = Reply(501, "5.5.2", "Cannot decode the response")
+AUTH_TOO_LONG: Final = Reply(500, "5.5.6", "Authentication exchange line is too long")
