@@ -48,13 +48,11 @@ class UnwrappableTls:
             return b""
         self._records += data
         plain: list[bytes] = []
-        while not self.closed and (record := self._next_record()):
+        while record := self._next_record():
             self.connection.bio_write(record)
-            if self.established or self._handshake():
-                self._read(plain)
-        if self.closed:
-            self.rest += bytes(self._records)
-            self._records.clear()
+            if (self.established or self._handshake()) and self._read(plain):
+                self.closed, self.rest = True, bytes(self._records)
+                break
         return b"".join(plain)
 
     def send(self, data: bytes) -> None:
@@ -85,7 +83,7 @@ class UnwrappableTls:
     def _next_record(self) -> bytes:
         """One whole record, b"" while there is none."""
         records = self._records
-        if records and (records[0] not in TYPES or records[1:2] not in (b"", b"\3")):
+        if records and (records[0] not in TYPES or (len(records) > 1 and records[1] != 3)):
             raise TlsBroken("bytes that are no TLS record")  # at once: SMTP in clear may stop short of a header's length
         if len(records) < HEADER:
             return b""
@@ -108,15 +106,15 @@ class UnwrappableTls:
         self.established = True
         return True
 
-    def _read(self, plain: list[bytes]) -> None:
-        """Everything that the record had; a ticket or a key update has nothing for us."""
+    def _read(self, plain: list[bytes]) -> bool:
+        """Everything that the record had (a ticket or a key update has nothing for us); True when it was close_notify."""
         try:
             while True:
                 plain.append(self.connection.recv(PIECE))
         except SSL.WantReadError:
-            return
+            return False
         except SSL.ZeroReturnError:
-            self.closed = True
+            return True
         except SSL.Error as error:
             raise TlsBroken(_reason(error)) from None
 
