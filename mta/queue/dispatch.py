@@ -85,6 +85,7 @@ class Dispatch:
         self._pumping = self._again = self._claiming = False
         self._not_before = 0  # ms; no claim before, the last one failed
         self._unrecorded: deque[tuple[int, _Record]] = deque()  # (when to record again, what)
+        self._gathered: list[_Record] = []  # what ended while the queue records what ended before
         self._recording = 0
         self._flights = 0
         self._drained: Deferred[None] | None = None
@@ -187,7 +188,8 @@ class Dispatch:
         self._record((final, spawn))
         if change is not None:
             self._changed(dest, change, now, telling)
-        self.pump()
+        if change is not None or self._scheduler.eager:
+            self.pump()
 
     def _concluded(self, settlement: Settlement, flight: _Flight, now: int) -> _End:
         """What is to be recorded; each recipient has its line in the log."""
@@ -221,27 +223,46 @@ class Dispatch:
     # Recording
 
     def _record(self, record: _Record) -> None:
+        """Have it recorded: now, or together with all that ends while the queue is at it."""
+        self._gathered.append(record)
+        if not self._recording:
+            self._settle_gathered()
+
+    def _settle_gathered(self) -> None:
+        records, self._gathered = self._gathered, []
+        self._settle(records)
+
+    def _settle(self, records: list[_Record]) -> None:
+        """One call for all these: each costs the queue, and us, as much as ten outcomes more."""
         self._recording += 1
+        outcomes, spawn = records[0]
+        if len(records) > 1:
+            outcomes = [outcome for record in records for outcome in record[0]]
+            spawn = [message for record in records for message in record[1]]
         try:
-            settled = self._queue.settle(*record)
+            settled = self._queue.settle(outcomes, spawn)
         except Exception:
             settled = fail()
-        settled.addCallbacks(self._recorded, self._not_recorded, callbackArgs=(record,), errbackArgs=(record,))
+        settled.addCallbacks(self._recorded, self._not_recorded, callbackArgs=(outcomes, spawn), errbackArgs=(records,))
 
-    def _recorded(self, results: list[bool], record: _Record) -> None:
-        outcomes, spawn = record
+    def _recorded(self, results: list[bool], outcomes: Sequence[Outcome], spawn: Sequence[NewMessage]) -> None:
         scheduler = self._scheduler
         self._recording -= 1
         scheduler.released(len(outcomes))
+        changed = bool(spawn)
         for outcome, good in zip(outcomes, results, strict=True):
             if outcome.kind is not Kind.DELIVERED:
+                changed = True
                 self._waiting(outcome)
             if not good:
                 self._events.event("claim_lost", id_text(outcome.claim.message), {"to": outcome.claim.address})
         for message in spawn:
             for recipient in message.recipients:
                 scheduler.waiting(recipient.dest, recipient.lane, recipient.due, self._now())
-        self.pump()
+        if self._gathered and not self._recording:
+            self._settle_gathered()
+        if changed or scheduler.eager:
+            self.pump()
         self._check_drained()
 
     def _waiting(self, outcome: Outcome) -> None:
@@ -251,11 +272,14 @@ class Dispatch:
         due = claim.due if outcome.due is None else outcome.due
         self._scheduler.waiting(dest, claim.lane, due, self._now())
 
-    def _not_recorded(self, failure: Failure, record: _Record) -> None:
-        """They stay claimed: better late than twice."""
-        self._log.failure("outcomes of {n} recipients cannot be recorded", failure, n=len(record[0]))
+    def _not_recorded(self, failure: Failure, records: list[_Record]) -> None:
+        """They stay claimed: better late than twice.  Each is repeated by itself, lest one that is bad holds up the others."""
+        self._log.failure("outcomes of {n} jobs cannot be recorded", failure, n=len(records))
         self._recording -= 1
-        self._unrecorded.append((self._now() + REPEAT, record))
+        again = self._now() + REPEAT
+        self._unrecorded.extend((again, record) for record in records)
+        if self._gathered and not self._recording:
+            self._settle_gathered()
         self._rearm()
         self._check_drained()
 
@@ -291,20 +315,20 @@ class Dispatch:
         if self._not_before <= now:
             self._not_before = 0
         while self._unrecorded and self._unrecorded[0][0] <= now:
-            self._record(self._unrecorded.popleft()[1])
+            self._settle([self._unrecorded.popleft()[1]])
 
     def stop(self) -> Deferred[None]:
         """Start nothing any more.  Fires when all that runs is settled, or cannot be: that is delivered again one day."""
         self.running = False
         for _ in range(len(self._unrecorded)):
-            self._record(self._unrecorded.popleft()[1])
+            self._settle([self._unrecorded.popleft()[1]])
         drained = self._drained = Deferred()
         self._check_drained()
         return drained
 
     def _check_drained(self) -> None:
         drained = self._drained
-        if drained is None or self._flights or self._recording:
+        if drained is None or self._flights or self._recording or self._gathered:
             return
         self._drained = None
         for _, (outcomes, _) in self._unrecorded:

@@ -140,6 +140,50 @@ class FaultyEngineTests(Case):
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
         self.ends_quiet()
 
+    def three_end_while_the_queue_records(self, *faults: Exception) -> int:
+        """Three jobs end, the last two while the first is being recorded; how often the queue was asked to record."""
+        queue, smtp = self.station.queue, self.station.smtp
+        smtp.wait = True
+        for name in ("a", "b", "c"):
+            self.accepted(f"{name}@example.org")
+        queue.held = []
+        smtp.finish()
+        queue.faults["settle"] = list(faults)
+        smtp.finish()
+        smtp.finish()
+        queue.let_go()
+        return queue.calls["settle"]
+
+    def test_settled_together(self) -> None:
+        """What ends while the queue records is recorded in one call."""
+        self.assertEqual(2, self.three_end_while_the_queue_records())
+        self.ends_quiet()
+
+    def test_settled_together_and_failed(self) -> None:
+        """When that call fails each job is repeated by itself: one that is bad does not hold up the others."""
+        self.assertEqual(2, self.three_end_while_the_queue_records(FULL, FULL))
+        self.station.advance(6)
+        self.assertEqual(4, self.station.queue.calls["settle"])
+        self.assertEqual(1, len(self.station.left))
+        self.assertEqual(2, len(self.flushLoggedErrors(MailError)))
+        self.station.advance(6)
+        self.ends_quiet()
+
+    def test_settled_together_at_the_end(self) -> None:
+        """A stop awaits what has gathered, too."""
+        queue, smtp = self.station.queue, self.station.smtp
+        smtp.wait = True
+        self.accepted()
+        self.accepted("eve@example.org")
+        queue.held = []
+        smtp.finish()
+        smtp.finish()
+        stopped = self.station.service.stopService()
+        self.assertNoResult(stopped)
+        queue.let_go()
+        self.successResultOf(stopped)
+        self.assertEqual([], self.station.left)
+
     def test_settle_fails_until_the_end(self) -> None:
         """It is tried once more at the stop; then the log says what may be delivered twice."""
         self.station.queue.faults["settle"] = [FULL] * 3

@@ -130,6 +130,11 @@ class Scheduler:
             self._list(dest)
         return returned or NOBODY
 
+    @property
+    def eager(self) -> bool:
+        """There may be something to start, or to ask the queue for."""
+        return bool(self._ring or self.hungry)
+
     def released(self, count: int) -> None:
         """That many recipients are no longer in memory."""
         self.active -= count
