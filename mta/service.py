@@ -15,12 +15,15 @@ import os
 import pathlib
 import random
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from math import inf
 from typing import Any
 
+import attrs
 from twisted.application.service import IService, Service
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.python.usage import Options as UsageOptions
+from zope.interface import implementer
 
 from mta.bounce.service import BounceAgent
 from mta.config.loader import load
@@ -29,8 +32,9 @@ from mta.config.settings import Settings
 from mta.control.log import EventLog
 from mta.deliver.service import MaildirAgent
 from mta.dns.client import Resolver
+from mta.envelope import Target
 from mta.hints import MemoryHints
-from mta.interfaces import IDeliveryAgent, IEventLog, IHandover, IMailResolver, IPolicy, IQueue
+from mta.interfaces import IDeliveryAgent, IDemands, IEventLog, IHandover, IMailResolver, IPolicy, IQueue
 from mta.process import Process
 from mta.queue.ids import id_text
 from mta.queue.service import QueueService
@@ -43,7 +47,7 @@ from mta.route.service import Router
 from mta.smtp.address import Path
 from mta.tls.client import ClientTls
 from mta.tls.context import ServerTls
-from mta.tls.policy import Level
+from mta.tls.policy import Demand, Level, Required
 
 __all__ = ["Mta", "Options", "makeService", "make_mta"]
 
@@ -156,6 +160,7 @@ def make_mta(
         settings,
         reactor=reactor,
         next_hops=_next_hops(settings, router, resolver, unpredictable, addresses),
+        demands=_Levels(Level(settings.tls_client.level)),
         tls=ClientTls(settings.tls_client),
         handover=handover or HandoverPolicy(settings.handover),
         hints=MemoryHints(reactor),
@@ -177,6 +182,28 @@ def make_mta(
     own = (own_log, own_resolver)
     mta = Mta(log=log, own=own, tls=tls, maildir=maildir, relay=relay, queue=queue, receive=receive)
     return mta
+
+
+@implementer(IDemands)
+class _Levels:
+    """Demands that rest on the levels of routes and `[tls_client]` alone."""
+
+    def __init__(self, default: Level) -> None:
+        self._default = default
+
+    def of(self, next_hop: str, level: Level | None, targets: Sequence[Target], flags: int, sasl: str) -> Deferred[list[Demand]]:
+        """See IDemands."""
+        owed, origin = (level, "route") if level else (self._default, "default")
+        demands = []
+        for target in targets:
+            name = target.name
+            required = Required(owed, name, target.address, target.port, next_hop, (name,), sni=name, origin=origin, sasl=sasl)
+            demands.append(Demand(target, attrs.evolve(required, never_clear=bool(sasl))))
+        return succeed(demands)
+
+    def until(self, demands: Sequence[Demand]) -> float:
+        """See IDemands."""
+        return inf
 
 
 def _bounces(settings: Settings, queue: QueueService, reactor: Any, log: IEventLog) -> BounceAgent:

@@ -8,101 +8,41 @@ that is deferred and never repeated in the same attempt.  An attempt settles exa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Sequence
 
-import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from mta.config.settings import Handover
-from mta.envelope import Flag, Job, Kind, Outcome, Settlement, Target
-from mta.interfaces import IEventLog, IHandover
-from mta.relay.connection import Conduct
+from mta.envelope import Job, Kind, Outcome, Settlement
 from mta.relay.destination import Fault, Plan, Trouble, where
-from mta.relay.handover import ReuseKey, Verdict
+from mta.relay.handover import Verdict
+from mta.relay.outcome import bug, kind_of, session_facts, settle_all, told_without_tls
 from mta.relay.session import Session
+from mta.relay.way import Ways
 from mta.smtp import event
 from mta.smtp.client import Transaction
 from mta.status import MailError, Reply, Scope
-from mta.tls.policy import Level, Required
+from mta.tls.policy import Level
 
-__all__ = ["Attempt", "Way", "Ways", "bug", "settle_all"]
-
-KEY_FLAGS: Final = Flag.REQUIRETLS | Flag.TLS_REQUIRED_NO
-
-
-@attrs.frozen(slots=True)
-class Way:
-    """What all jobs of one destination have in common."""
-
-    route: str
-    next_hop: str
-    level: Level
-
-
-class Ways:
-    """What the attempts of one relay share; remembers requirement and reuse key of each way to each address."""
-
-    _log = Logger()
-
-    def __init__(
-        self, conduct: Conduct, settings: Handover, sources: Mapping[int, str], handover: IHandover, log: IEventLog
-    ) -> None:
-        """sources: our own address for IPv4 (4) and IPv6 (6), where one is set."""
-        self.conduct = conduct
-        self.settings = settings
-        self.events = log
-        self.stopping = False
-        self._sources = sources
-        self._handover = handover
-        self._known: dict[tuple[Way, Target, int], tuple[Required, ReuseKey]] = {}
-
-    def source(self, target: Target) -> str:
-        """The address to connect from, "" for any."""
-        return self._sources.get(6 if ":" in target.address else 4, "")
-
-    def demands(self, way: Way, target: Target, flags: int) -> tuple[Required, ReuseKey]:
-        """What a delivery by this way to this address is owed, and with which others it may share a connection."""
-        known = self._known.get((way, target, flags))
-        if known is None:
-            names = (target.name,)
-            required = Required(way.level, target.name, target.address, target.port, way.next_hop, names)
-            key = ReuseKey.of(required, route=way.route, source=self.source(target), hello=self.conduct.hello, flags=flags)
-            if len(self._known) >= 1000:
-                self._known.clear()
-            known = self._known[way, target, flags] = required, key
-        return known
-
-    def verdict(self, session: Session) -> tuple[Verdict, str]:
-        """The policy's word on a connection, asked once: it is pure.  An exception means QUIT."""
-        if session.verdict is None:
-            try:
-                session.verdict = self._handover.verdict(session.required, session.achieved)
-            except Exception:
-                self._log.failure("the hand-over policy failed")
-                session.verdict = Verdict.QUIT, "policy-failed"
-        return session.verdict
+__all__ = ["Attempt"]
 
 
 class Attempt:
     """The owner of one session after another, until `done` fires."""
 
     _log = Logger()
-    __slots__ = ("_done", "_flags", "_fresh", "_job", "_name", "_plan", "_sent", "_step", "_transaction", "_way", "_ways")
+    __slots__ = ("_done", "_fresh", "_job", "_name", "_plan", "_sent", "_step", "_transaction", "_ways")
 
-    def __init__(self, ways: Ways, way: Way, job: Job, name: str, done: Deferred[Settlement]) -> None:
+    def __init__(self, ways: Ways, job: Job, name: str, done: Deferred[Settlement]) -> None:
         """name: the message's id as people see it."""
         message = job.message
         self._ways = ways
-        self._way = way
         self._job = job
         self._name = name
         self._done = done
         self._transaction = Transaction(
             message.sender, tuple([claim.address for claim in job.claims]), message.size, message.flags
         )
-        self._flags = message.flags & KEY_FLAGS
         self._fresh = False  # a kept connection was stale: no other is tried
         self._sent = 0.0
 
@@ -127,17 +67,22 @@ class Attempt:
             self._settle_failed()
             return
         self._step = step
-        required, key = ways.demands(self._way, step.target, self._flags)
+        candidate = step.candidate
         if not self._fresh:
-            session = ways.conduct.pool.acquire(key, self._transaction)
+            session = ways.conduct.pool.acquire(candidate.key, self._transaction)
             if session is not None:
                 self._pick_up(session)
                 return
-        target = step.target
-        Session(ways.conduct, step, required, key, self).connect(target.address, target.port, ways.source(target))
+        target = candidate.target
+        try:
+            session = Session(ways.conduct, step, self)
+        except MailError as error:  # our own certificate or ciphers: it is never tried without them
+            self._lost(Fault(Trouble.T0, error.reply))
+        else:
+            session.connect(target.address, target.port, ways.source(target))
 
     def _pick_up(self, session: Session) -> None:
-        if not session.verified_now():  # what it showed has expired since (docs/tls.md)
+        if session.falls_short(self._step.required):  # of what is owed today (docs/tls.md)
             session.quit()
             self._go()
             return
@@ -176,8 +121,13 @@ class Attempt:
         elif session.achieved.version:
             self._plan.encrypted(self._step, self._now())
         replies: Sequence[Reply] = done.replies
-        if not session.achieved.version and self._way.level is Level.MAY:
-            replies = [_told_without_tls(reply) for reply in replies]
+        if not session.achieved.version and session.required.level is Level.MAY:
+            if done.mail is not None and done.mail.code == 530 and self._plan.wanted(self._step):
+                session.quit()
+                self._fresh = True
+                self._go()
+                return
+            replies = [told_without_tls(reply) for reply in replies]
         verdict = self._release(session, taken or any(not 400 <= reply.code < 500 for reply in replies))
         whole = (done.final is not None and not taken) or (done.mail is not None and not done.mail.is_positive)
         self._settle(replies, Scope.MESSAGE if whole else Scope.RECIPIENT, session, verdict)
@@ -191,12 +141,18 @@ class Attempt:
         elif self._ways.stopping and not session.uses:  # it was we who gave it up: no fault of anybody's
             self._settle_stopped()
         else:
-            self._note(fault)
-            self._plan.failed(self._step, fault, self._now())
             if fault.unknown:
+                self._note(fault)
+                self._plan.failed(self._step, fault, self._now())
                 self._settle([fault.reply] * len(self._job.claims), Scope.SESSION, session, ("quit", fault.trouble.value))
             else:
-                self._go()
+                self._lost(fault)
+
+    def _lost(self, fault: Fault) -> None:
+        """On to what follows."""
+        self._note(fault)
+        self._plan.failed(self._step, fault, self._now())
+        self._go()
 
     def _again_fresh(self, session: Session) -> None:
         self._ways.conduct.pool.stale(session.key)
@@ -209,7 +165,7 @@ class Attempt:
             fields = {
                 "relay": where(self._step.target),
                 "class": fault.trouble.value,
-                "level": self._way.level.value,
+                "level": self._step.required.level.value,
                 "reason": fault.reply.text,
             }
             self._ways.events.event("tls-fault", self._name, fields)
@@ -235,14 +191,14 @@ class Attempt:
 
     def _settle(self, replies: Sequence[Reply], scope: Scope, session: Session, verdict: tuple[str, str]) -> None:
         """Each recipient's outcome from its reply."""
-        facts = self._facts(session, verdict)
+        facts = session_facts(session, verdict)
         connect = session.ready_at - session.began if session.uses <= 1 and session.ready_at else 0.0
         transfer = self._now() - self._sent if self._sent else 0.0
         self._done.callback(
             Settlement(
                 tuple(
                     [
-                        Outcome(claim, _kind(reply), reply, scope, None, None, facts, connect, transfer)
+                        Outcome(claim, kind_of(reply), reply, scope, None, None, facts, connect, transfer)
                         for claim, reply in zip(self._job.claims, replies, strict=True)
                     ]
                 )
@@ -251,58 +207,14 @@ class Attempt:
 
     def _settle_failed(self) -> None:
         """No address is left, or the service stops."""
-        plan, level = self._plan, self._way.level.value
-        if not plan.tried:
+        plan = self._plan
+        if self._ways.stopping and not plan.tried:
             self._settle_stopped()
             return
-        error = plan.verdict()
-        facts = {"relay": where(self._step.target), "tls": "none", "level": level, "reason": error.reason}
-        self._done.callback(settle_all(self._job, error, None, facts))
+        blamed = plan.blamed
+        facts = {"relay": where(blamed.target), "tls": "none", "level": blamed.required.level.value}
+        self._done.callback(settle_all(self._job, plan.verdict(), None, {**facts, "origin": blamed.required.origin}))
 
     def _settle_stopped(self) -> None:
         reply = Reply(451, "4.3.2", "The service stops")
         self._done.callback(settle_all(self._job, MailError(reply, "stopping", Scope.SESSION), Kind.GIVEN_BACK))
-
-    def _facts(self, session: Session, verdict: tuple[str, str]) -> dict[str, object]:
-        """For the log line (docs/operators.md, "The log")."""
-        achieved = session.achieved
-        facts: dict[str, object] = {
-            "relay": where(session.step.target),
-            "tls": ("kept" if session.uses > 1 else "new") if achieved.version else "none",
-            "level": session.required.level.value,
-            "conn_use": session.uses,
-            "handover": verdict[0],
-            "handover_why": verdict[1],
-        }
-        if achieved.version:
-            facts["tls_version"] = achieved.version
-            facts["cipher"] = achieved.cipher
-            facts["verified"] = achieved.verified
-        elif session.tls_why:
-            facts["tls_why"] = session.tls_why
-        return facts
-
-
-def bug(error: BaseException | None) -> MailError:
-    """Something of ours failed: the mail is deferred."""
-    return MailError(Reply(451, "4.3.0", "Local error"), repr(error), Scope.MESSAGE)
-
-
-def _told_without_tls(reply: Reply) -> Reply:
-    """530 (RFC 3207 4) says that TLS is wanted, and not that the mail is not: TLS will be tried again."""
-    return Reply(451, "4.7.5", f"TLS is wanted: {reply}") if reply.code == 530 else reply
-
-
-def _kind(reply: Reply) -> Kind:
-    if reply.is_positive:
-        return Kind.DELIVERED
-    return Kind.FAILED if reply.is_permanent else Kind.DEFERRED
-
-
-def settle_all(job: Job, error: MailError, kind: Kind | None = None, facts: Mapping[str, object] | None = None) -> Settlement:
-    """One outcome for all recipients; which, the error's reply decides unless `kind` is given."""
-    kind = kind or _kind(error.reply)
-    facts = facts if facts is not None else {"reason": error.reason}
-    return Settlement(
-        tuple(Outcome(claim, kind, error.reply, error.scope, retry_after=error.retry_after, facts=facts) for claim in job.claims)
-    )

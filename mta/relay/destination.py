@@ -1,10 +1,10 @@
 """The plan of one delivery attempt: which address next, with TLS or in clear, and what follows when one fails.  Pure.
 
-Faults T1 to T10 are the TLS failures of docs/tls.md (RFC 3207, RFC 7435 3); `CONSEQUENCES` is the one table of what
-follows at level "may" and at the mandatory levels.  Hosts are tried in the order given (RFC 5321 5.1), at most
-`MAX_ADDRESSES` of them.  Clear text after a failed handshake needs two strikes of that host and address at least
-`fallback_delay` apart: a glitch never costs the encryption, a host that is broken costs one short delay, and later
-messages none, for strikes are remembered for everybody in the hints.
+Faults T0 to T10 are the TLS failures of docs/tls.md (RFC 3207, RFC 7435 3); `CONSEQUENCES` is the one table of what
+follows where clear text is allowed and where it never is (`Required.may_go_clear`).  Hosts are tried in the order given
+(RFC 5321 5.1), at most `MAX_ADDRESSES` of them; those to which nothing may be sent now are left out.  Clear text after a
+failed handshake needs two strikes of that host and address at least `fallback_delay` apart: a glitch never costs the
+encryption, a host that is broken costs one short delay, and later messages none, for strikes are remembered in the hints.
 """
 
 from __future__ import annotations
@@ -18,13 +18,25 @@ import attrs
 
 from mta.config.settings import TlsClient
 from mta.envelope import Target
+from mta.relay.handover import ReuseKey
 from mta.status import MailError, Reply, Scope
-from mta.tls.policy import Level
+from mta.tls.policy import Demand, Level, Required
 
 if TYPE_CHECKING:
     from mta.interfaces import IHints
 
-__all__ = ["CONSEQUENCES", "MAX_ADDRESSES", "Consequence", "Fault", "Plan", "Step", "StrikeMemory", "Trouble", "where"]
+__all__ = [
+    "CONSEQUENCES",
+    "MAX_ADDRESSES",
+    "Candidate",
+    "Consequence",
+    "Fault",
+    "Plan",
+    "Step",
+    "StrikeMemory",
+    "Trouble",
+    "where",
+]
 
 MAX_ADDRESSES: Final = 10  # a domain with hundreds of dead addresses must not hold a delivery for hours
 
@@ -35,6 +47,8 @@ class Trouble(Enum):
     CONNECT = "connect"  # none came to be
     GREETING = "greeting"  # no greeting, or a negative one
     HELLO = "hello"  # EHLO and HELO refused or unanswered in clear
+    POLICY = "policy"  # nothing may be sent there now, not even in TLS: no connection was made
+    T0 = "T0"  # our own side of TLS cannot be set up: STARTTLS was not sent
     T1 = "T1"  # STARTTLS not offered
     T2 = "T2"  # STARTTLS answered 4yz
     T3 = "T3"  # STARTTLS answered 5yz
@@ -45,6 +59,8 @@ class Trouble(Enum):
     T8 = "T8"  # EHLO failed inside TLS
     T9 = "T9"  # TLS broke later, before the reply to the end of data
     T10 = "T10"  # bytes behind the 220 to STARTTLS: somebody injects
+    AUTH = "auth"  # it does not take our credentials, or we must not show them
+    REQUIRETLS = "requiretls"  # it does not offer REQUIRETLS (RFC 8689)
     CLOSING = "421"  # the server closes
     LOST = "lost"  # connection lost or silent in the transaction
     BROKEN = "broken"  # the server broke the protocol
@@ -52,8 +68,8 @@ class Trouble(Enum):
 
     @property
     def is_tls(self) -> bool:
-        """One of the faults T1 to T10."""
-        return self.value.startswith("T")
+        """One of the faults T0 to T10, or no connection for the sake of TLS."""
+        return self is Trouble.POLICY or self.value.startswith("T")
 
 
 class Consequence(Enum):
@@ -65,27 +81,20 @@ class Consequence(Enum):
     NEXT = "next"  # next address
 
 
-_MAY_MANDATORY = {
+# Where clear text is allowed, and where it is not.
+_MAY_NEVER = {
     Trouble.T1: (Consequence.CLEAR, Consequence.ASK),
     Trouble.T2: (Consequence.CLEAR, Consequence.NEXT),
     Trouble.T3: (Consequence.CLEAR, Consequence.NEXT),
     Trouble.T4: (Consequence.CLEAR, Consequence.NEXT),
     Trouble.T5: (Consequence.STRIKE, Consequence.NEXT),
     Trouble.T6: (Consequence.STRIKE, Consequence.NEXT),
-    Trouble.T7: (Consequence.NEXT, Consequence.NEXT),
     Trouble.T8: (Consequence.STRIKE, Consequence.NEXT),
     Trouble.T9: (Consequence.STRIKE, Consequence.NEXT),
-    Trouble.T10: (Consequence.NEXT, Consequence.NEXT),
-    Trouble.CONNECT: (Consequence.NEXT, Consequence.NEXT),
-    Trouble.GREETING: (Consequence.NEXT, Consequence.NEXT),
-    Trouble.HELLO: (Consequence.NEXT, Consequence.NEXT),
-    Trouble.CLOSING: (Consequence.NEXT, Consequence.NEXT),
-    Trouble.LOST: (Consequence.NEXT, Consequence.NEXT),
-    Trouble.BROKEN: (Consequence.NEXT, Consequence.NEXT),
-    Trouble.BODY: (Consequence.NEXT, Consequence.NEXT),
 }
-CONSEQUENCES: Final[Mapping[tuple[Trouble, Level], Consequence]] = MappingProxyType(
-    {(trouble, level): pair[level.is_mandatory] for trouble, pair in _MAY_MANDATORY.items() for level in Level}
+_NEXT = (Consequence.NEXT, Consequence.NEXT)
+CONSEQUENCES: Final[Mapping[tuple[Trouble, bool], Consequence]] = MappingProxyType(
+    {(trouble, may): _MAY_NEVER.get(trouble, _NEXT)[not may] for trouble in Trouble for may in (True, False)}
 )
 
 
@@ -100,24 +109,39 @@ class Fault:
 
 
 @attrs.frozen(slots=True)
-class Step:
-    """Try this address now.  tls False: in clear text, because the level says so or because TLS is known to be broken."""
+class Candidate:
+    """An address that may be tried: what is owed there, and which deliveries may share a connection to it."""
 
     target: Target
-    tls: bool
-    fallback: bool = False  # clear text only because TLS is broken
+    required: Required
+    key: ReuseKey
 
 
 @attrs.frozen(slots=True)
-class _Strikes:
-    """first: when the first one fell; probed: the last failed try, set once TLS counts as broken."""
+class Step:
+    """Try this address now.  tls False: in clear text, because the level says so or because TLS is known to be broken."""
 
-    first: float
-    probed: float | None = None
+    candidate: Candidate
+    tls: bool
+    fallback: bool = False  # clear text only because TLS is broken
+
+    @property
+    def target(self) -> Target:
+        """Where to."""
+        return self.candidate.target
+
+    @property
+    def required(self) -> Required:
+        """What is owed there."""
+        return self.candidate.required
 
 
 class StrikeMemory:
-    """Which hosts fail to speak TLS, kept in the hints and shared by all messages.  Times are seconds of one clock."""
+    """Which hosts fail to speak TLS, kept in the hints and shared by all messages.  Times are seconds of one clock.
+
+    The value is a pair, for hints are kept as JSON: when the first strike fell, and the last failed try, None until TLS
+    counts as broken.
+    """
 
     __slots__ = ("_delay", "_hints", "_reprobe", "_ttl")
 
@@ -131,17 +155,16 @@ class StrikeMemory:
 
     def tries_tls(self, target: Target, now: float) -> bool:
         """Shall TLS be tried?  Not while it is known to be broken, except for a probe every `reprobe`."""
-        strikes: _Strikes | None = self._hints.get(self.KIND, where(target))
-        return strikes is None or strikes.probed is None or now - strikes.probed >= self._reprobe
+        _, probed = self._hints.get(self.KIND, where(target)) or (None, None)
+        return probed is None or bool(now - probed >= self._reprobe)
 
     def strike(self, target: Target, now: float) -> bool:
         """Note a failure.  True: TLS with this address counts as broken from now on."""
         if self._delay <= 0:
             return False
-        strikes: _Strikes | None = self._hints.get(self.KIND, where(target))
-        first = now if strikes is None else strikes.first
-        broken = now - first >= self._delay
-        self._hints.put(self.KIND, where(target), _Strikes(first, now if broken else None), now + self._ttl)
+        first, _ = self._hints.get(self.KIND, where(target)) or (now, None)
+        broken = bool(now - first >= self._delay)
+        self._hints.put(self.KIND, where(target), (first, now if broken else None), now + self._ttl)
         return broken
 
     def worked(self, target: Target, now: float) -> None:
@@ -157,46 +180,77 @@ def where(target: Target) -> str:
 class Plan:
     """One attempt's way through the addresses of a next hop."""
 
-    __slots__ = ("_clear", "_closing_delay", "_faults", "_index", "_level", "_memory", "_settings", "_struck", "_targets")
+    __slots__ = (
+        "_candidates",
+        "_clear",
+        "_closing_delay",
+        "_faults",
+        "_index",
+        "_insists",
+        "_memory",
+        "_refused",
+        "_settings",
+        "_struck",
+    )
 
     def __init__(
-        self, targets: Sequence[Target], level: Level, memory: StrikeMemory, settings: TlsClient, closing_delay: float
+        self,
+        candidates: Sequence[Candidate],
+        refused: Sequence[Demand],
+        memory: StrikeMemory,
+        settings: TlsClient,
+        closing_delay: float,
     ) -> None:
-        """targets: never empty.  closing_delay: seconds until a site that answers 421 everywhere is asked again."""
-        self._targets = targets[:MAX_ADDRESSES]
-        self._level = level
+        """candidates: at most MAX_ADDRESSES, in order.  refused: where nothing may be sent; not both are empty.
+
+        closing_delay: seconds until a site that answers 421 everywhere is asked again.
+        """
+        self._candidates = candidates
+        self._refused = refused
         self._memory = memory
         self._settings = settings
         self._closing_delay = closing_delay
         self._index = 0
         self._clear = False  # this address again, in clear
+        self._insists = False  # this address again, with TLS though it counts as broken
         self._struck = False
-        self._faults: list[tuple[Target, Fault]] = []
+        self._faults: list[tuple[Candidate, Fault]] = []
 
     def step(self, now: float) -> Step | None:
-        """Where to go now; the same answer until `failed` is told.  None: every address has failed."""
-        if self._index >= len(self._targets):
+        """Where to go now; the same answer until `failed` or `wanted` is told.  None: every address has failed."""
+        if self._index >= len(self._candidates):
             return None
-        target = self._targets[self._index]
-        if self._level is not Level.MAY:
-            return Step(target, self._level is not Level.NONE)
-        tls = not self._clear and self._memory.tries_tls(target, now)
-        return Step(target, tls, fallback=not tls)
+        candidate = self._candidates[self._index]
+        required = candidate.required
+        if required.level is Level.NONE or not required.may_go_clear:
+            return Step(candidate, required.level is not Level.NONE)
+        tls = self._insists or (not self._clear and self._memory.tries_tls(candidate.target, now))
+        return Step(candidate, tls, fallback=not tls)
 
     def failed(self, step: Step, fault: Fault, now: float) -> None:
         """The connection of this step came to nothing; `step` now answers with what follows."""
-        self._faults.append((step.target, fault))
-        if step.tls and CONSEQUENCES[fault.trouble, self._level] is Consequence.STRIKE:
+        self._faults.append((step.candidate, fault))
+        if step.tls and CONSEQUENCES[fault.trouble, step.required.may_go_clear] is Consequence.STRIKE:
             self._struck = True
-            if self._memory.strike(step.target, now):
+            if self._memory.strike(step.target, now) and not self._insists:
                 self._clear = True
                 return
         self._index += 1
-        self._clear = False
+        self._clear = self._insists = False
+
+    def wanted(self, step: Step) -> bool:
+        """The server wants TLS, and we had left it out as broken: True, `step` now answers with TLS, once.
+
+        False: it was tried in this attempt already, or something else was the reason.
+        """
+        if not step.fallback or self._clear:
+            return False
+        self._insists = True
+        return True
 
     def encrypted(self, step: Step, now: float) -> None:
         """A transaction went through inside TLS."""
-        if self._level is Level.MAY:
+        if step.required.may_go_clear:
             self._memory.worked(step.target, now)
 
     @property
@@ -204,29 +258,46 @@ class Plan:
         """At least one address has failed."""
         return bool(self._faults)
 
-    def verdict(self) -> MailError:
-        """What to tell of the recipients when every address has failed: transient, unless the operator wants
-        `mandatory_5xx = bounce` and every host refused STARTTLS for good."""
-        target, fault = self._telling()
-        text = f"{where(target)}: {fault.reply.text}"
-        if self._bounces():
-            return MailError(Reply(550, "5.7.5", text), fault.trouble.value, Scope.SITE)
-        reply = Reply(fault.reply.code, fault.reply.enhanced, text)
-        if all(fault.trouble is Trouble.CLOSING for _, fault in self._faults):
-            return MailError(reply, fault.trouble.value, Scope.SITE, retry_after=self._closing_delay)
-        if not self._level.is_mandatory and self._struck:
-            delay = self._settings.fallback_delay or None
-            return MailError(reply, fault.trouble.value, Scope.SESSION, retry_after=delay)
-        return MailError(reply, fault.trouble.value, Scope.SITE)
+    @property
+    def blamed(self) -> Candidate | Demand:
+        """The address that `verdict` speaks of."""
+        return self._telling()[0]
 
-    def _telling(self) -> tuple[Target, Fault]:
-        """The last fault, but a TLS fault rather than another: it is the one that somebody can mend."""
-        for target, fault in reversed(self._faults):
+    def _telling(self) -> tuple[Candidate | Demand, Fault | None]:
+        """The last address that failed, but one where TLS or the policy for it failed rather than another: it is the one
+        that somebody can mend.  Without a fault it is one where nothing may be sent."""
+        for candidate, fault in reversed(self._faults):
             if fault.trouble.is_tls:
-                return target, fault
-        return self._faults[-1]
+                return candidate, fault
+        return (self._refused[-1], None) if self._refused else self._faults[-1]
 
-    def _bounces(self) -> bool:
-        if self._settings.mandatory_5xx != "bounce" or not self._level.is_mandatory:
-            return False
-        return all(fault.trouble is Trouble.T3 for _, fault in self._faults)
+    def verdict(self) -> MailError:
+        """What to tell of the recipients when every address has failed: transient, but for what `_final` names."""
+        blamed, fault = self._telling()
+        if fault is None:
+            refusal = self._refused[-1].refusal
+            assert refusal is not None, "that is why it is among them"
+            return refusal
+        trouble, said = fault.trouble.value, fault.reply
+        text = f"{where(blamed.target)}: {said.text}"
+        if final := self._final():
+            return MailError(Reply(550, final, text), trouble, Scope.MESSAGE if blamed.required.requiretls else Scope.SITE)
+        reply = Reply(said.code, said.enhanced, text)
+        if all(fault.trouble is Trouble.CLOSING for _, fault in self._faults):
+            return MailError(reply, trouble, Scope.SITE, retry_after=self._closing_delay)
+        if self._struck:
+            return MailError(reply, trouble, Scope.SESSION, retry_after=self._settings.fallback_delay or None)
+        return MailError(reply, trouble, Scope.SITE)
+
+    def _final(self) -> str:
+        """The enhanced code of a failure for good, "" for a transient one.
+
+        RFC 8689 4.2.1: REQUIRETLS mail goes back when no server takes it so, or none has TLS at all; a server that could not
+        be asked may.  `mandatory_5xx = bounce`: the operator believes a 5yz to STARTTLS though nobody vouches for it.
+        """
+        troubles = {fault.trouble for _, fault in self._faults}
+        if self._refused:
+            return ""
+        if self._faults[-1][0].required.requiretls and troubles <= {Trouble.REQUIRETLS, Trouble.T3, Trouble.T4}:
+            return "5.7.30" if Trouble.REQUIRETLS in troubles else "5.7.10"
+        return "5.7.5" if self._settings.mandatory_5xx == "bounce" and troubles == {Trouble.T3} else ""

@@ -1,8 +1,9 @@
 """The delivery agent "smtp": takes jobs to the mail servers of their next hop (RFC 5321).
 
-It knows the way from the job's destination (`agent:route/next-hop`), asks `INextHops` where to go, and lets an `Attempt`
-do it.  Answers of `INextHops` are used again for a few seconds, so that a job to a busy destination begins in the same
-turn, on a connection that is already open.  `deliver` never errbacks and always fires; a bug defers the mail.
+It knows the way from the job's destination (`agent:route/next-hop`), asks `INextHops` where to go and `IDemands` what TLS
+is owed there, and lets an `Attempt` do it.  Both answers are used again for a few seconds, so that a job to a busy
+destination begins in the same turn, on a connection that is already open.  `deliver` never errbacks and always fires;
+a bug defers the mail.
 At stop, running transactions may finish, what has not begun one is given back, connections get their QUIT.
 """
 
@@ -12,33 +13,36 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mta.config.settings import Settings
 from mta.envelope import Job, Kind, Settlement, Target, split_dest
-from mta.interfaces import IDeliveryAgent, IEventLog, IHandover, IHints, INextHops
-from mta.relay.attempt import Attempt, Way, Ways, bug, settle_all
+from mta.interfaces import IDeliveryAgent, IDemands, IEventLog, IHandover, IHints, INextHops
+from mta.relay.attempt import Attempt
 from mta.relay.connection import Conduct
-from mta.relay.destination import Plan, StrikeMemory
+from mta.relay.destination import Plan, StrikeMemory, Trouble, where
+from mta.relay.outcome import bug, settle_all
 from mta.relay.pool import Pool
+from mta.relay.way import KEY_FLAGS, Outlook, Way, Ways
 from mta.status import MailError, Reply, Scope
 from mta.tls.client import ClientTls
-from mta.tls.policy import Level
+from mta.tls.policy import Demand, Level
 
 __all__ = ["RelayService"]
 
 
 @implementer(IDeliveryAgent)
 class RelayService(Service):
-    """Relays.  routes: the TLS level of each route by its name; others get the default of `[tls_client]`.
+    """Relays.  routes: the TLS level of each route that demands one, by its name.
 
     reactor: IReactorTCP and IReactorTime.  name_of: a message's id as people see it.
     """
 
     REMEMBERED: Final = 5.0  # seconds that the hosts of a next hop are used again without asking
+    MOST_KNOWN: Final = 10_000  # destinations
     CLOSING_DELAY: Final = 60.0  # seconds at most until a site that says 421 is asked again
     _log = Logger()
 
@@ -48,6 +52,7 @@ class RelayService(Service):
         *,
         reactor: Any,
         next_hops: INextHops,
+        demands: IDemands,
         tls: ClientTls,
         handover: IHandover,
         hints: IHints,
@@ -58,8 +63,8 @@ class RelayService(Service):
         self._settings = settings
         self._reactor = reactor
         self._next_hops = next_hops
+        self._demands = demands
         self._routes = routes
-        self._default = Level(settings.tls_client.level)
         self._name_of = name_of
         self._memory = StrikeMemory(hints, settings.tls_client)
         self._closing_delay = min(self.CLOSING_DELAY, settings.retry.minimal_backoff)
@@ -68,9 +73,8 @@ class RelayService(Service):
         conduct = Conduct(settings.hostname, settings.timeouts, timeout, tls, self.pool, reactor)
         sources = {6 if ":" in address else 4: address for address in settings.relay.source_address}
         self._ways = Ways(conduct, settings.handover, sources, handover, log)
-        self._way_of: dict[str, Way] = {}
-        self._hosts: dict[str, tuple[float, list[Target]]] = {}
-        self._asking: set[Deferred[list[Target]]] = set()
+        self._known: dict[tuple[str, int], Outlook] = {}
+        self._asking: set[Deferred[Any]] = set()
         self._running: set[Deferred[Settlement]] = set()
         self._drained: Deferred[None] | None = None
 
@@ -79,13 +83,14 @@ class RelayService(Service):
         done: Deferred[Settlement] = Deferred()
         self._running.add(done)
         done.addCallback(self._finished, done)
-        way = self._way(job.dest)
-        attempt = Attempt(self._ways, way, job, self._name_of(job.message.id), done)
-        known = self._hosts.get(way.next_hop)
-        if known is not None and self._reactor.seconds() < known[0]:
-            self._begin(attempt, way, known[1])
+        message = job.message
+        attempt = Attempt(self._ways, job, self._name_of(message.id), done)
+        flags = message.flags & KEY_FLAGS
+        known = self._known.get((job.dest, flags))
+        if known is not None and self._reactor.seconds() < known.until:
+            self._begin(attempt, known)
         else:
-            self._ask(attempt, job, done, way)
+            self._ask(attempt, job, flags, done)
         return done
 
     def _finished(self, settlement: Settlement, done: Deferred[Settlement]) -> Settlement:
@@ -96,40 +101,57 @@ class RelayService(Service):
         return settlement
 
     def _way(self, dest: str) -> Way:
-        way = self._way_of.get(dest)
-        if way is None:
-            _, route, next_hop = split_dest(dest)
-            way = Way(route, next_hop, self._level(route))
-            if len(self._way_of) >= 10_000:
-                self._way_of.clear()
-            self._way_of[dest] = way
-        return way
+        _, route, next_hop = split_dest(dest)
+        return Way(route, next_hop, self._level(route))
 
-    def _level(self, route: str) -> Level:
-        """What the route demands now, and never less than when the mail was filed under it."""
+    def _level(self, route: str) -> Level | None:
+        """What the route demands now, and never less than when the mail was filed under it; None: nothing of its own."""
         name, _, owed = route.partition("+")
         demands = [self._routes[name]] if name in self._routes else []
         if owed:
             demands.append(Level(owed))
-        return max(demands, key=list(Level).index, default=self._default)
+        return max(demands, key=list(Level).index, default=None)
 
-    def _ask(self, attempt: Attempt, job: Job, done: Deferred[Settlement], way: Way) -> None:
-        """Where to go?  What is not known yet takes its time."""
-        asked = maybeDeferred(self._next_hops.hosts, way.next_hop)
+    def _ask(self, attempt: Attempt, job: Job, flags: int, done: Deferred[Settlement]) -> None:
+        """Where to go, and what is owed there?  What is not known yet takes its time."""
+        asked = Deferred.fromCoroutine(self._look(job.dest, flags))
         self._asking.add(asked)
 
-        def answered(targets: list[Target]) -> None:
+        def answered(outlook: Outlook) -> None:
             self._asking.discard(asked)
-            if len(self._hosts) >= 10_000:
-                self._hosts.clear()
-            self._hosts[way.next_hop] = self._reactor.seconds() + self.REMEMBERED, targets
-            self._begin(attempt, way, targets)
+            self._begin(attempt, outlook)
 
         def unknown(failure: Failure) -> None:
             self._asking.discard(asked)
             done.callback(self._lost_way(job, failure))
 
         asked.addCallbacks(answered, unknown)
+
+    async def _look(self, dest: str, flags: int) -> Outlook:
+        way = self._way(dest)
+        targets: list[Target] = await self._next_hops.hosts(way.next_hop)
+        until = self._reactor.seconds() + self.REMEMBERED
+        demands: list[Demand] = await self._demands.of(way.next_hop, way.level, targets, flags, "")
+        outlook = self._ways.outlook(way, demands, flags, min(until, self._demands.until(demands)))
+        if len(self._known) >= self.MOST_KNOWN:
+            self._known.clear()
+        self._known[dest, flags] = outlook
+        for demand in outlook.refused:
+            self._note(demand)
+        return outlook
+
+    def _note(self, demand: Demand) -> None:
+        """A host that is left out is told once for each look-up: others may take the mail, and then nobody would know."""
+        assert demand.refusal is not None, "that is why it is left out"
+        required = demand.required
+        fields = {
+            "relay": where(demand.target),
+            "class": Trouble.POLICY.value,
+            "level": required.level.value,
+            "origin": required.origin,
+            "reason": demand.refusal.reply.text,
+        }
+        self._ways.events.event("tls-fault", "", fields)
 
     def _lost_way(self, job: Job, failure: Failure) -> Settlement:
         """The next hop has no hosts, or nobody could say."""
@@ -138,11 +160,12 @@ class RelayService(Service):
         if self._ways.stopping:
             stopping = MailError(Reply(451, "4.3.2", "The service stops"), "stopping", Scope.SESSION)
             return settle_all(job, stopping, Kind.GIVEN_BACK)
-        self._log.failure("looking up the hosts of {dest} failed", failure, dest=job.dest)
+        self._log.failure("looking up where {dest} is failed", failure, dest=job.dest)
         return settle_all(job, bug(failure.value))
 
-    def _begin(self, attempt: Attempt, way: Way, targets: list[Target]) -> None:
-        attempt.begin(Plan(targets, way.level, self._memory, self._settings.tls_client, self._closing_delay))
+    def _begin(self, attempt: Attempt, outlook: Outlook) -> None:
+        tls = self._settings.tls_client
+        attempt.begin(Plan(outlook.candidates, outlook.refused, self._memory, tls, self._closing_delay))
 
     def stopService(self) -> Deferred[Any]:
         """Fires when every delivery is settled and every connection closed, after `Pool.STOP_LIMIT` at the latest."""

@@ -29,13 +29,16 @@ TLS_TEXT = "Cannot start TLS: "
 
 @implementer(IHandshakeListener)
 class Session(Connection):
-    """A connection made for `required`, by the rules of `step`."""
+    """A connection made by the rules of `step`.
 
-    def __init__(self, conduct: Conduct, step: Step, required: Required, key: ReuseKey, owner: Owner) -> None:
+    required: what it is owed now: that of the step, then of whoever picked it up.
+    """
+
+    def __init__(self, conduct: Conduct, step: Step, owner: Owner) -> None:
         super().__init__(conduct, owner)
-        self.key = key
         self.step = step
-        self.required = required
+        self.key: ReuseKey = step.candidate.key
+        self.required: Required = step.candidate.required
         self.tls_why = "" if step.tls else "broken" if step.fallback else "level"  # why there is no TLS
         self.verdict: tuple[Verdict, str] | None = None  # the policy's, once it was asked
         self.clean = True  # no transaction is open at the server
@@ -78,7 +81,7 @@ class Session(Connection):
             self._owner.ready(self)
 
     def _follows(self, trouble: Trouble) -> Consequence:
-        return CONSEQUENCES[trouble, self.required.level]
+        return CONSEQUENCES[trouble, self.required.may_go_clear]
 
     # ---- TLS
 
@@ -100,7 +103,7 @@ class Session(Connection):
         self.machine = Sender(self._conduct.hello, in_tls=True)
         self._deadline.set(self._conduct.starttls_timeout)
         self.write = self.transport.write
-        self.transport.startTLS(self._conduct.tls.creator(self.key.sni))
+        self.transport.startTLS(self._conduct.tls.creator(self.required.sni))
 
     def handshakeCompleted(self) -> None:
         """TLS stands: is it good enough?  If not, QUIT is said inside it."""
@@ -114,9 +117,13 @@ class Session(Connection):
         self.machine.hello()
         self._turn()
 
-    def verified_now(self) -> bool:
-        """Does what the peer showed still satisfy its level, at this time?"""
-        return not self.required.level.verifies or not self._conduct.tls.again(self.achieved)
+    def falls_short(self, required: Required) -> str:
+        """Why what was achieved once is not what a delivery is owed now, "" when it is."""
+        if required.level.verifies and (error := self._conduct.tls.again(self.achieved)):
+            return error
+        if required is not self.required:
+            self.required, self.verdict = required, None
+        return ""
 
     # ---- transactions
 

@@ -13,7 +13,7 @@ from mta.config.settings import Handover, Timeouts, TlsClient
 from mta.envelope import Target
 from mta.hints import MemoryHints
 from mta.relay.connection import Conduct
-from mta.relay.destination import Fault, Step, Trouble
+from mta.relay.destination import Candidate, Fault, Step, Trouble
 from mta.relay.handover import ReuseKey
 from mta.relay.pool import Pool
 from mta.relay.session import Session
@@ -75,7 +75,7 @@ class ConnectionCase(SynchronousTestCase):
         conduct = Conduct("me.example", Timeouts(), 60.0, TLS, self.pool, self.reactor)
         required = Required(Level.NONE, TARGET.name, TARGET.address, TARGET.port, "example.org", (TARGET.name,))
         key = ReuseKey.of(required, route="r", source="", hello="me.example", flags=0)
-        self.session = Session(conduct, Step(TARGET, tls=False), required, key, self.owner)
+        self.session = Session(conduct, Step(Candidate(TARGET, required, key), tls=False), self.owner)
         self.session.connect(TARGET.address, TARGET.port, "")
         self.wire = Wire()
 

@@ -68,10 +68,13 @@ class NextHopsTests(RelayCase):
         self.assertEqual(self.hops.asked, ["example.org"] * 2)
 
     async def test_levels_of_routes(self) -> None:
-        """A route has its own level; a route without one has the default."""
-        relay = self.start(level="encrypt")
+        """A route has its own level, and never less than when the mail was filed under it; a route without one has none."""
+        relay = self.start()
         self.assertEqual(relay._way("smtp:verify/example.org").level, Level.VERIFY)
-        self.assertEqual(relay._way("smtp:other/[host]:25").level, Level.ENCRYPT)
+        self.assertEqual(relay._way("smtp:may+encrypt/example.org").level, Level.ENCRYPT)
+        self.assertEqual(relay._way("smtp:verify+encrypt/example.org").level, Level.VERIFY)
+        self.assertEqual(relay._way("smtp:gone+secure/example.org").level, Level.SECURE)
+        self.assertIsNone(relay._way("smtp:other/[host]:25").level)
         self.assertEqual(relay._way("smtp:other/[host]:25").next_hop, "[host]:25")
 
     async def test_one_deferred_on_a_kept_connection(self) -> None:

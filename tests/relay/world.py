@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,15 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from mta.config.settings import Handover, Relay, Retry, Settings, Timeouts, TlsClient
-from mta.envelope import Claim, Job, Kind, Message, Outcome, Settlement, Target
+from mta.envelope import Claim, Flag, Job, Kind, Message, Outcome, Settlement, Target
 from mta.hints import MemoryHints
-from mta.interfaces import IBodyReader, IEventLog, INextHops
+from mta.interfaces import IBodyReader, IDemands, IEventLog, INextHops
 from mta.relay.handover import HandoverPolicy
 from mta.relay.service import RelayService
 from mta.testing.peers import ScriptedServer
 from mta.testing.pki import Authority
 from mta.tls.client import ClientTls
-from mta.tls.policy import Level
+from mta.tls.policy import Demand, Level, Required
 
 AUTHORITY = Authority.create()
 ISSUED = AUTHORITY.issue("mx1.example.org", "mx2.example.org", "127.0.0.1")
@@ -59,6 +60,41 @@ class Hops:
     def hosts(self, next_hop: str) -> Deferred[list[Target]]:
         self.asked.append(next_hop)
         return self.answers.get(next_hop) or succeed(self.targets)
+
+
+@implementer(IDemands)
+class Owed:
+    """Demands at once, from the level alone; `changed` makes of each what a test wants."""
+
+    def __init__(self) -> None:
+        self.default = Level.MAY
+        self.changed: Callable[[Demand], Demand] = lambda demand: demand
+        self.asked: list[tuple[str, Level | None, int, str]] = []
+        self.holds = inf  # until when (seconds of the reactor's clock)
+        self.answer: Deferred[list[Demand]] | None = None
+
+    def of(self, next_hop: str, level: Level | None, targets: Sequence[Target], flags: int, sasl: str) -> Deferred[list[Demand]]:
+        self.asked.append((next_hop, level, flags, sasl))
+        demands = []
+        for target in targets:
+            required = Required(
+                level or self.default,
+                target.name,
+                target.address,
+                target.port,
+                next_hop,
+                (target.name,),
+                sni=target.name,
+                origin="route" if level else "default",
+                requiretls=bool(flags & Flag.REQUIRETLS),
+                sasl=sasl,
+                never_clear=bool(sasl or flags & Flag.REQUIRETLS),
+            )
+            demands.append(self.changed(Demand(target, required)))
+        return self.answer or succeed(demands)
+
+    def until(self, demands: Sequence[Demand]) -> float:
+        return self.holds
 
 
 @implementer(IEventLog)
@@ -108,6 +144,7 @@ class RelayCase(TestCase):
         self.ports: list[Any] = []
         self.relay: RelayService | None = None
         self.hops = Hops([])
+        self.owed = Owed()
         trusted = Path(self.mktemp())
         trusted.write_bytes(AUTHORITY.certificate_pem)
         self.tls_client = TlsClient(trust=(trusted,))
@@ -150,7 +187,7 @@ class RelayCase(TestCase):
         port.stopListening()
 
     def start(self, **tls_client: Any) -> RelayService:
-        """The relay, with routes none, may, encrypt and verify."""
+        """The relay, with a route for each level, which bears its name."""
         settings = Settings(
             hostname="relay.example.com",
             data_dir=Path(self.mktemp()),
@@ -164,6 +201,7 @@ class RelayCase(TestCase):
             settings,
             reactor=self.reactor,
             next_hops=self.hops,
+            demands=self.owed,
             tls=ClientTls(settings.tls_client),
             handover=HandoverPolicy(settings.handover),
             hints=MemoryHints(self.reactor),

@@ -1,0 +1,90 @@
+"""What the attempts of one relay share, and what all jobs of one destination have in common.
+
+A `Way` is read from the destination's name (`agent:route/next-hop`).  Its `Outlook` is what `INextHops` and `IDemands`
+have said of it for messages with the same flags: the addresses to try, what is owed at each, and with which deliveries
+a connection to it may be shared (the reuse key).  It is remembered for as long as it holds, so that a job
+to a busy destination begins in the same turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+import attrs
+from twisted.logger import Logger
+
+from mta.config.settings import Handover
+from mta.envelope import Flag, Target
+from mta.interfaces import IEventLog, IHandover
+from mta.relay.connection import Conduct
+from mta.relay.destination import MAX_ADDRESSES, Candidate
+from mta.relay.handover import ReuseKey, Verdict
+from mta.tls.policy import Demand, Level
+
+if TYPE_CHECKING:
+    from mta.relay.session import Session
+
+__all__ = ["KEY_FLAGS", "Outlook", "Way", "Ways"]
+
+KEY_FLAGS: Final = int(Flag.REQUIRETLS | Flag.TLS_REQUIRED_NO)
+
+
+@attrs.frozen(slots=True)
+class Way:
+    """What all jobs of one destination have in common.  level: None where the route demands none."""
+
+    route: str
+    next_hop: str
+    level: Level | None
+
+
+@attrs.frozen(slots=True)
+class Outlook:
+    """Where a way leads, until a time of the reactor's clock.  refused: addresses to which nothing may be sent."""
+
+    way: Way
+    candidates: Sequence[Candidate]
+    refused: Sequence[Demand]
+    until: float
+
+
+class Ways:
+    """What the attempts of one relay share."""
+
+    _log = Logger()
+
+    def __init__(
+        self, conduct: Conduct, settings: Handover, sources: Mapping[int, str], handover: IHandover, log: IEventLog
+    ) -> None:
+        """sources: our own address for IPv4 (4) and IPv6 (6), where one is set."""
+        self.conduct = conduct
+        self.settings = settings
+        self.events = log
+        self.stopping = False
+        self._sources = sources
+        self._handover = handover
+
+    def source(self, target: Target) -> str:
+        """The address to connect from, "" for any."""
+        return self._sources.get(6 if ":" in target.address else 4, "")
+
+    def outlook(self, way: Way, demands: Sequence[Demand], flags: int, until: float) -> Outlook:
+        """What attempts need of these demands."""
+        allowed = [demand for demand in demands if demand.refusal is None][:MAX_ADDRESSES]
+        candidates = tuple([Candidate(demand.target, demand.required, self._key(way, demand, flags)) for demand in allowed])
+        return Outlook(way, candidates, tuple([demand for demand in demands if demand.refusal is not None]), until)
+
+    def _key(self, way: Way, demand: Demand, flags: int) -> ReuseKey:
+        source, hello = self.source(demand.target), self.conduct.hello
+        return ReuseKey.of(demand.required, route=way.route, source=source, hello=hello, flags=flags)
+
+    def verdict(self, session: Session) -> tuple[Verdict, str]:
+        """The policy's word on a connection, asked once for each requirement: it is pure.  An exception means QUIT."""
+        if session.verdict is None:
+            try:
+                session.verdict = self._handover.verdict(session.required, session.achieved)
+            except Exception:
+                self._log.failure("the hand-over policy failed")
+                session.verdict = Verdict.QUIT, "policy-failed"
+        return session.verdict
