@@ -173,7 +173,7 @@ class IMailResolver(Interface):
     """DNS as mail needs it (`IResolver` is Twisted's own name)."""
 
     def query(name: str, rdtype: str) -> Deferred[Answer]:
-        """Ask for MX, A, AAAA, TXT, TLSA, PTR.  A failed lookup is an Answer too (its rcode says so), never an errback."""
+        """Ask for MX, A, AAAA, CNAME, TXT, TLSA, PTR.  A failed lookup is an Answer too (its rcode says so), never an errback."""
 
 
 class INextHops(Interface):
@@ -233,7 +233,11 @@ class IHints(Interface):
         """What was put, unless it has expired."""
 
     def put(kind: str, key: str, value: Any, expires: float) -> None:
-        """Remember until `expires` (seconds of the reactor's clock)."""
+        """Remember until `expires` (seconds of the reactor's clock); a value of None forgets.  Plain values only: what JSON
+        can say, a tuple may come back as a list."""
+
+    def keys(kind: str) -> list[str]:
+        """Of all of that kind that has not expired, the one put longest ago first."""
 
 
 class IPolicy(Interface):

@@ -94,11 +94,15 @@ class Required:
 
 @attrs.frozen(slots=True)
 class Demand:
-    """What is owed at one address; or why nothing may be sent there (`refusal`: no connection is made)."""
+    """What is owed at one address; or why nothing may be sent there (`refusal`: no connection is made).
+
+    until: seconds of the reactor's clock, when it must be asked for anew.
+    """
 
     target: Target
     required: Required
     refusal: MailError | None = None
+    until: float = attrs.field(default=0.0, eq=False)
 
 
 @attrs.frozen(slots=True)

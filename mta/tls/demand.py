@@ -1,0 +1,148 @@
+"""What TLS is owed at each address of a next hop: asks DNS for TLSA records and MTA-STS for a policy, side by side.
+
+RFC 7672, RFC 8461, RFC 8689; the decision itself is `owed.py`.  DANE needs a resolver that validates: `start` asks the
+servers for a name that must come back validated (`[dns] dnssec_probe`), and where it does not, DANE is off and the log says
+so.  Then level "dane" acts as "may" and "dane-only" sends nothing.  The probe is repeated, when its answer has expired, for
+as long as mail wants DANE: a name server that was late at boot costs DANE no longer than that.
+
+A failed lookup is never an answer: the host gets a refusal, and no connection is made to it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from mta.config.settings import Settings
+from mta.envelope import Target
+from mta.interfaces import IDemands, IEventLog, IMailResolver
+from mta.status import Scope, permanent
+from mta.tls.owed import Rule, name_is_unknown, owed, rule_for
+from mta.tls.policy import Demand, Level
+from mta.tls.policy_table import PolicyTable
+from mta.tls.tlsa import Found, TlsaLookup
+
+if TYPE_CHECKING:
+    from mta.tls.mtasts import StsPolicy
+    from mta.tls.mtasts_cache import StsPolicies
+
+__all__ = ["HOLDS", "Demands"]
+
+HOLDS: Final = 300.0  # seconds until policies are looked at anew, whatever TTL their records have
+_PROBE_AGAIN: Final = 5.0  # seconds, at least
+_Key = tuple[str, str, int, bool]  # what a TLSA lookup depends on
+_DANE: Final = frozenset({Level.DANE.value, Level.DANE_ONLY.value})
+
+
+@implementer(IDemands)
+class Demands:
+    """See IDemands.
+
+    sts: None for no MTA-STS at all.  clock: the reactor, for its seconds.  wall: seconds since the epoch, for the dates of
+    `[[tls_policy]] until`.  validates: the resolver's verdicts on DNSSEC are believed.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        resolver: IMailResolver,
+        sts: StsPolicies | None,
+        *,
+        clock: Any,
+        log: IEventLog,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.validates = False
+        self._settings = settings
+        self._client = settings.tls_client
+        self._resolver = resolver
+        self._sts = sts
+        self._clock = clock
+        self._log = log
+        self._wall = wall
+        self._table = PolicyTable(settings.tls_policy)
+        self._lookup = TlsaLookup(resolver, settings.tls_client.dane_nxdomain_proof)
+        self._probe_again = 0.0
+        self._why_off = ""
+
+    def start(self) -> Deferred[None]:
+        """Find out whether the resolver validates.  Fires when that is known; never errbacks."""
+        return Deferred.fromCoroutine(self._probe())
+
+    def of(self, next_hop: str, level: Level | None, targets: Sequence[Target], flags: int, sasl: str) -> Deferred[list[Demand]]:
+        """See IDemands."""
+        return Deferred.fromCoroutine(self._of(next_hop, level, targets, flags, sasl))
+
+    def until(self, demands: Sequence[Demand]) -> float:
+        """See IDemands."""
+        return min((demand.until for demand in demands), default=0.0)
+
+    async def _of(self, next_hop: str, level: Level | None, targets: Sequence[Target], flags: int, sasl: str) -> list[Demand]:
+        entry = self._table.entry(next_hop, datetime.fromtimestamp(self._wall(), UTC).date())
+        rule = rule_for(self._client, entry, next_hop, level, flags, sasl)
+        if rule.dane and not self.validates:
+            await self._probe()
+        sts = self._sts.policy(rule.host) if self._sts is not None and rule.sts else None
+        lookups = self._look_up(rule, targets)  # all are on their way before the first is awaited
+        found = {key: await lookup for key, lookup in lookups.items()}
+        policy = None if sts is None else await sts
+        until = self._clock.seconds() + HOLDS
+        if sts is not None and self._sts is not None:
+            until = min(until, self._sts.until(rule.host))
+        demands = [self._owed(rule, target, found.get(_key(target)), policy, until) for target in targets]
+        if demands and all(name_is_unknown(demand.refusal) for demand in demands):
+            raise permanent("5.7.10", f"REQUIRETLS, and no host of {next_hop} is known securely", scope=Scope.MESSAGE)
+        return demands
+
+    def _look_up(self, rule: Rule, targets: Sequence[Target]) -> dict[_Key, Deferred[Found]]:
+        """One TLSA lookup for each host."""
+        lookups: dict[_Key, Deferred[Found]] = {}
+        for target in targets:
+            if self.validates and rule.asks_dane(target) and _key(target) not in lookups:
+                lookups[_key(target)] = Deferred.fromCoroutine(self._lookup.find(target))
+        return lookups
+
+    def _owed(self, rule: Rule, target: Target, found: Found | None, policy: StsPolicy | None, until: float) -> Demand:
+        return owed(rule, target, found, policy, until if found is None else min(until, found.expires))
+
+    async def _probe(self) -> None:
+        """Does the resolver validate?  Once it does, that is believed until the restart."""
+        now = self._clock.seconds()
+        if self.validates or now < self._probe_again:
+            return
+        self._probe_again = now + _PROBE_AGAIN
+        why = "" if self._settings.dns.trusted else "[dns] trusted is false"
+        name = self._settings.dns.dnssec_probe
+        if name and not why:
+            answer = await self._resolver.query(name, "A")
+            self._probe_again = max(self._probe_again, answer.expires)
+            if answer.failed or not answer.secure:
+                why = f"the name servers did not validate {name!r} ({answer.rcode})"
+        self.validates = not why
+        self._tell(why)
+
+    def _tell(self, why: str) -> None:
+        """One line when it has changed, where it makes a difference."""
+        if why != self._why_off and self._is_wanted:
+            self._log.event("dane_off" if why else "dane_on", "", {"reason": why or None})
+        self._why_off = why
+
+    @property
+    def _is_wanted(self) -> bool:
+        """Does the operator want DANE anywhere?"""
+        settings = self._settings
+        levels = {
+            settings.tls_client.level,
+            *[route.tls for route in settings.route],
+            *[each.level for each in settings.tls_policy],
+        }
+        return not levels.isdisjoint(_DANE) or any(entry.dane == "on" for entry in settings.tls_policy)
+
+
+def _key(target: Target) -> _Key:
+    return target.name, target.canonical, target.port, target.address_secure
