@@ -1,4 +1,4 @@
-"""The sender-SMTP as a machine: RFC 5321 3 and 4, RFC 2920 (pipelining), RFC 3207 (STARTTLS), without I/O.
+"""The sender-SMTP as a machine: RFC 5321 3 and 4, RFC 2920 (pipelining), RFC 3207 (STARTTLS), RFC 4954 (AUTH), without I/O.
 
 Bytes in (`receive_data`), events out (`events`), bytes to send (`data_to_send`).  The laws:
 
@@ -10,8 +10,7 @@ Bytes in (`receive_data`), events out (`events`), bytes to send (`data_to_send`)
 3. The extensions are those of the last EHLO of this machine; a fresh machine behind STARTTLS knows none.
 4. Mail data leaves in one way only (data.py).  A body once begun must be ended: a session that cannot read the rest of
    it has no way but closing the connection.
-5. A message body with 8-bit bytes goes to servers without 8BITMIME as well, unchanged; refusing it would lose mail that
-   every such server is known to take.  SMTPUTF8 is demanded where an address needs it.
+5. AUTH is said only when the session asks for it.
 """
 
 from __future__ import annotations
@@ -21,9 +20,6 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
-import attrs
-
-from mta.smtp.command import EIGHTBITMIME, SMTPUTF8, mail_line, rcpt_line
 from mta.smtp.data import DotStuffer
 from mta.smtp.event import (
     AuthAnswered,
@@ -37,9 +33,11 @@ from mta.smtp.event import (
     StartTlsAnswered,
     Transacted,
 )
-from mta.smtp.extension import parse_extensions, size_limit
-from mta.smtp.grammar import CONTROL
+from mta.smtp.extension import parse_extensions
+from mta.smtp.grammar import MAX_COMMAND_LINE_SENT
 from mta.smtp.reply import BadReply, ReplyParser
+from mta.smtp.sasl import CLIENT, ClientExchange, Login, Undecodable, decode, encode
+from mta.smtp.transaction import Transaction, script, unfit
 from mta.status import Reply
 
 __all__ = ["Event", "Sender", "Transaction"]
@@ -58,20 +56,7 @@ Event: TypeAlias = (
 )
 
 _NO_EXTENSIONS: Final[Mapping[str, str]] = MappingProxyType({})
-_TOO_BIG: Final = Reply(552, "5.3.4", "Message is larger than the next server takes")
-_NEEDS_UTF8: Final = Reply(553, "5.6.7", "The next server does not take addresses in UTF-8")
 _TOO_MANY: Final = ("", "5.5.3")  # with 552: the recipients are too many, or the server says nothing else
-_BAD_ADDRESS: Final = Reply(553, "5.1.3", "An address has a control character")
-
-
-@attrs.frozen(slots=True)
-class Transaction:
-    """One message for recipients of one server.  sender: "" for the null reverse-path; size: bytes; flags: envelope.Flag."""
-
-    sender: str
-    recipients: tuple[str, ...]
-    size: int
-    flags: int
 
 
 class _Exchange:
@@ -95,7 +80,21 @@ class Sender:
     conversation that another delivery has begun and hands over.
     """
 
-    __slots__ = ("_due", "_events", "_exchange", "_helo", "_in_tls", "_name", "_out", "_over", "_parser", "extensions", "heard")
+    __slots__ = (
+        "_due",
+        "_events",
+        "_exchange",
+        "_helo",
+        "_in_tls",
+        "_mechanism",
+        "_name",
+        "_out",
+        "_over",
+        "_parser",
+        "_responses",
+        "extensions",
+        "heard",
+    )
 
     def __init__(self, name: str, in_tls: bool = False, extensions: Mapping[str, str] | None = None) -> None:
         self._name = name
@@ -105,6 +104,8 @@ class Sender:
         self._events: list[Event] = []
         self._out: list[bytes] = []
         self._exchange: _Exchange | None = None
+        self._mechanism = ""  # of AUTH, while its answer is due
+        self._responses: ClientExchange | None = None  # to its challenges; None when it was cancelled
         self._helo = False  # EHLO was refused
         self._over = False
         self.heard = 0  # whole replies
@@ -114,7 +115,7 @@ class Sender:
 
     @property
     def awaiting(self) -> str:
-        """The reply that is due: greeting, hello, starttls, mail, rcpt, data, end_of_data, rset, quit, or ""."""
+        """The reply that is due: greeting, hello, starttls, auth, mail, rcpt, data, end_of_data, rset, quit, or ""."""
         return self._due[0] if self._due else ""
 
     @property
@@ -152,15 +153,7 @@ class Sender:
 
     def unfit(self, transaction: Transaction) -> Reply | None:
         """Why this server cannot take it (permanent), None when it can."""
-        limit = size_limit(self.extensions)
-        if limit and transaction.size > limit:
-            return _TOO_BIG
-        for address in (transaction.sender, *transaction.recipients):
-            if not address.isascii() and "SMTPUTF8" not in self.extensions:
-                return _NEEDS_UTF8
-            if CONTROL.search(address):
-                return _BAD_ADDRESS
-        return None
+        return unfit(transaction, self.extensions)
 
     # ---- what the session asks
 
@@ -171,6 +164,15 @@ class Sender:
     def starttls(self) -> None:
         """STARTTLS, alone in its segment; offered or not (docs/tls.md: at mandatory levels it is tried always)."""
         self._ask("starttls", b"STARTTLS\r\n")
+
+    def authenticate(self, mechanism: str, login: Login) -> None:
+        """AUTH, and the responses to its challenges; `AuthAnswered` follows.  KeyError for a mechanism not in sasl.CLIENT."""
+        self._mechanism, self._responses = mechanism, CLIENT[mechanism](login)
+        command = f"AUTH {mechanism}\r\n".encode("ascii")
+        if initial := next(self._responses):
+            at_once = command[:-2] + b" " + encode(initial) + b"\r\n"
+            command = at_once if len(at_once) <= MAX_COMMAND_LINE_SENT else command  # RFC 4954 4
+        self._ask("auth", command)
 
     def reset(self) -> None:
         """RSET by itself."""
@@ -185,7 +187,7 @@ class Sender:
 
         ValueError for an address with a control character: ask `unfit` first.
         """
-        steps = list(self._script(transaction, rset))
+        steps = list(script(transaction, self.extensions, rset))
         if not self._may_ask():
             return
         exchange = self._exchange = _Exchange(transaction, iter(steps))
@@ -225,19 +227,6 @@ class Sender:
             self._due.append(awaited)
             self._out.append(line)
 
-    def _script(self, transaction: Transaction, rset: bool) -> Iterator[tuple[str, bytes]]:
-        """What is to be said, up to DATA."""
-        if rset:
-            yield "rset", b"RSET\r\n"
-        offered = self.extensions
-        flags = transaction.flags & EIGHTBITMIME if "8BITMIME" in offered else 0
-        if "SMTPUTF8" in offered and (transaction.flags & SMTPUTF8 or not _all_ascii(transaction)):
-            flags |= SMTPUTF8
-        yield "mail", mail_line(transaction.sender, transaction.size if "SIZE" in offered else None, flags)
-        for recipient in transaction.recipients:
-            yield "rcpt", rcpt_line(recipient)
-        yield "data", b"DATA\r\n"
-
     def _step(self, exchange: _Exchange) -> None:
         """Say the next line, where lines go one by one."""
         for awaited, line in exchange.steps:
@@ -268,8 +257,8 @@ class Sender:
             self._ask("hello", f"HELO {self._name}\r\n".encode("ascii"))
             return
         extensions = parse_extensions(reply) if reply.is_positive and not self._helo else {}
-        if self._in_tls:
-            extensions.pop("STARTTLS", None)  # RFC 3207 4.2 forbids it; ignored (docs/tls.md)
+        # RFC 3207 4.2, RFC 8689 2: the one is offered in clear only, the other in TLS only; else ignored (docs/tls.md)
+        extensions.pop("STARTTLS" if self._in_tls else "REQUIRETLS", None)
         self.extensions = extensions
         self._events.append(HelloAnswered(reply, extensions))
 
@@ -279,6 +268,23 @@ class Sender:
             return
         self._over = reply.code == 220  # what comes now is TLS, and another machine's
         self._events.append(StartTlsAnswered(reply))
+
+    def _auth_answered(self, reply: Reply) -> None:
+        if reply.code != 334:
+            self._responses = None
+            self._events.append(AuthAnswered(reply, self._mechanism))
+        elif self._responses is None:
+            self._break("AUTH goes on though it was cancelled")
+        else:
+            self._ask("auth", self._respond(self._responses, reply.text))
+
+    def _respond(self, responses: ClientExchange, challenge: str) -> bytes:
+        """The response to a challenge; RFC 4954 4: one that cannot be read, or is one too many, cancels."""
+        try:
+            return encode(responses.send(decode(challenge.encode()))) + b"\r\n"
+        except (Undecodable, StopIteration):
+            self._responses = None
+            return b"*\r\n"
 
     def _rset_answered(self, reply: Reply) -> None:
         exchange = self._exchange
@@ -350,14 +356,11 @@ class Sender:
         self._events.append(Broken(reason))
 
 
-def _all_ascii(transaction: Transaction) -> bool:
-    return transaction.sender.isascii() and all(map(str.isascii, transaction.recipients))
-
-
 _ANSWERS: Final[Mapping[str, Callable[[Sender, Reply], None]]] = {
     "greeting": Sender._greeting_answered,
     "hello": Sender._hello_answered,
     "starttls": Sender._starttls_answered,
+    "auth": Sender._auth_answered,
     "mail": Sender._mail_answered,
     "rcpt": Sender._rcpt_answered,
     "data": Sender._data_answered,

@@ -1,4 +1,4 @@
-"""Command lines and their arguments: RFC 5321 4.1.1, with the parameters of RFC 1870, RFC 6152 and RFC 6531.
+"""Command lines and their arguments: RFC 5321 4.1.1, with the parameters of RFC 1870, 4954, 6152, 6531 and 8689.
 
 Reading: `split` takes a line apart, the `parse_` functions read an argument and give the event for it; what they cannot
 read raises MailError with the reply for the client (never a piece of its input).  One blank after "FROM:" and "TO:" is
@@ -8,7 +8,8 @@ address with a control character: no address ever becomes two commands.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Set
 from types import MappingProxyType
 from typing import Final
 
@@ -20,6 +21,7 @@ from mta.status import MailError, Reply
 
 __all__ = [
     "EIGHTBITMIME",
+    "REQUIRETLS",
     "SMTPUTF8",
     "mail_line",
     "parse_hello",
@@ -32,6 +34,7 @@ __all__ = [
 
 EIGHTBITMIME: Final = int(Flag.EIGHTBITMIME)  # plain numbers: arithmetic with enum flags is slow
 SMTPUTF8: Final = int(Flag.SMTPUTF8)
+REQUIRETLS: Final = int(Flag.REQUIRETLS)
 
 _BAD_NAME: Final = Reply(501, "5.5.4", "A domain or an address literal is wanted")
 _BAD_MAIL: Final = Reply(501, "5.5.4", "Syntax: MAIL FROM:<address> [parameters]")
@@ -45,6 +48,8 @@ _TOO_BIG: Final = Reply(552, "5.3.4", "Message size exceeds the limit")
 _NEEDS_UTF8: Final = Reply(553, "5.6.7", "Address needs SMTPUTF8")
 
 _NO_PARAMETERS: Final[Mapping[str, str | None]] = MappingProxyType({})
+_NO_EXTRAS: Final[Set[str]] = frozenset()
+_XTEXT: Final = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+")  # RFC 3461 4
 _BODY: Final = {"7BIT": 0, "8BITMIME": EIGHTBITMIME}
 
 
@@ -67,8 +72,8 @@ def parse_nothing(argument: bytes) -> None:
         raise MailError(_NO_ARGUMENT)
 
 
-def parse_mail(argument: bytes, max_size: int) -> MailFrom:
-    """RFC 5321 4.1.1.2.  max_size: bytes, 0 for no limit."""
+def parse_mail(argument: bytes, max_size: int, extras: Set[str] = _NO_EXTRAS) -> MailFrom:
+    """RFC 5321 4.1.1.2.  max_size: bytes, 0 for no limit.  extras: parameters that not everybody may use: AUTH, REQUIRETLS."""
     if argument[:5].upper() != b"FROM:":
         raise MailError(_BAD_MAIL)
     try:
@@ -78,7 +83,7 @@ def parse_mail(argument: bytes, max_size: int) -> MailFrom:
     if sender.local and not sender.domain:  # a reverse-path has no <postmaster>
         raise MailError(_BAD_SENDER)
     parameters = _parameters(rest)
-    size, flags = _known(parameters) if parameters else (0, 0)
+    size, flags = _known(parameters, extras) if parameters else (0, 0)
     if max_size and size > max_size:  # RFC 1870 6.1
         raise MailError(_TOO_BIG)
     if not (flags & SMTPUTF8 or sender.is_ascii):
@@ -117,7 +122,7 @@ def _parameters(rest: bytes) -> Mapping[str, str | None]:
     return parameters
 
 
-def _known(parameters: Mapping[str, str | None]) -> tuple[int, int]:
+def _known(parameters: Mapping[str, str | None], extras: Set[str]) -> tuple[int, int]:
     """Declared size and flags."""
     size = flags = 0
     for keyword, value in parameters.items():
@@ -134,13 +139,26 @@ def _known(parameters: Mapping[str, str | None]) -> tuple[int, int]:
             if value is not None:
                 raise MailError(_BAD_PARAMETER)
             flags |= SMTPUTF8
+        elif keyword in extras:
+            flags |= _extra(keyword, value)
         else:
             raise MailError(_UNKNOWN_PARAMETER)
     return size, flags
 
 
+def _extra(keyword: str, value: str | None) -> int:
+    """The flag of AUTH or REQUIRETLS."""
+    if keyword == "REQUIRETLS":  # RFC 8689 2: no value
+        if value is not None:
+            raise MailError(_BAD_PARAMETER)
+        return REQUIRETLS
+    if value is None or not _XTEXT.fullmatch(value):
+        raise MailError(_BAD_PARAMETER)
+    return 0  # RFC 4954 5: we trust nobody to say who has written a message, so whatever it is means AUTH=<>
+
+
 def mail_line(sender: str, size: int | None = None, flags: int = 0) -> bytes:
-    """MAIL with SIZE where a size is given, BODY=8BITMIME and SMTPUTF8 where the flags say so."""
+    """MAIL with SIZE where a size is given, BODY=8BITMIME, SMTPUTF8 and REQUIRETLS where the flags say so."""
     line = f"MAIL FROM:<{_safe(sender)}>"
     if size is not None:
         line += f" SIZE={size}"
@@ -148,6 +166,8 @@ def mail_line(sender: str, size: int | None = None, flags: int = 0) -> bytes:
         line += " BODY=8BITMIME"
     if flags & SMTPUTF8:
         line += " SMTPUTF8"
+    if flags & REQUIRETLS:
+        line += " REQUIRETLS"
     return f"{line}\r\n".encode()
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "KEYWORD",
     "MAX_AUTH_LINE",
     "MAX_COMMAND_LINE",
+    "MAX_COMMAND_LINE_SENT",
     "MAX_DOMAIN",
     "MAX_LABEL",
     "MAX_LOCAL_PART",
@@ -42,6 +43,7 @@ MAX_PATH: Final = 256  # 4.5.3.1.3, with its brackets
 # 4.5.3.1.4 asks for 512 with CRLF, extensions add to it (SIZE 26, 8BITMIME 17, SMTPUTF8 10, DSN 600 ...), and 4.5.3.1
 # asks not to impose limits needlessly.  So one limit for every command: longer lines get 500 and are skipped.
 MAX_COMMAND_LINE: Final = 2048
+MAX_COMMAND_LINE_SENT: Final = 512  # where we have the choice
 MAX_AUTH_LINE: Final = 12_288  # RFC 4954 4, with CRLF: a response to a challenge
 MAX_REPLY_LINE: Final = 512  # 4.5.3.1.5, with CRLF: what we send
 MAX_REPLY_LINE_READ: Final = 2048  # what we read: servers that say more than 512 exist, and their mail shall not wait

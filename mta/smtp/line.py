@@ -2,8 +2,8 @@
 
 `LineBuffer` holds what was received and not yet taken.  A line with a bare CR, a bare LF or a NUL raises `Unframed`, as
 soon as it can be seen and whether or not its CRLF has come: such a client counts lines otherwise than we do, and nothing
-it sent may be taken for a command any more.  A line over 2,048 octets raises `LineTooLong` once its CRLF has come; its
-bytes are not kept, and the next line is good.
+it sent may be taken for a command any more.  A line over the limit (2,048 octets for a command) raises `LineTooLong`
+once its CRLF has come; its bytes are not kept, and the next line is good.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ class LineBuffer:
         self._buffer = self._buffer[self._at :] + data if self._at < len(self._buffer) else data
         self._at = 0
 
-    def take_line(self) -> bytes | None:
-        """The next line without its CRLF, None while there is none.  Raises Unframed, LineTooLong."""
+    def take_line(self, limit: int = MAX_COMMAND_LINE) -> bytes | None:
+        """The next line without its CRLF, None while there is none.  limit: octets with CRLF.  Raises Unframed, LineTooLong."""
         if self._skipping:
             self._skip()
             return None
         start = self._at
-        end = self._buffer.find(b"\r\n", start, start + MAX_COMMAND_LINE)
+        end = self._buffer.find(b"\r\n", start, start + limit)
         if end < 0:
-            self._judge(self._buffer[start : start + MAX_COMMAND_LINE])
+            self._judge(self._buffer[start : start + limit], limit)
             return None
         self._at = end + 2
         line = self._buffer[start:end]
@@ -60,11 +60,11 @@ class LineBuffer:
             raise Unframed
         return line
 
-    def _judge(self, part: bytes) -> None:
+    def _judge(self, part: bytes, limit: int) -> None:
         """A line that has not ended: it may be bad already, or too long."""
         if _UNFRAMED.search(part):
             raise Unframed
-        if len(part) == MAX_COMMAND_LINE:
+        if len(part) == limit:
             self._at += len(part) - part.endswith(b"\r")
             self._skipping = True
             self._skip()

@@ -147,7 +147,7 @@ def _text(octets: bytes) -> str:
 
 SERVER: Final[Mapping[str, Callable[[bytes], ServerExchange]]] = {"PLAIN": _plain, "LOGIN": _login, "CRAM-MD5": _cram_md5}
 
-# ---- the client's part
+# ---- the client's part: what may be said at once (no octets: nothing), then a response to each challenge
 
 
 @attrs.frozen(slots=True)
@@ -159,8 +159,9 @@ class Login:
 
 
 def _give_plain(login: Login) -> ClientExchange:
-    yield b""
-    yield b"\0".join((b"", login.user.encode(), login.password.encode()))
+    message = b"\0".join((b"", login.user.encode(), login.password.encode()))
+    yield message
+    yield message
 
 
 def _give_login(login: Login) -> ClientExchange:

@@ -1,14 +1,16 @@
-"""The receiver-SMTP as a machine: RFC 5321 3 and 4, RFC 2920 (pipelining), RFC 3207 (STARTTLS), without I/O.
+"""The receiver-SMTP as a machine: RFC 5321 3 and 4, RFC 2920 (pipelining), RFC 3207 (STARTTLS), RFC 4954 (AUTH), without I/O.
 
-Bytes in (`receive_data`), events out (`events`), bytes to send (`data_to_send`).  The laws:
+Bytes in (`receive_data`), events out (`events`), bytes to send (`data_to_send`): conversation.py.  The laws:
 
 1. Nothing is parsed while an event waits for its answer; `reply` lets it go on, and decides which state follows.
 2. `ALLOWED` (order.py) says which verbs may come in which state; others are 503.  Verbs are looked up, never called by name.
+   A gate stands before it where TLS or AUTH must come first.
 3. Only CRLF ends a command line.  A bare CR, a bare LF or a NUL is refused with 500 and ends the conversation.
-4. Bytes that lie behind EHLO, HELO, DATA or STARTTLS when these are answered, or that came before the greeting, were
-   sent without waiting (RFC 2920 3.1): 554, end.  So nothing crosses the border to TLS or into a body.
-5. After 220 to STARTTLS the machine is dead: a fresh one with the same `Counters` takes its place.
-6. No reply contains what the client said.
+4. Bytes that lie behind EHLO, HELO, DATA, STARTTLS or a challenge when these are answered, or that came before the
+   greeting, were sent without waiting (RFC 2920 3.1): 554, end.  So nothing crosses the border to TLS or into a body.
+5. After 220 to STARTTLS the machine is dead: a fresh one with the same `Counters` takes its place.  It knows nothing of
+   EHLO, AUTH or a transaction (RFC 3207 4.2); the limits go on where they were.
+6. No reply contains what the client said, and no event but `Auth` has a word of an AUTH exchange.
 
 `receive_data` never raises.  `ended` means: send what there is to send, then close.
 """
@@ -19,78 +21,71 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
 from mta.smtp import wording
-from mta.smtp.command import SMTPUTF8, parse_hello, parse_mail, parse_nothing, parse_rcpt, split
+from mta.smtp.auth import begin
+from mta.smtp.command import SMTPUTF8, parse_hello, parse_mail, parse_nothing, parse_rcpt
+from mta.smtp.conversation import Conversation, Event
 from mta.smtp.data import BodyReader
-from mta.smtp.event import Auth, BodyChunk, BodyEnd, BodyStart, Hello, MailFrom, Quit, RcptTo, Refused, Reset, StartTls
+from mta.smtp.event import Auth, BodyEnd, BodyStart, Hello, MailFrom, Quit, RcptTo, Reset, StartTls
 from mta.smtp.extension import offer
-from mta.smtp.line import LineBuffer, LineTooLong, Unframed
 from mta.smtp.options import Counters, ReceiverOptions
-from mta.smtp.order import ALLOWED, State, is_foreign, misplaced
-from mta.smtp.reply import serialise
+from mta.smtp.order import ALLOWED, State, gate
 from mta.status import MailError, Reply
 
 __all__ = ["Counters", "Event", "Receiver", "ReceiverOptions"]
 
-Question: TypeAlias = Hello | Auth | MailFrom | RcptTo | BodyStart | BodyEnd | StartTls  # these want an answer
-Event: TypeAlias = Question | BodyChunk | Reset | Refused | Quit
-
-
 _STARTTLS_MAX: Final = 3  # in one connection (docs/tls.md)
 
+_Acts: TypeAlias = Mapping[bytes, Callable[[Any, bytes], None]]
 
-class Receiver:
-    """One conversation, or the part of it before or in TLS."""
+
+def _reached(count: int, limit: int) -> bool:
+    """0 is no limit."""
+    return 0 < limit <= count
+
+
+def _table(acts: _Acts) -> Mapping[State, _Acts]:
+    """What each verb does in each state where it may come."""
+    return {state: {verb: acts[verb] for verb in verbs} for state, verbs in ALLOWED.items()}
+
+
+class Receiver(Conversation):
+    """One conversation, or the part of it before or in TLS.
+
+    in_tls: TLS was begun by STARTTLS: there is no greeting.  implicit: TLS was there from the first byte (RFC 8314).
+    """
 
     __slots__ = (
-        "_body",
-        "_counters",
-        "_events",
+        "_extras",
         "_in_tls",
-        "_lines",
-        "_options",
-        "_out",
-        "_question",
         "_recipients",
         "_rejected",
-        "_state",
+        "_secure",
         "_utf8",
-        "_verbs",
+        "authenticated",
         "extended",
         "hello_name",
     )
 
-    def __init__(self, options: ReceiverOptions, counters: Counters, in_tls: bool = False) -> None:
-        self._options = options
-        self._counters = counters
+    def __init__(self, options: ReceiverOptions, counters: Counters, in_tls: bool = False, implicit: bool = False) -> None:
+        super().__init__(options, counters, State.CONNECTED if in_tls else State.SILENT)
         self._in_tls = in_tls
-        self._lines = LineBuffer()
-        self._events: list[Event] = []
-        self._out: list[bytes] = []
-        self._question: Question | None = None  # waits for its answer
-        self._body: BodyReader | None = None
+        self._secure = in_tls or implicit
         self._recipients = 0  # accepted, in this transaction
         self._rejected = 0
         self._utf8 = False  # MAIL had SMTPUTF8
+        offered = (("AUTH", bool(options.auth)), ("REQUIRETLS", options.requiretls and self._secure))
+        self._extras = frozenset([keyword for keyword, is_offered in offered if is_offered])  # parameters of MAIL
         self.hello_name = ""
         self.extended = False  # EHLO, not HELO
-        self._enter(State.CONNECTED if in_tls else State.SILENT)
+        self.authenticated = False  # 235 was said
+        self._set_gate()
 
     # ---- what the session sees
-
-    @property
-    def ended(self) -> bool:
-        """Nothing more will be read: send what there is to send, then close."""
-        return self._state is State.ENDED
 
     @property
     def in_transaction(self) -> bool:
         """Between an accepted MAIL and its end."""
         return self._state in (State.MAIL, State.RCPT, State.BODY)
-
-    @property
-    def buffered(self) -> int:
-        """Bytes that wait unparsed."""
-        return len(self._lines)
 
     def greet(self) -> None:
         """Say 220; a client that spoke before it gets 554 instead."""
@@ -102,94 +97,7 @@ class Receiver:
         self._enter(State.CONNECTED)
         self._say(Reply(220, "", f"{self._options.hostname} ESMTP"), enhanced=False)
 
-    def receive_data(self, data: bytes) -> None:
-        """Bytes from the client."""
-        if self._state is State.ENDED or self._state is State.TLS:
-            return
-        self._lines.receive(data)
-        self._parse()
-
-    def events(self) -> list[Event]:
-        """What has happened since the last call."""
-        events, self._events = self._events, []
-        return events
-
-    def data_to_send(self) -> bytes:
-        """What is to be written now."""
-        if not self._out:
-            return b""
-        out, self._out = b"".join(self._out), []
-        return out
-
-    def reply(self, reply: Reply) -> None:
-        """Answer the event that waits.  Code 421 also ends.  An answer that comes after the end is dropped."""
-        question, self._question = self._question, None
-        if question is None:
-            if self.ended:
-                return
-            raise RuntimeError("no event waits for an answer")
-        if reply.code == 421:
-            self.shut(reply)
-            return
-        _ANSWERS[type(question)](self, question, reply)
-        self._parse()
-
-    def shut(self, reply: Reply) -> None:
-        """Say that (421, as a rule) whatever is going on, and end."""
-        if self.ended:
-            return
-        self._say(reply)
-        self._enter(State.ENDED)
-        self._body = self._question = None
-        self._lines.clear()
-
-    # ---- bytes
-
-    def _parse(self) -> None:
-        while self._question is None and self._lines:
-            if self._body is not None:
-                self._read_body(self._body)
-            elif not (self._verbs and self._read_command()):
-                return
-
-    def _read_command(self) -> bool:
-        """Take a line and obey it; False when there is no whole line."""
-        try:
-            line = self._lines.take_line()
-            if line is None:
-                return False
-            self._counters.commands += 1
-            verb, argument = split(line)
-            act = self._verbs.get(verb)
-            if act is not None:
-                act(self, argument)
-            else:
-                self._misplaced(verb, line)
-        except MailError as error:
-            self._refuse(verb, error.reply)
-        except LineTooLong:
-            self._refuse(b"", wording.LINE_TOO_LONG)
-        except Unframed:
-            self._die(b"", wording.NOT_FRAMED)
-        return True
-
-    def _read_body(self, body: BodyReader) -> None:
-        chunk, rest = body.feed(self._lines.take_all())
-        if chunk:
-            self._events.append(BodyChunk(chunk))
-        if rest is not None:
-            self._lines.receive(rest)
-            self._counters.bytes += body.size
-            self._ask(BodyEnd(body.size, body.error))
-
     # ---- commands
-
-    def _misplaced(self, verb: bytes, line: bytes) -> None:
-        known, reply = misplaced(self._state, verb)
-        if not known and is_foreign(line):
-            self._die(b"", wording.NOT_SMTP)
-        else:
-            self._refuse(known, reply)
 
     def _ehlo(self, argument: bytes) -> None:
         self._ask(Hello(parse_hello(argument), extended=True))
@@ -198,13 +106,34 @@ class Receiver:
         self._ask(Hello(parse_hello(argument), extended=False))
 
     def _auth(self, argument: bytes) -> None:
-        self._refuse(b"AUTH", wording.NOT_IMPLEMENTED)
+        """RFC 4954 4: when AUTH may come; what it may say is in auth.py."""
+        options = self._options
+        if not (options.auth or options.auth_elsewhere):
+            self._refuse(b"AUTH", wording.NOT_IMPLEMENTED)
+        elif not self.extended:
+            self._refuse(b"AUTH", wording.HELLO_FIRST)
+        elif self.in_transaction:
+            self._refuse(b"AUTH", wording.IN_TRANSACTION)
+        elif self.authenticated:
+            self._refuse(b"AUTH", wording.AUTH_DONE)
+        elif _reached(self._counters.auth_failures, options.max_auth_failures):
+            self._die(b"AUTH", wording.TOO_MANY_LOGINS)
+        else:
+            self._exchange, step = begin(argument, options)
+            self._go_on(step)
 
     def _mail(self, argument: bytes) -> None:
-        self._ask(parse_mail(argument, self._options.max_size))
+        options, counters = self._options, self._counters
+        if _reached(counters.transactions, options.max_transactions):
+            self._die(b"MAIL", wording.TOO_MANY_TRANSACTIONS)
+        elif _reached(counters.recipients, options.max_recipients_total):
+            self._die(b"MAIL", wording.TOO_MANY_IN_ALL)
+        else:
+            self._ask(parse_mail(argument, options.max_size, self._extras))
 
     def _rcpt(self, argument: bytes) -> None:
-        if self._recipients >= self._options.max_recipients:
+        options = self._options
+        if self._recipients >= options.max_recipients or _reached(self._counters.recipients, options.max_recipients_total):
             self._count_rejected()
             self._refuse(b"RCPT", wording.TOO_MANY_RECIPIENTS, is_error=False)  # no mistake: the rest comes in another mail
             return
@@ -230,7 +159,7 @@ class Receiver:
             self._refuse(b"STARTTLS", wording.STARTTLS_SYNTAX)
         elif self._in_tls:
             self._refuse(b"STARTTLS", wording.TLS_ACTIVE)
-        elif not options.starttls:
+        elif not options.starttls or self._secure:
             self._refuse(b"STARTTLS", wording.NOT_IMPLEMENTED)
         elif options.starttls_needs_ehlo and not self.extended:
             self._refuse(b"STARTTLS", wording.HELLO_FIRST)
@@ -257,7 +186,7 @@ class Receiver:
         self._say(wording.WILL_TRY)
 
     def _help(self, argument: bytes) -> None:
-        self._say(wording.HELP_TLS if self._options.starttls and not self._in_tls else wording.HELP)
+        self._say(wording.HELP_TLS if self._options.starttls and not self._secure else wording.HELP)
 
     def _quit(self, argument: bytes) -> None:
         parse_nothing(argument)
@@ -282,8 +211,17 @@ class Receiver:
         options = self._options
         text = reply.text if reply.text.startswith(options.hostname) else f"{options.hostname} {reply.text}".rstrip()
         if self.extended:
-            text = "\n".join((text, *offer(options.max_size, options.starttls and not self._in_tls)))
+            starttls, requiretls = options.starttls and not self._secure, "REQUIRETLS" in self._extras
+            text = "\n".join((text, *offer(options.max_size, starttls, options.auth, requiretls)))
         self._say(Reply(reply.code, "", text), enhanced=False)
+
+    def _auth_answered(self, event: Auth, reply: Reply) -> None:
+        self._say(reply)
+        if reply.code == 235:
+            self.authenticated = True
+            self._set_gate()
+        else:
+            self._counters.auth_failures += reply.is_permanent  # 454 is our own trouble
 
     def _mail_answered(self, event: MailFrom, reply: Reply) -> None:
         self._say(reply)
@@ -330,16 +268,13 @@ class Receiver:
     # ---- small things
 
     def _enter(self, state: State) -> None:
-        """The one place where the state changes."""
-        self._state = state
-        self._verbs = _TABLE[state]
+        super()._enter(state)
         if state is State.READY:
             self._recipients = self._rejected = 0
-            self._body = None
 
-    def _ask(self, question: Question) -> None:
-        self._question = question
-        self._events.append(question)
+    def _set_gate(self) -> None:
+        options = self._options
+        self._gate = gate(options.mail_requires, self._secure, self.authenticated, options.refuse_all)
 
     def _forget(self) -> None:
         """Drop the mail transaction, if there is one."""
@@ -347,51 +282,34 @@ class Receiver:
             self._enter(State.READY)
             self._events.append(Reset())
 
-    def _say(self, reply: Reply, enhanced: bool = True) -> None:
-        self._out.append(serialise(reply, enhanced))
-
     def _count_rejected(self) -> None:
         self._rejected += 1
         self._counters.rejected += 1
 
-    def _refuse(self, verb: bytes, reply: Reply, is_error: bool = True) -> None:
-        if is_error and self._counters.errors >= self._options.max_errors:
-            self._die(verb, wording.TOO_MANY_ERRORS)
-            return
-        self._counters.errors += is_error
-        self._say(reply)
-        self._events.append(Refused(verb.decode("ascii"), reply))
+    # ---- the tables
 
-    def _die(self, verb: bytes, reply: Reply) -> None:
-        """Refuse, and end."""
-        self._counters.errors += 1
-        self._events.append(Refused(verb.decode("ascii"), reply))
-        self.shut(reply)
-
-    def _unsynchronised(self, verb: bytes) -> None:
-        self._die(verb, wording.NOT_SYNCHRONISED)
-
-
-_VERBS: Final[Mapping[bytes, Callable[[Receiver, bytes], None]]] = {
-    b"EHLO": Receiver._ehlo,
-    b"HELO": Receiver._helo,
-    b"STARTTLS": Receiver._starttls,
-    b"AUTH": Receiver._auth,
-    b"MAIL": Receiver._mail,
-    b"RCPT": Receiver._rcpt,
-    b"DATA": Receiver._data,
-    b"RSET": Receiver._rset,
-    b"NOOP": Receiver._noop,
-    b"VRFY": Receiver._vrfy,
-    b"HELP": Receiver._help,
-    b"QUIT": Receiver._quit,
-}
-_TABLE: Final = {state: {verb: _VERBS[verb] for verb in verbs} for state, verbs in ALLOWED.items()}
-_ANSWERS: Final[Mapping[type, Callable[[Receiver, Any, Reply], None]]] = {
-    Hello: Receiver._hello_answered,
-    MailFrom: Receiver._mail_answered,
-    RcptTo: Receiver._rcpt_answered,
-    BodyStart: Receiver._data_answered,
-    BodyEnd: Receiver._body_answered,
-    StartTls: Receiver._starttls_answered,
-}
+    commands = _table(
+        {
+            b"EHLO": _ehlo,
+            b"HELO": _helo,
+            b"STARTTLS": _starttls,
+            b"AUTH": _auth,
+            b"MAIL": _mail,
+            b"RCPT": _rcpt,
+            b"DATA": _data,
+            b"RSET": _rset,
+            b"NOOP": _noop,
+            b"VRFY": _vrfy,
+            b"HELP": _help,
+            b"QUIT": _quit,
+        }
+    )
+    answers = {
+        Hello: _hello_answered,
+        Auth: _auth_answered,
+        MailFrom: _mail_answered,
+        RcptTo: _rcpt_answered,
+        BodyStart: _data_answered,
+        BodyEnd: _body_answered,
+        StartTls: _starttls_answered,
+    }
