@@ -70,7 +70,8 @@ def _chain(records: Records, name: str, rdtype: str) -> list[str]:
 class FakeResolver:
     """Answers at once, out of the map.
 
-    secure: True, or the names whose answers DNSSEC vouches for (a chain is secure when all of its names are).
+    secure: True, or what DNSSEC vouches for: names, ".name" for all below one, "name/TYPE" for one answer.  An answer over
+    CNAMEs is secure when all of its names are.
     fail: "name" or "name/TYPE" -> rcode, for lookups that fail ("SERVFAIL", which is what a forgery looks like, "TIMEOUT").
     asked: how often each (name, type) was asked for.  ttl: seconds.
     """
@@ -105,9 +106,15 @@ class FakeResolver:
         if len(names) > _MAX_CHAIN:
             return Answer(name, rdtype, "SERVFAIL", canonical=name, expires=5.0, reason="CNAME loop")
         found = tuple(_value(rdtype, value) for value in self.records.get(names[-1], {}).get(rdtype, ()))
-        secure = self.secure if isinstance(self.secure, bool) else all(each in self.secure for each in names)
+        secure = all(self._vouches(each, rdtype) for each in names)
         rcode = NOERROR if _exists(self.records, names[-1]) else NXDOMAIN
         return Answer(name, rdtype, rcode, secure, found, names[-1], self.ttl)
+
+    def _vouches(self, name: str, rdtype: str) -> bool:
+        if isinstance(self.secure, bool):
+            return self.secure
+        above = [f".{name.split('.', at)[at]}" for at in range(1, name.count(".") + 1)]
+        return not {name, f"{name}/{rdtype}", *above}.isdisjoint(self.secure)
 
 
 @attrs.define

@@ -45,12 +45,13 @@ class NextHopsTests(SynchronousTestCase):
 
     def test_by_mx(self):
         """Hosts in the order of preference, both families of each."""
+        first = {"canonical": "mx1.example.test", "domain": "example.test"}
         self.assertEqual(
             self.hosts("Example.TEST"),
             [
-                Target("mx1.example.test", "2001:db8::1", 25, 10),
-                Target("mx1.example.test", "192.0.2.1", 25, 10),
-                Target("mx2.example.test", "192.0.2.2", 25, 20),
+                Target("mx1.example.test", "2001:db8::1", 25, 10, **first),
+                Target("mx1.example.test", "192.0.2.1", 25, 10, **first),
+                Target("mx2.example.test", "192.0.2.2", 25, 20, canonical="mx2.example.test", domain="example.test"),
             ],
         )
         verifyObject(INextHops, self.hops())
@@ -62,11 +63,14 @@ class NextHopsTests(SynchronousTestCase):
 
     def test_implicit_mx(self):
         """A domain with an address only."""
-        self.assertEqual(self.hosts("plain.test"), [Target("plain.test", "192.0.2.9", 25)])
+        self.assertEqual(
+            self.hosts("plain.test"), [Target("plain.test", "192.0.2.9", 25, canonical="plain.test", domain="plain.test")]
+        )
 
     def test_in_brackets(self):
-        """No MX is asked for."""
-        self.assertEqual(self.hosts("[mx2.example.test]:587"), [Target("mx2.example.test", "192.0.2.2", 587)])
+        """No MX is asked for; that the name is the right one, the operator vouches for."""
+        target = Target("mx2.example.test", "192.0.2.2", 587, mx_secure=True, canonical="mx2.example.test")
+        self.assertEqual(self.hosts("[mx2.example.test]:587"), [target])
         self.assertEqual(self.resolver.asked, {("mx2.example.test", "A"): 1, ("mx2.example.test", "AAAA"): 1})
 
     def test_literals(self):
@@ -83,6 +87,34 @@ class NextHopsTests(SynchronousTestCase):
             [(each.name, each.secure) for each in found], [("mx1.example.test", True)] * 2 + [("mx2.example.test", False)]
         )
         self.assertFalse(any(each.secure for each in self.hosts("example.test", secure={"mx1.example.test", "mx2.example.test"})))
+
+    def test_secure_each_for_itself(self):
+        """P16, P20: the verdict on the MX and on each address, and where the CNAMEs of host and domain lead."""
+        records = {
+            "alias.test": {"CNAME": ["example.test"]},
+            "example.test": {"MX": [(1, "www.example.test")]},
+            "www.example.test": {"CNAME": ["cloud.test"]},
+            "cloud.test": {"A": ["192.0.2.1"], "AAAA": ["2001:db8::1"]},
+        }
+        for secure, expected in (
+            ({"alias.test", "example.test", "www.example.test", "cloud.test"}, (True, True)),
+            ({"alias.test", "example.test", "www.example.test"}, (True, False)),
+            ({"example.test", "www.example.test", "cloud.test"}, (False, True)),
+            ({"cloud.test"}, (False, False)),
+        ):
+            for target in self.hosts("alias.test", records, secure=secure):
+                self.assertEqual((target.mx_secure, target.address_secure), expected)
+                self.assertEqual(
+                    (target.name, target.canonical, target.domain), ("www.example.test", "cloud.test", "example.test")
+                )
+        six, four = self.hosts("[cloud.test]", records, secure={"cloud.test/A"})
+        self.assertEqual((six.address_secure, four.address_secure), (False, True))
+
+    def test_no_dns_vouches_for_a_literal(self):
+        """C2.5: an address literal has no DANE, whatever the resolver vouches for."""
+        for literal in ("[192.0.2.5]", "[IPv6:2001:db8::5]:2525"):
+            [target] = self.hosts(literal, secure=True)
+            self.assertEqual((target.address_secure, target.canonical), (False, ""))
 
     def test_known_to_be_undeliverable(self):
         """Permanent, each with its code."""

@@ -50,6 +50,29 @@ class FakeResolverTests(SynchronousTestCase):
     def ask(self, resolver, name, rdtype):
         return self.successResultOf(resolver.query(name, rdtype))
 
+    def test_vouched_for(self):
+        """A name, one answer of it, all below it; over CNAMEs all of its names."""
+        questions = [
+            ("mx.example.test", "A"),
+            ("mx.example.test", "AAAA"),
+            ("_25._tcp.mx.example.test", "TLSA"),
+            ("example.test", "A"),
+        ]
+        for secure, expected in (
+            (False, (False, False, False, False)),
+            (True, (True, True, True, True)),
+            ({"mx.example.test"}, (True, True, False, False)),
+            ({"mx.example.test/A"}, (True, False, False, False)),
+            ({".example.test"}, (True, True, True, False)),
+            ({".test"}, (True, True, True, True)),
+            ({"test", "est", ".est"}, (False, False, False, False)),
+        ):
+            resolver = FakeResolver(ZONES, secure=secure)
+            self.assertEqual(tuple([self.ask(resolver, *each).secure for each in questions]), expected, secure)
+        resolver = FakeResolver(ZONES, secure={"alias.test", "second.test"})
+        self.assertFalse(self.ask(resolver, "alias.test", "MX").secure)
+        self.assertTrue(self.ask(resolver, "alias.test", "CNAME").secure)
+
     def test_values(self):
         """As the interface promises them."""
         resolver = FakeResolver(ZONES)
