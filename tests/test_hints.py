@@ -39,7 +39,7 @@ class MemoryHintsTests(SynchronousTestCase):
         self.hints.put("a", "b", None, 10.0)
         self.hints.put("a", "c", None, 10.0)
         self.assertIsNone(self.hints.get("a", "b"))
-        self.assertEqual(len(self.hints._entries), 0)
+        self.assertEqual(self.hints.keys("a"), [])
 
     def test_bounded(self) -> None:
         """The one put longest ago goes; putting again makes it young."""
