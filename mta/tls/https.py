@@ -164,7 +164,8 @@ class _Exchange:
         raise last
 
     async def _addresses(self) -> list[str]:
-        answers = await gatherResults([self._resolver.query(self._host, rdtype) for rdtype in ("A", "AAAA")])
+        asked = [self._resolver.query(self._host, rdtype) for rdtype in ("A", "AAAA")]
+        answers = await gatherResults(asked, consumeErrors=True)
         found = [str(record) for answer in answers if answer.found for record in answer.records]
         failed = [str(answer) for answer in answers if answer.failed]
         if not found and failed:

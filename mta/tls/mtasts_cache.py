@@ -155,7 +155,7 @@ class StsPolicies:
         known.callers = [caller]
         asked = Deferred.fromCoroutine(self._learn(name, known, again=again))
         self._running.add(asked)
-        asked.addErrback(self._broken, name).addCallback(self._tell, known, asked)
+        asked.addErrback(self._broken, name, known).addCallback(self._tell, known, asked)
         return caller
 
     def _tell(self, _: None, known: _Known, asked: Deferred[None]) -> None:
@@ -164,8 +164,9 @@ class StsPolicies:
         for caller in callers:
             caller.callback(known.ruling(self._clock.seconds()))
 
-    def _broken(self, reason: Failure, name: str) -> None:
+    def _broken(self, reason: Failure, name: str, known: _Known) -> None:
         """Closed, or a bug: what is cached holds."""
+        known.ask_at = min(known.ask_at, self._clock.seconds() + RETRY)
         if not isinstance(reason.value, CancelledError):
             self._log.failure("MTA-STS policy of {name}", reason, name=name)
 
@@ -217,7 +218,8 @@ class StsPolicies:
     async def _refresh_all(self) -> None:
         roster, now = self._read_roster(), self._clock.seconds()
         due = iter([name for name, at in roster.items() if at <= now])
-        await gatherResults([Deferred.fromCoroutine(self._refresh(roster, due)) for _ in range(REFRESH_AT_ONCE)])
+        refreshes = [Deferred.fromCoroutine(self._refresh(roster, due)) for _ in range(REFRESH_AT_ONCE)]
+        await gatherResults(refreshes, consumeErrors=True)
         self._hints.put(ROSTER, "", list(roster), now + MAX_AGE)
 
     async def _refresh(self, roster: dict[str, float], due: Iterator[str]) -> None:
@@ -245,8 +247,8 @@ class StsPolicies:
     def _read_roster(self) -> dict[str, float]:
         """The domains that have a policy; after a restart out of the hints, all of them due to be looked at."""
         if self._roster is None:
-            names = self._hints.get(ROSTER, "") or ()
-            self._roster = {name: 0.0 for name in names if isinstance(name, str)}
+            names = self._hints.get(ROSTER, "")
+            self._roster = {name: 0.0 for name in names if isinstance(name, str)} if isinstance(names, list) else {}
         return self._roster
 
 

@@ -1,0 +1,110 @@
+"""MTA-STS policies are fetched anew in the background, and any order of events keeps the promises of the cache."""
+
+from __future__ import annotations
+
+from mta.tls.mtasts import Result, StsError
+from mta.tls.mtasts_cache import DAY, REFRESH_AGAIN, ROSTER, StsRefresh
+from tests.tls.sts import NAME, WEEK, Case, text
+
+
+class RefreshTests(Case):
+    """`StsRefresh` and `refresh_due`."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.policy()
+        self.run_service()
+
+    def run_service(self) -> None:
+        self.service = StsRefresh(self.policies, self.clock, every=600)
+        self.service.startService()
+
+    def tearDown(self) -> None:
+        self.successResultOf(self.service.stopService())
+        super().tearDown()
+
+    def pump(self, seconds: float) -> None:
+        self.clock.pump([600.0] * int(seconds // 600))
+
+    def test_daily(self) -> None:
+        """A policy is fetched every day, with the same id and without any mail, and so never expires (10.2)."""
+        self.pump(DAY - 600)
+        self.assertEqual(len(self.web.fetched), 1)
+        self.pump(600)
+        self.assertEqual(len(self.web.fetched), 2)
+        self.pump(2 * WEEK)
+        self.assertEqual(len(self.web.fetched), 16)
+        self.resolver.fail[NAME] = "TIMEOUT"
+        self.assertIsNotNone(self.policy())
+        self.assertEqual(self.log.names(), ["sts-policy"])
+
+    def test_a_refresh_fails(self) -> None:
+        """It is said in the log and tried again every hour, and the policy holds until it expires; then it is let go."""
+        self.web.says = StsError(Result.FETCH, "because")
+        self.pump(DAY + 3 * REFRESH_AGAIN)
+        self.assertEqual(self.log.names(), ["sts-policy"] + 4 * ["sts-fault"])
+        self.assertEqual(self.log.events[-1][1]["cached"], "1 enforce")
+        self.pump(WEEK)
+        self.assertEqual(self.policies._roster, {})
+        fetched = len(self.web.fetched)
+        self.pump(WEEK)
+        self.assertEqual(len(self.web.fetched), fetched)
+
+    def test_the_record_is_gone(self) -> None:
+        """Without a record the policy is not prolonged (8.3)."""
+        self.resolver.records = {}
+        self.pump(WEEK + DAY)
+        self.assertEqual(len(self.web.fetched), 1)
+        self.assertIsNone(self.policy())
+
+    def test_after_a_restart(self) -> None:
+        """The list of domains survives too: after a restart policies are refreshed though no mail asks for them."""
+        self.pump(1200)
+        self.successResultOf(self.service.stopService())
+        self.assertEqual(self.hints.get(ROSTER, ""), ["example.test"])
+        self.start()
+        self.run_service()
+        self.pump(DAY)
+        self.assertEqual(len(self.web.fetched), 2)
+
+    def test_mode_none(self) -> None:
+        """What demands nothing is not refreshed."""
+        self.announce("v=STSv1; id=2;")
+        self.web.says = text("none")
+        self.clock.advance(600)
+        self.policy()
+        self.pump(3 * DAY)
+        self.assertEqual(len(self.web.fetched), 2)
+
+    def test_many_at_once(self) -> None:
+        """A slow policy host does not hold up the others, and not all are asked at once."""
+        self.resolver.records = {f"_mta-sts.d{n}.test": {"TXT": ["v=STSv1; id=1;"]} for n in range(30)}
+        for n in range(30):
+            self.policy(f"d{n}.test")
+        self.web.says, self.web.fetched = None, []
+        self.pump(DAY)
+        self.assertEqual(len(self.web.waiting), 5)
+        for waiting in self.web.waiting[1:]:
+            waiting.callback(text())
+        self.assertEqual(len(self.web.waiting), 9)
+        for _ in range(30):
+            for waiting in self.web.waiting[1:]:
+                if not waiting.called:
+                    waiting.callback(text())
+        self.assertEqual(len(self.web.waiting), 30)
+
+    def test_damaged_list(self) -> None:
+        """A list that is none is as good as an empty one."""
+        for damage in (7, {"a": 1}, [1, None, "no such.domain"]):
+            self.successResultOf(self.service.stopService())
+            self.hints.put(ROSTER, "", damage, 9e9)
+            self.start()
+            self.run_service()
+            self.pump(1200)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_stop_while_fetching(self) -> None:
+        """The service ends at once, and nothing is left on the clock."""
+        self.web.says = None
+        self.pump(DAY)
+        self.assertEqual(len(self.web.waiting), 1)
