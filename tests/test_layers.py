@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "smtp": {"envelope", "status"},
     "dns": {"interfaces", "envelope", "status", "config"},
     "tls": {"interfaces", "envelope", "status", "config"},
-    "config": {"status", "tls", "smtp"},
+    "config": {"status", "tls", "smtp", "relay"},  # of relay its parser of host lists
     "control": {"interfaces", "envelope", "status", "config"},
 }
 PURE = (
@@ -32,7 +32,10 @@ PURE = (
     "dns/message.py",
     "dns/cache.py",
     "dns/servers.py",
+    "tls/dane.py",
+    "tls/owed.py",
     "tls/policy.py",
+    "tls/policy_table.py",
     "receive/access.py",
     "receive/limits.py",
     "receive/trace.py",

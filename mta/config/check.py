@@ -1,7 +1,8 @@
 """What must hold in settings beyond their structure: words, ranges, names, and what one key demands of another.
 
 Each judge looks at the whole settings and yields a `Finding` for each thing that is wrong; all of them are asked.
-Files are looked at in `files.py`.  Whether a directory can be written or a port bound is found out at start.
+TLS is judged in `check_tls.py`, AUTH in `check_auth.py`, host lists in `check_hosts.py`, the files in `files.py`.  Whether
+a directory can be written or a port bound is found out at start.
 """
 
 from __future__ import annotations
@@ -12,34 +13,58 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Any
 
+from mta.config.check_auth import check_auth
+from mta.config.check_hosts import check_hosts
+from mta.config.check_tls import check_tls
 from mta.config.endpoint import endpoint_fault
-from mta.config.mistake import Finding, KeyPath, choice, did_you_mean, shown
+from mta.config.mistake import Finding, KeyPath, choice, did_you_mean, said, shown
 from mta.config.name import (
+    address_fault,
     domain_fault,
-    host_list_fault,
     hostname_fault,
     is_address,
     next_hop_fault,
     pattern_fault,
     server_fault,
 )
-from mta.config.schema import leaves
+from mta.config.schema import leaves, name_of
 from mta.config.settings import Seconds, Settings, Size
 from mta.tls.policy import LEVELS
 
 __all__ = ["check"]
 
-_WORDS: dict[str, tuple[str, ...]] = {
+_VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
+_MECHANISMS = ("PLAIN", "LOGIN", "CRAM-MD5")
+_WORDS: dict[str, tuple[str, ...]] = {  # a list of words too
     "listen.tls": ("none", "starttls", "implicit"),
-    "tls.min_version": ("TLSv1.2", "TLSv1.3"),
+    "listen.mail_requires": ("none", "tls", "auth", "tls-or-auth", "tls+auth"),
+    "listen.auth_clear": _MECHANISMS,
+    "listen.auth_tls": _MECHANISMS,
+    "tls.min_version": _VERSIONS[2:],  # RFC 8996
     "tls.error": ("fatal", "offer-nothing"),
     "tls.starttls_in_transaction": ("reset", "refuse"),
+    "tls.sni_unknown": ("default", "reject"),
+    "tls.client_cert": ("none", "ask", "require"),
+    "tls_client.level": LEVELS,
     "tls_client.mandatory_5xx": ("defer", "bounce"),
+    "tls_client.min_version": _VERSIONS[2:],
+    "tls_client.dane_insecure_mx": ("dane", "encrypt", "may"),
+    "route.tls": LEVELS,
+    "route.auth.mechanisms": _MECHANISMS,
+    "tls_policy.level": LEVELS,
+    "tls_policy.min": _VERSIONS,
+    "tls_policy.max": _VERSIONS,
+    "tls_policy.dane": ("on", "off"),
+    "tls_policy.sts": ("on", "off"),
+    "handover.preset": ("keep", "exim2002-rset", "nopass-default", "pass-unset", "never"),  # exim2002: in tests only
     "handover.rset_test": ("always", "idle", "never"),
     "queue.completions": ("strict", "lazy"),
     "relay.prefer": ("any", "ipv4", "ipv6"),
     "log.format": ("text", "json"),
 }
+_MAY_BE_EMPTY = frozenset(
+    {"route.tls", "tls_policy.level", "tls_policy.min", "tls_policy.max", "tls_policy.dane", "tls_policy.sts"}
+)
 _MAY_BE_ZERO = frozenset(  # where nothing at all is a setting of its own
     {
         "tls_client.fallback_delay",
@@ -72,26 +97,30 @@ def check(settings: Settings) -> Iterator[Finding]:
     yield from _each_key(settings)
     yield from _names(settings)
     yield from _listen(settings)
-    yield from _tls(settings)
+    yield from check_tls(settings)
+    yield from check_auth(settings)
     yield from _routes(settings)
-    yield from _handover(settings)
+    yield from check_hosts(settings)
     yield from _outgoing(settings)
     yield from _orders(settings)
-
-
-def _say(path: KeyPath, fault: str | None) -> Iterator[Finding]:
-    if fault is not None:
-        yield Finding(path, fault)
 
 
 def _each_key(settings: Settings) -> Iterator[Finding]:
     """Choices of words and ranges of numbers."""
     for path, hint, value in leaves(settings):
-        name = ".".join(step for step in path if isinstance(step, str))
+        name = name_of(path)
         if name in _WORDS:
-            yield from _say(path, choice(value, _WORDS[name]))
+            yield from _word(path, value, _WORDS[name], name in _MAY_BE_EMPTY)
         elif hint in (int, Size, Seconds):
-            yield from _say(path, _range_fault(name, hint, value))
+            yield from said(path, _range_fault(name, hint, value))
+
+
+def _word(path: KeyPath, value: str | tuple[str, ...], known: tuple[str, ...], may_be_empty: bool) -> Iterator[Finding]:
+    if isinstance(value, tuple):
+        for index, word in enumerate(value):
+            yield from said((*path, index), choice(word, known))
+    elif value or not may_be_empty:
+        yield from said(path, choice(value, known))
 
 
 def _range_fault(name: str, hint: Any, value: float) -> str | None:
@@ -105,11 +134,15 @@ def _range_fault(name: str, hint: Any, value: float) -> str | None:
 
 
 def _names(settings: Settings) -> Iterator[Finding]:
-    yield from _say(("hostname",), hostname_fault(settings.hostname))
+    yield from said(("hostname",), hostname_fault(settings.hostname))
     for index, domain in enumerate(settings.local_domains):
-        yield from _say(("local_domains", index), domain_fault(domain))
+        yield from said(("local_domains", index), domain_fault(domain))
     for index, domain in enumerate(settings.access.relay_domains):
-        yield from _say(("access", "relay_domains", index), domain_fault(domain))
+        yield from said(("access", "relay_domains", index), domain_fault(domain))
+    if settings.tlsrpt.contact:
+        yield from said(("tlsrpt", "contact"), address_fault(settings.tlsrpt.contact))
+    if settings.auth.cram_realm:
+        yield from said(("auth", "cram_realm"), domain_fault(settings.auth.cram_realm))
     if not settings.log.file:
         yield Finding(("log", "file"), "a path or '-' is wanted, not ''")
 
@@ -119,27 +152,10 @@ def _listen(settings: Settings) -> Iterator[Finding]:
     for index, listen in enumerate(settings.listen):
         path: KeyPath = ("listen", index, "endpoint")
         fault = endpoint_fault(listen.endpoint)
-        yield from _say(path, fault)
+        yield from said(path, fault)
         first = seen.setdefault(listen.endpoint, index)
         if first != index and fault is None and not re.match(r"tcp:(?:port=)?0(?:$|:)", listen.endpoint):
             yield Finding(path, f"listen[{first}] has this endpoint already", (("listen", first),))
-        if listen.tls == "implicit" and settings.tls.certificate is None:
-            text = "implicit TLS needs the certificate and key of [tls]"
-            yield Finding(("listen", index, "tls"), text, (("tls", "certificate"),))
-
-
-def _tls(settings: Settings) -> Iterator[Finding]:
-    certificate: KeyPath = ("tls", "certificate")
-    key: KeyPath = ("tls", "key")
-    if settings.tls.certificate and not settings.tls.key:
-        yield Finding(key, "missing; a certificate needs its key", (certificate,))
-    if settings.tls.key and not settings.tls.certificate:
-        yield Finding(certificate, "missing; a key needs its certificate", (key,))
-    yield from _say(("tls_client", "level"), _level_fault(settings.tls_client.level))
-
-
-def _level_fault(level: str) -> str | None:
-    return choice(level, LEVELS) if level not in LEVELS else None
 
 
 def _routes(settings: Settings) -> Iterator[Finding]:
@@ -153,16 +169,15 @@ def _routes(settings: Settings) -> Iterator[Finding]:
         if not route.match:
             yield Finding((*path, "match"), "at least one pattern is wanted")
         for at, pattern in enumerate(route.match):
-            yield from _say((*path, "match", at), pattern_fault(pattern))
+            yield from said((*path, "match", at), pattern_fault(pattern))
         if (route.relay is None) == (route.deliver is None):
             yield Finding(path, f"one of relay and deliver is wanted, not {'both' if route.relay is not None else 'none'}")
         if route.relay is not None:
-            yield from _say((*path, "relay"), next_hop_fault(route.relay))
+            yield from said((*path, "relay"), next_hop_fault(route.relay))
         if route.deliver is not None:
-            yield from _say((*path, "deliver"), _deliver_fault(route.deliver))
-        if route.tls:
-            fault = "a delivery to a mailbox has no TLS" if route.deliver is not None else _level_fault(route.tls)
-            yield from _say((*path, "tls"), fault)
+            yield from said((*path, "deliver"), _deliver_fault(route.deliver))
+        if route.deliver is not None and route.tls:
+            yield Finding((*path, "tls"), "a delivery to a mailbox has no TLS")
 
 
 def _deliver_fault(text: str) -> str | None:
@@ -178,15 +193,11 @@ def _deliver_fault(text: str) -> str | None:
     return None
 
 
-def _handover(settings: Settings) -> Iterator[Finding]:
-    for name in ("hosts_pass_tls", "hosts_nopass_tls"):
-        for index, item in enumerate(getattr(settings.handover, name)):
-            yield from _say(("handover", name, index), host_list_fault(item))
-
-
 def _outgoing(settings: Settings) -> Iterator[Finding]:
     for index, server in enumerate(settings.dns.servers):
-        yield from _say(("dns", "servers", index), server_fault(server))
+        yield from said(("dns", "servers", index), server_fault(server))
+    if probe := settings.dns.dnssec_probe.removesuffix("."):
+        yield from said(("dns", "dnssec_probe"), domain_fault(probe))
     families: set[int] = set()
     for index, address in enumerate(settings.relay.source_address):
         path: KeyPath = ("relay", "source_address", index)

@@ -1,12 +1,14 @@
 """The files that the settings name: can they be read, are they what they should be, do they belong together.
 
 RFC 5280 and RFC 7468 (PEM).  Nothing is created or changed.  The certificate and key of [tls] are given to the same code
-that serves them later (`tls/context.py`), which also tries a handshake with itself; with `error = "offer-nothing"` they
-may be wrong, for then the service runs without TLS and says so.
+that serves them later (`tls/context.py`), which also tries a handshake with itself; with `error = "offer-nothing"` what
+we show to clients may be wrong, for then the service runs without TLS and says so.  Files with passwords are looked at
+for who else may read them.
 """
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,31 +16,37 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from mta.config.mistake import Finding, KeyPath
+from mta.config.mistake import Finding, KeyPath, said
 from mta.config.settings import Settings, Tls
 from mta.status import MailError
 from mta.tls.context import ServerTls
 
 __all__ = ["check_files"]
 
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
 
 def check_files(settings: Settings) -> Iterator[Finding]:
     """All that is wrong with the files."""
     if settings.tls.error != "offer-nothing":
         yield from _identity(settings.tls)
-    for index, path in enumerate(settings.tls_client.trust):
-        yield from _read(("tls_client", "trust", index), path, _certificates_fault)
+        for index, entry in enumerate(settings.tls.sni):
+            yield from _pair(("tls", "sni", index), entry.certificate, entry.key)
+    yield from _authorities(("tls", "client_ca"), settings.tls.client_ca)
+    yield from _authorities(("tls_client", "trust"), settings.tls_client.trust)
+    for index, policy in enumerate(settings.tls_policy):
+        yield from _authorities(("tls_policy", index, "ca"), policy.ca)
+        yield from _pair(("tls_policy", index), policy.certificate, policy.key)
+    if settings.auth.passwords is not None:
+        yield from _secret(("auth", "passwords"), settings.auth.passwords, _users_fault)
+    for index, route in enumerate(settings.route):
+        if route.auth is not None:
+            yield from _secret(("route", index, "auth", "password_file"), route.auth.password_file, _password_fault)
 
 
 def _identity(tls: Tls) -> Iterator[Finding]:
-    """Certificate and key, first each by itself, then both together."""
-    certificate: KeyPath = ("tls", "certificate")
-    key: KeyPath = ("tls", "key")
-    found: list[Finding] = []
-    if tls.certificate:
-        found += _read(certificate, tls.certificate, _certificates_fault)
-    if tls.key:
-        found += _read(key, tls.key, _key_fault)
+    """The default certificate and key, first each by itself and whether they fit, then as they will be used."""
+    found = list(_pair(("tls",), tls.certificate, tls.key))
     yield from found
     if found or not (tls.certificate and tls.key):
         return
@@ -49,7 +57,35 @@ def _identity(tls: Tls) -> Iterator[Finding]:
         if colon and name.startswith("tls."):  # it speaks of a key of its own: tls.ciphers, tls.min_version
             yield Finding(("tls", name.removeprefix("tls.")), fault)
         else:
-            yield Finding(key, error.reason, (certificate,))
+            yield Finding(("tls", "key"), error.reason, (("tls", "certificate"),))
+
+
+def _pair(path: KeyPath, certificate: Path | None, key: Path | None) -> Iterator[Finding]:
+    """A certificate and the key that belongs to it; either may be missing, which is judged elsewhere."""
+    found: list[Finding] = []
+    if certificate:
+        found += _read((*path, "certificate"), certificate, _certificates_fault)
+    if key:
+        found += _read((*path, "key"), key, _key_fault)
+    yield from found
+    if certificate and key and not found and not _fits(certificate.read_bytes(), key.read_bytes()):
+        text = f"{str(key)!r} is not the key of {str(certificate)!r}"
+        yield Finding((*path, "key"), text, ((*path, "certificate"),))
+
+
+def _authorities(path: KeyPath, files: tuple[Path, ...]) -> Iterator[Finding]:
+    for index, file in enumerate(files):
+        yield from _read((*path, index), file, _certificates_fault)
+
+
+def _secret(path: KeyPath, file: Path, fault_in: Callable[[bytes], str | None]) -> Iterator[Finding]:
+    """A file with passwords, which nobody but its owner may read."""
+    found = list(_read(path, file, fault_in))
+    yield from found
+    if not found:
+        open_to_others = file.stat().st_mode & _OTHERS
+        text = f"{str(file)!r} may be read or changed by others than its owner; chmod 600 is wanted"
+        yield from said(path, text if open_to_others else None)
 
 
 def _read(path: KeyPath, file: Path, fault_in: Callable[[bytes], str | None]) -> Iterator[Finding]:
@@ -72,9 +108,32 @@ def _certificates_fault(pem: bytes) -> str | None:
 
 def _key_fault(pem: bytes) -> str | None:
     try:
-        load_pem_private_key(pem, None)
+        # Whether the numbers of an RSA key are primes takes 50 ms to find out; a key that fits its certificate is good.
+        load_pem_private_key(pem, None, unsafe_skip_rsa_key_validation=True)
     except TypeError:
         return "encrypted; a key without passphrase is wanted"
     except (ValueError, UnsupportedAlgorithm):
         return "no private key in PEM"
     return None
+
+
+def _fits(certificate: bytes, key: bytes) -> bool:
+    private = load_pem_private_key(key, None, unsafe_skip_rsa_key_validation=True)
+    return x509.load_pem_x509_certificates(certificate)[0].public_key() == private.public_key()
+
+
+def _users_fault(text: bytes) -> str | None:
+    """Lines "user:password"; blank ones and comments may be between them."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith(b"#")]
+    if not lines:
+        return "empty; a line 'user:password' for each user is wanted"
+    for number, line in enumerate(text.splitlines(), 1):
+        user, _, password = line.partition(b":")
+        if line in lines and not (user and password):
+            return f"wrong in line {number}; 'user:password' is wanted"
+    return None
+
+
+def _password_fault(text: bytes) -> str | None:
+    """The first line is the password."""
+    return None if text.partition(b"\n")[0].strip() else "without a password in its first line"

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import Final
 
 import attrs
 
-__all__ = ["ConfigError", "Finding", "KeyPath", "Mistake", "Wanted", "choice", "did_you_mean", "key_text", "shown"]
+__all__ = ["ConfigError", "Finding", "KeyPath", "Mistake", "Wanted", "choice", "did_you_mean", "key_text", "said", "shown"]
 
 KeyPath = tuple[str | int, ...]  # ("route", 0, "relay"); numbers count the elements of an array from 0
 
@@ -66,6 +66,12 @@ class ConfigError(Exception):
         return "\n".join(str(mistake) for mistake in self.mistakes)
 
 
+def said(path: KeyPath, fault: str | None, *about: KeyPath) -> Iterator[Finding]:
+    """The finding of a fault, nothing where there is none."""
+    if fault is not None:
+        yield Finding(path, fault, about)
+
+
 def key_text(path: KeyPath) -> str:
     """The key as people write it: `route[0].relay`."""
     text = ""
@@ -87,8 +93,9 @@ def shown(value: object) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` where something known is near, else nothing."""
-    near = get_close_matches(word.lower(), list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    written = {name.lower(): name for name in known}
+    near = get_close_matches(word.lower(), list(written), n=1)
+    return f"; did you mean {written[near[0]]!r}?" if near else ""
 
 
 def choice(word: str, known: Iterable[str]) -> str | None:

@@ -7,8 +7,7 @@ Nothing is looked up: whether a name exists is found out when it is used.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 
 import idna
 
@@ -17,20 +16,22 @@ from mta.smtp.address import parse_address
 from mta.status import MailError
 
 __all__ = [
+    "address_fault",
+    "destination_fault",
     "domain_fault",
-    "host_list_fault",
     "hostname_fault",
     "is_address",
     "next_hop_fault",
     "pattern_fault",
     "port_fault",
+    "reference_fault",
     "server_fault",
 ]
 
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")  # "_": not of hosts, but domains have it
 _NEXT_HOP = re.compile(r"\[(?P<host>[^\[\]]+)\](?::(?P<port>[^:]*))?")
 _SERVER = re.compile(r"(?:\[(?P<v6>[^\[\]]+)\]|(?P<v4>[0-9.]+))(?::(?P<port>[^:]*))?")
-_LISTS_LATER = {"@": "our own addresses", "+": "a named list", "/": "a file"}
+REFERENCES = ("nexthop", "dot-nexthop", "hostname")
 
 
 def domain_fault(text: str) -> str | None:
@@ -96,60 +97,37 @@ def server_fault(text: str) -> str | None:
     return port_fault(match["port"]) if match and match["port"] is not None else None
 
 
+def destination_fault(text: str) -> str | None:
+    """What next hops a [[tls_policy]] is for: a domain, ".domain" (names below it), "[host]", "[host]:port"."""
+    if text.startswith("["):
+        return next_hop_fault(text)
+    if text.startswith("*."):
+        return f"names below a domain are written {text[1:]!r} here, not {shown(text)}"
+    if is_address(text) or domain_fault(text.removeprefix(".")):
+        return next_hop_fault(text) or f"a domain, '.domain', '[host]' or '[host]:port' is wanted, not {shown(text)}"
+    return None
+
+
+def reference_fault(text: str) -> str | None:
+    """What name a server's certificate must have: a domain, ".domain", or Postfix's words for the names of the delivery."""
+    if text in REFERENCES or not domain_fault(text.removeprefix(".")):
+        return None
+    return f"a domain, {', '.join(map(repr, REFERENCES))} is wanted, not {shown(text)}"
+
+
+def address_fault(text: str) -> str | None:
+    """A mail address, user@domain."""
+    try:
+        right = not domain_fault(parse_address(text).domain)
+    except MailError:
+        right = False
+    return None if right else f"an address is wanted, user@domain, not {shown(text)}"
+
+
 def pattern_fault(text: str) -> str | None:
     """What recipients a route is for: "local", "*", a domain, "*.domain", user@domain."""
     if text in ("*", "local"):
         return None
-    if "@" in text:
-        try:
-            right = not domain_fault(parse_address(text).domain)
-        except MailError:
-            right = False
-    else:
-        right = not domain_fault(text.removeprefix("*."))
-    if right:
+    if not (address_fault(text) if "@" in text else domain_fault(text.removeprefix("*."))):
         return None
     return f"a domain, '*.domain', 'user@domain', 'local' or '*' is wanted, not {shown(text)}"
-
-
-def host_list_fault(text: str) -> str | None:
-    """A string of a host list (docs/tls.md): one item, or several separated by ":" or by the sign behind a leading "<"."""
-    return next((fault for item in _items(text.strip()) if (fault := _host_fault(item))), None)
-
-
-def _items(text: str) -> Iterator[str]:
-    if _is_network(text.removeprefix("!").strip()):
-        yield text  # the colons of an IPv6 address separate nothing when it stands alone
-        return
-    separator = ":"
-    if text.startswith("<") and len(text) > 1:
-        separator, text = text[1], text[2:]
-    for item in text.replace(separator * 2, "\0").split(separator):
-        if item.strip():
-            yield item.replace("\0", separator).strip()
-
-
-def _host_fault(item: str) -> str | None:
-    host = item.removeprefix("!").strip()
-    if host[:1] in _LISTS_LATER:
-        return f"{_LISTS_LATER[host[0]]} in a host list is not built yet: {shown(item)}"
-    if host.startswith("^"):
-        try:
-            re.compile(host)
-        except re.error as error:
-            return f"{shown(item)} is no regular expression: {error}"
-        return None
-    if host == "*" or _is_network(host):
-        return None
-    name = host.removeprefix("*").removeprefix(".") if host.startswith((".", "*.")) else host
-    if domain_fault(name.removesuffix(".")):
-        return f"a host name, '*', '*.domain', '^regex', an address or a network is wanted, not {shown(item)}"
-    return None
-
-
-def _is_network(text: str) -> bool:
-    try:
-        ip_network(text, strict=False)
-    except ValueError:
-        return False
-    return True

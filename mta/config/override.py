@@ -78,7 +78,7 @@ def _put(data: dict[str, Any], path: KeyPath, value: Any) -> str | None:
         if following is None:
             holder[step] = value
         elif isinstance(holder, dict):
-            holder = holder.setdefault(step, {})
+            holder = holder.setdefault(step, {} if isinstance(following, str) else [])
         else:
             holder = holder[step]
     return None

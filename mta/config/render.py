@@ -17,20 +17,8 @@ __all__ = ["render", "value_text"]
 
 
 def render(settings: Settings) -> str:
-    """The whole file: keys, tables, arrays of tables."""
-    plain: list[str] = []
-    tables: list[str] = []
-    arrays: list[str] = []
-    for name, hint in keys_of(Settings):
-        given = getattr(settings, name)
-        cls = row_class(hint)
-        if cls is None:
-            plain.append(_pair(name, hint, given))
-        elif is_array(hint):
-            arrays += ["\n".join([f"[[{name}]]", *_pairs(cls, row)]) for row in given]
-        else:
-            tables.append("\n".join([f"[{name}]", *_pairs(cls, given)]))
-    return "\n\n".join(["\n".join(plain), *tables, *arrays]) + "\n"
+    """The whole file: keys, tables, arrays of tables, each followed by those that it holds."""
+    return "\n\n".join("\n".join(lines) for lines in _blocks("", "", settings)) + "\n"
 
 
 def value_text(hint: Any, value: Any) -> str:
@@ -46,10 +34,19 @@ def value_text(hint: Any, value: Any) -> str:
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML wants DEL escaped, JSON does not
 
 
-def _pairs(cls: type, row: Any) -> Iterator[str]:
-    for name, hint in keys_of(cls):
-        yield _pair(name, hint, getattr(row, name))
-
-
-def _pair(name: str, hint: Any, value: Any) -> str:
-    return f"# {name} has no value" if value is None else f"{name} = {value_text(hint, value)}"
+def _blocks(header: str, name: str, row: Any) -> Iterator[list[str]]:
+    """The lines of a table, then those of the tables in it."""
+    lines = [header] if header else []
+    inner: list[list[str]] = []
+    for key, hint in keys_of(type(row)):
+        given = getattr(row, key)
+        path = f"{name}.{key}" if name else key
+        if row_class(hint) is None or given is None:
+            lines.append(f"# {key} has no value" if given is None else f"{key} = {value_text(hint, given)}")
+        elif is_array(hint):
+            for element in given:
+                inner += _blocks(f"[[{path}]]", path, element)
+        else:
+            inner += _blocks(f"[{path}]", path, given)
+    yield lines
+    yield from inner

@@ -1,6 +1,7 @@
 """The keys there are, read off the classes of `settings.py`: the one source for suggestions, `--show` and the manual.
 
-`mta.toml` is flat: keys at the top, tables of keys, arrays of tables.  Nothing is nested deeper.  Pure.
+`mta.toml` has keys at the top, tables of keys, arrays of tables; a table may hold further ones (`[[tls.sni]]`,
+`[route.auth]`), and one that may be left out is None then.  A table is called by its keys: "tls.sni".  Pure.
 """
 
 from __future__ import annotations
@@ -13,14 +14,12 @@ import attrs
 from mta.config.mistake import KeyPath
 from mta.config.settings import Settings
 
-__all__ = ["holder_of", "is_array", "keys_of", "leaves", "row_class", "tables"]
+__all__ = ["holder_of", "is_array", "keys_of", "leaves", "name_of", "row_class", "tables"]
 
 
 def row_class(hint: Any) -> type | None:
-    """The class of a table or of the elements of an array of tables; None for a plain key."""
-    if is_array(hint):
-        hint = get_args(hint)[0]
-    return hint if attrs.has(hint) else None
+    """The class of a table (one that may be left out too) or of the elements of an array of tables; None for a plain key."""
+    return next((kind for kind in (hint, *get_args(hint)) if attrs.has(kind)), None)
 
 
 def is_array(hint: Any) -> bool:
@@ -29,8 +28,8 @@ def is_array(hint: Any) -> bool:
 
 
 def tables() -> dict[str, type]:
-    """Name -> class of every table and array of tables."""
-    return {name: cls for name, hint in keys_of(Settings) if (cls := row_class(hint))}
+    """Name -> class of every table and array of tables, what holds others before them."""
+    return dict(_tables((), Settings))
 
 
 def keys_of(cls: type) -> Iterator[tuple[str, Any]]:
@@ -40,21 +39,35 @@ def keys_of(cls: type) -> Iterator[tuple[str, Any]]:
         yield field.name, hints[field.name]
 
 
+def name_of(path: KeyPath) -> str:
+    """The key, wherever in an array of tables: ("route", 0, "auth", "user") is "route.auth.user"."""
+    return ".".join(step for step in path if isinstance(step, str))
+
+
 def holder_of(path: KeyPath) -> type:
     """The class that has (or should have) the last name of a path."""
-    names = [step for step in path if isinstance(step, str)]
-    return tables()[names[0]] if len(names) > 1 else Settings
+    return tables().get(name_of(path).rpartition(".")[0], Settings)
 
 
 def leaves(settings: Settings) -> Iterator[tuple[KeyPath, Any, Any]]:
     """Path, type and value of every plain key, those of arrays of tables row by row."""
-    for name, hint in keys_of(Settings):
-        given = getattr(settings, name)
-        cls = row_class(hint)
-        if cls is None:
-            yield (name,), hint, given
-            continue
-        rows = [((name, index), row) for index, row in enumerate(given)] if is_array(hint) else [((name,), given)]
-        for path, row in rows:
-            for key, kind in keys_of(cls):
-                yield (*path, key), kind, getattr(row, key)
+    yield from _leaves((), settings)
+
+
+def _tables(above: tuple[str, ...], holder: type) -> Iterator[tuple[str, type]]:
+    for name, hint in keys_of(holder):
+        if cls := row_class(hint):
+            yield ".".join((*above, name)), cls
+            yield from _tables((*above, name), cls)
+
+
+def _leaves(path: KeyPath, row: Any) -> Iterator[tuple[KeyPath, Any, Any]]:
+    for name, hint in keys_of(type(row)):
+        given = getattr(row, name)
+        if row_class(hint) is None:
+            yield (*path, name), hint, given
+        elif is_array(hint):
+            for index, element in enumerate(given):
+                yield from _leaves((*path, name, index), element)
+        elif given is not None:
+            yield from _leaves((*path, name), given)

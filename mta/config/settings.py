@@ -18,6 +18,7 @@ __all__ = [
     "Concurrency",
     "Dns",
     "Handover",
+    "HostListEntry",
     "Limits",
     "Listen",
     "Log",
@@ -229,6 +230,14 @@ class Handover:
 
 
 @attrs.frozen(slots=True)
+class HostListEntry:
+    """[[hostlist]]: hosts with a name; the lists of [handover] speak of them as "+name"."""
+
+    name: str
+    hosts: tuple[str, ...]  # items as in docs/tls.md
+
+
+@attrs.frozen(slots=True)
 class Retry:
     """[retry]: the ladder: minimal, doubling, up to maximal, each +- 10 %."""
 
@@ -302,6 +311,7 @@ class Settings:
     tlsrpt: Tlsrpt = Tlsrpt()
     auth: Auth = Auth()
     handover: Handover = Handover()
+    hostlist: tuple[HostListEntry, ...] = ()
     retry: Retry = Retry()
     queue: Queue = Queue()
     concurrency: Concurrency = Concurrency()

@@ -15,13 +15,24 @@ from typing import Any, get_args
 import attrs
 from cattrs import Converter
 from cattrs.errors import BaseValidationError, ForbiddenExtraKeysError
-from cattrs.gen import make_dict_structure_fn
+from cattrs.gen import make_dict_structure_fn, override
 
 from mta.config import value
 from mta.config.future import is_future
 from mta.config.mistake import Finding, KeyPath, Wanted, did_you_mean, shown
 from mta.config.schema import holder_of, is_array, keys_of, row_class, tables
-from mta.config.settings import Listen, Network, RouteEntry, Seconds, Settings, Size
+from mta.config.settings import (
+    HostListEntry,
+    Listen,
+    Network,
+    RouteAuth,
+    RouteEntry,
+    Seconds,
+    Settings,
+    Size,
+    Sni,
+    TlsPolicyEntry,
+)
 
 __all__ = ["structure"]
 
@@ -32,7 +43,12 @@ _STAND_INS: dict[type, dict[str, Any]] = {
     Settings: {"hostname": "stand-in.invalid", "data_dir": "."},
     Listen: {"endpoint": "tcp:0"},
     RouteEntry: {"match": "stand-in.invalid"},
+    RouteAuth: {"user": "stand-in", "password_file": "."},
+    Sni: {"names": "stand-in.invalid", "certificate": ".", "key": "."},
+    HostListEntry: {"name": "stand-in", "hosts": "stand-in.invalid"},
+    TlsPolicyEntry: {"match": "stand-in.invalid"},
 }
+_DATES = {TlsPolicyEntry: ("until",)}  # texts that may be given as TOML's own dates too
 
 
 def structure(data: dict[str, Any], directory: Path) -> tuple[Settings, list[Finding]]:
@@ -147,7 +163,8 @@ def _array_hook(hint: Any, converter: Converter) -> Hook:
 
 def _table_hook(cls: Any, converter: Converter) -> Hook:
     """A table, without keys that nobody knows."""
-    fill: Hook = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True)
+    dates: dict[str, Any] = {key: override(struct_hook=_reading(value.read_date)) for key in _DATES.get(cls, ())}
+    fill: Hook = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True, **dates)
 
     def table(given: Any, _: Any) -> Any:
         if not isinstance(given, dict):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from datetime import date, datetime
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
 
@@ -20,6 +21,7 @@ __all__ = [
     "absolute",
     "duration_text",
     "read_boolean",
+    "read_date",
     "read_duration",
     "read_network",
     "read_path",
@@ -32,7 +34,9 @@ __all__ = [
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _MULTIPLES = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,6})?) ?([smhd])", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _SIZE = re.compile(r"(\d{1,12}) ?(KiB|MiB|GiB)", re.ASCII)
+
 _LOOSE_SIZE = re.compile(r"(\d{1,12}) ?([kmg])(?:i?b)?", re.ASCII | re.IGNORECASE)
 
 
@@ -57,6 +61,21 @@ def read_text(value: object) -> str:
     if "\0" in value:
         raise Wanted("a string without NUL is wanted")
     return value
+
+
+def read_date(value: object) -> str:
+    """A day, 2027-01-01 as TOML's date or as a string, kept as text; "" for none."""
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, str):
+        if not value:
+            return ""
+        try:
+            if _DATE.fullmatch(value):
+                return date.fromisoformat(value).isoformat()
+        except ValueError:
+            pass  # the thirtieth of February
+    raise Wanted(f"a date is wanted (2027-01-01), not {shown(value)}")
 
 
 def read_duration(value: object) -> Seconds:

@@ -12,6 +12,7 @@ from mta.config.mistake import ConfigError
 from mta.config.settings import Settings
 from mta.testing.pki import Authority
 
+LEVEL_WANTED = "'none', 'may', 'encrypt', 'dane', 'sts', 'fingerprint', 'verify', 'secure' or 'dane-only' is wanted"
 LEAST = 'hostname = "mx1.example.org"\ndata_dir = "var"\n'
 
 
@@ -46,3 +47,10 @@ class ConfigCase(SynchronousTestCase):
         folder = self.directory / name
         folder.mkdir()
         return Authority.create().issue("mx1.example.org").write(folder)
+
+    def secret(self, name: str, text: str) -> Path:
+        """A file that only its owner may read."""
+        path = self.directory / name
+        path.write_text(text)
+        path.chmod(0o600)
+        return path

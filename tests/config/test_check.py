@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mta.tls.policy import NOT_BUILT
-from tests.config.common import LEAST, ConfigCase
+from mta.tls.policy import LEVELS
+from tests.config.common import LEAST, LEVEL_WANTED, ConfigCase
 
 
 class WordsTests(ConfigCase):
@@ -15,7 +15,7 @@ class WordsTests(ConfigCase):
             '[tls]\nmin_version = "TLSv1.1"\nerror = "x"\nstarttls_in_transaction = "rest"\n[tls_client]\nmandatory_5xx = "bounc"\n'
             '[handover]\nrset_test = "alway"\n[queue]\ncompletions = "lasy"\n[relay]\nprefer = "ipv5"\n[log]\nformat = "jsn"\n'
             '[[listen]]\nendpoint = "tcp:0"\ntls = "startls"\n',
-            "2: tls.min_version: 'TLSv1.2' or 'TLSv1.3' is wanted, not 'TLSv1.1'",
+            "2: tls.min_version: 'TLSv1.2' or 'TLSv1.3' is wanted, not 'TLSv1.1'; did you mean 'TLSv1.3'?",
             "3: tls.error: 'fatal' or 'offer-nothing' is wanted, not 'x'",
             "4: tls.starttls_in_transaction: 'reset' or 'refuse' is wanted, not 'rest'; did you mean 'reset'?",
             "6: tls_client.mandatory_5xx: 'defer' or 'bounce' is wanted, not 'bounc'; did you mean 'bounce'?",
@@ -26,17 +26,30 @@ class WordsTests(ConfigCase):
             "17: listen[0].tls: 'none', 'starttls' or 'implicit' is wanted, not 'startls'; did you mean 'starttls'?",
         )
 
-    def test_levels_not_built(self) -> None:
-        """Whoever asks for DANE must not believe that he has it."""
-        for level in NOT_BUILT:
-            text = f"level '{level}' is not built yet; use may, encrypt or verify"
-            self.say(f'[tls_client]\nlevel = "{level}"', f"2: tls_client.level: {text}")
-            self.say(f'[[route]]\nmatch = "*"\nrelay = "a.org"\ntls = "{level}"', f"4: route[0].tls: {text}")
+    def test_new_choices(self) -> None:
+        """The words of TLS between servers; a word in another case has its suggestion."""
+        self.say(
+            '[tls]\nsni_unknown = "refuse"\nclient_cert = "asked"\n[tls_client]\nmin_version = "tlsv1.3"\ndane_insecure_mx = "no"\n'
+            '[handover]\npreset = "exim2002"\n[[tls_policy]]\nmatch = "a.org"\nlevel = "sure"\nmin = "1.2"\nmax = "TLSv1.4"\n'
+            'dane = "no"\nsts = "none"\n',
+            "2: tls.sni_unknown: 'default' or 'reject' is wanted, not 'refuse'",
+            "3: tls.client_cert: 'none', 'ask' or 'require' is wanted, not 'asked'; did you mean 'ask'?",
+            "5: tls_client.min_version: 'TLSv1.2' or 'TLSv1.3' is wanted, not 'tlsv1.3'; did you mean 'TLSv1.3'?",
+            "6: tls_client.dane_insecure_mx: 'dane', 'encrypt' or 'may' is wanted, not 'no'",
+            "8: handover.preset: 'keep', 'exim2002-rset', 'nopass-default', 'pass-unset' or 'never' is wanted, not 'exim2002'"
+            "; did you mean 'exim2002-rset'?",
+            f"11: tls_policy[0].level: {LEVEL_WANTED}, not 'sure'; did you mean 'secure'?",
+            "12: tls_policy[0].min: 'TLSv1', 'TLSv1.1', 'TLSv1.2' or 'TLSv1.3' is wanted, not '1.2'; did you mean 'TLSv1.2'?",
+            "13: tls_policy[0].max: 'TLSv1', 'TLSv1.1', 'TLSv1.2' or 'TLSv1.3' is wanted, not 'TLSv1.4'; did you mean 'TLSv1.3'?",
+            "14: tls_policy[0].dane: 'on' or 'off' is wanted, not 'no'",
+            "15: tls_policy[0].sts: 'on' or 'off' is wanted, not 'none'; did you mean 'on'?",
+        )
 
-    def test_unknown_level(self) -> None:
-        """The nearest level is named."""
-        text = "'none', 'may', 'encrypt' or 'verify' is wanted, not 'encypt'; did you mean 'encrypt'?"
-        self.say('[tls_client]\nlevel = "encypt"', f"2: tls_client.level: {text}")
+    def test_levels(self) -> None:
+        """Every level but fingerprint may be everybody's; the nearest is named."""
+        for level in set(LEVELS) - {"fingerprint"}:
+            self.assertEqual(level, self.load(f'{LEAST}[tls_client]\nlevel = "{level}"').tls_client.level)
+        self.say('[tls_client]\nlevel = "encypt"', f"2: tls_client.level: {LEVEL_WANTED}, not 'encypt'; did you mean 'encrypt'?")
 
 
 class RangeTests(ConfigCase):
@@ -86,14 +99,18 @@ class NamesTests(ConfigCase):
         """Each element of a list at its line."""
         self.say(
             'local_domains = ["a.org",\n "b b"]\n[access]\nrelay_domains = ["*.org"]\n[dns]\nservers = ["localhost"]\n'
-            '[relay]\nsource_address = ["10.0.0.1", "::1", "10.0.0.2", "eth0"]\n[handover]\nhosts_pass_tls = ["@[]"]\n',
+            '[relay]\nsource_address = ["10.0.0.1", "::1", "10.0.0.2", "eth0"]\n[tlsrpt]\ncontact = "x"\n[auth]\ncram_realm = "a b"\n',
             "2: local_domains[1]: a domain name is wanted, not 'b b'",
             "4: access.relay_domains[0]: a domain name is wanted, not '*.org'",
             '6: dns.servers[0]: an address is wanted ("127.0.0.1:53", "[::1]:53"), not \'localhost\'',
             "8: relay.source_address[2]: there is an IPv4 address already; one of each family is wanted",
             "8: relay.source_address[3]: an address is wanted, not 'eth0'",
-            "10: handover.hosts_pass_tls[0]: our own addresses in a host list is not built yet: '@[]'",
+            "10: tlsrpt.contact: an address is wanted, user@domain, not 'x'",
+            "12: auth.cram_realm: a domain name is wanted, not 'a b'",
         )
+        self.say('[dns]\ndnssec_probe = "a b"', "2: dns.dnssec_probe: a domain name is wanted, not 'a b'")
+        for probe in (".", "", "org", "example.org."):
+            self.assertEqual(probe, self.load(f'{LEAST}[dns]\ndnssec_probe = "{probe}"').dns.dnssec_probe)
         wrong = self.mistakes('hostname = "mx1"\ndata_dir = "var"')
         self.assertEqual(["DIR/mta.toml:1: hostname: a full host name is wanted, like mx1.example.org, not 'mx1'"], wrong)
 
@@ -103,24 +120,6 @@ class NamesTests(ConfigCase):
         self.say(port + port, "4: listen[1].endpoint: listen[0] has this endpoint already")
         self.say('[[listen]]\nendpoint = "25"', "2: listen[0].endpoint: an endpoint is wanted; did you mean 'tcp:25'?")
         self.assertEqual(2, len(self.load(LEAST + '[[listen]]\nendpoint = "tcp:0"\n' * 2).listen))
-
-
-class TlsTests(ConfigCase):
-    """Certificate, key and who needs them."""
-
-    def test_implicit_needs_a_certificate(self) -> None:
-        """TLS from the first byte cannot be offered without one."""
-        listen = '[[listen]]\nendpoint = "tcp:465"\ntls = "implicit"\n'
-        self.say(listen, "3: listen[0].tls: implicit TLS needs the certificate and key of [tls]")
-        certificate, key = self.identity()
-        self.load(f'{LEAST}{listen}[tls]\ncertificate = "{certificate}"\nkey = "{key}"')
-        self.say(f"{listen}[tls]\ncertificate = 5", "5: tls.certificate: a string is wanted, not 5")
-
-    def test_halves(self) -> None:
-        """A certificate without key and a key without certificate."""
-        self.identity()
-        self.say('[tls]\ncertificate = "tls/cert.pem"', "2: tls.key: missing; a certificate needs its key")
-        self.say('[tls]\nkey = "tls/key.pem"', "2: tls.certificate: missing; a key needs its certificate")
 
 
 class RouteTests(ConfigCase):

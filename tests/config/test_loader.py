@@ -25,11 +25,11 @@ class LoadTests(ConfigCase):
                 "DIR/mta.toml:3: locl_domains: unknown key; did you mean 'local_domains'?",
                 "DIR/mta.toml:5: tls.key: 'DIR/nix.pem' cannot be read: No such file or directory",
                 "DIR/mta.toml:6: tls.certificate: a string is wanted, not true",
-                "DIR/mta.toml:8: tls_client.level: level 'dane' is not built yet; use may, encrypt or verify",
+                "DIR/mta.toml:8: tls_client.starttls_timeout: more than 0 is wanted",
             ],
             self.mistakes(
                 'hostname = "mx1"\ndata_dir = "var"\nlocl_domains = []\n[tls]\nkey = "nix.pem"\ncertificate = true\n'
-                '[tls_client]\nlevel = "dane"\n'
+                "[tls_client]\nstarttls_timeout = 0\n"
             ),
         )
 

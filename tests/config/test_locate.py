@@ -34,6 +34,11 @@ match = "c"
 v = 2026-01-01T00:00:00Z
 [tls.more]
 when = 1
+[[tls.sni]]
+names = ["a",
+"b"]
+[[tls.sni]]
+names = "c"
 '''
 
 
@@ -60,6 +65,9 @@ class LinesTests(SynchronousTestCase):
             (("route", 1, "match"), 17),
             (("route", 1, "deep", 0, "v"), 19),
             (("tls", "more", "when"), 21),
+            (("tls", "sni", 0, "names", 1), 24),
+            (("tls", "sni", 1), 25),
+            (("tls", "sni", 1, "names"), 26),
         ):
             self.assertEqual(line, lines.of(path), path)
             self.assertTrue(lines.has(path), path)

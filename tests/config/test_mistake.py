@@ -31,6 +31,7 @@ class MistakeTests(SynchronousTestCase):
     def test_suggestions(self) -> None:
         """Something near is named, something far is not."""
         self.assertEqual("; did you mean 'verify'?", did_you_mean("VERFY", ("may", "verify")))
+        self.assertEqual("; did you mean 'CRAM-MD5'?", did_you_mean("cram-md5", ("PLAIN", "CRAM-MD5")))
         self.assertEqual("", did_you_mean("zzz", ("may", "verify")))
         self.assertIsNone(choice("b", ("a", "b", "c")))
         self.assertEqual(

@@ -6,7 +6,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mta.config import name
 from mta.dns.servers import parse_server
-from mta.relay.hostlist import HostList
 
 
 class NameTests(SynchronousTestCase):
@@ -85,19 +84,21 @@ class NameTests(SynchronousTestCase):
         ):  # fmt: skip
             self.assertEqual(accepts(parse_server, text), name.server_fault(text) is None, text)
 
-    def test_host_lists_agree_with_the_relay(self) -> None:
-        """The check of [handover] lists says yes exactly where the relay's parser does."""
-        for text in (
-            "*", "", " ", "!", "mx.example.org", "!mx.example.org", "*.example.org", ".example.org", "^mx[0-9]+", "^(", "10.0.0.0/8",
-            "2001:db8::1", "!2001:db8::/32", "<; 2001:db8::/32 ; !*.bad.example", "a : b", "a::b", "@[]", "+list", "/file", "a b", "a.b.",
-            "bücher.example", "*.", "10.0.0.1/8", "10.0.0.300", "**", "a : @[]", "<", "<;", "^a::b",
-        ):  # fmt: skip
-            self.assertEqual(accepts(lambda item: HostList.parse((item,)), text), name.host_list_fault(text) is None, text)
+    def test_destinations(self) -> None:
+        """What [[tls_policy]] may match, as next hops are written."""
+        right = ("example.org", ".example.org", "[mx.example.org]", "[mx.example.org]:587", "[192.0.2.1]:25", "bücher.example")
+        wrong = ("", ".", "*", "*.example.org", "example.org:25", "192.0.2.1", "[", "[a]:0", "a b", "user@example.org", "..a")
+        self.check(name.destination_fault, right, wrong)
+        self.assertEqual("names below a domain are written '.a.org' here, not '*.a.org'", name.destination_fault("*.a.org"))
+        self.assertIn("did you mean '[a.org]:25'?", str(name.destination_fault("a.org:25")))
 
-    def test_host_list_texts(self) -> None:
-        """What is known and not built says so."""
-        self.assertEqual("our own addresses in a host list is not built yet: '@[]'", name.host_list_fault("a : @[]"))
-        self.assertIn("'^(' is no regular expression: ", str(name.host_list_fault("^(")))
+    def test_references(self) -> None:
+        """Names that certificates are compared with."""
+        self.check(name.reference_fault, ("mx.example.org", "nexthop", "dot-nexthop", "hostname"), ("", "a b", "*", "a@b"))
+
+    def test_addresses(self) -> None:
+        """A mailbox with a domain."""
+        self.check(name.address_fault, ("user@example.org", '"a b"@a.org'), ("", "user", "@a.org", "user@a b", "user@*"))
 
 
 def accepts(parse: object, text: str) -> bool:

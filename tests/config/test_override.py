@@ -52,7 +52,7 @@ class OverrideTests(ConfigCase):
                 "--set:6: key=value is wanted, not '=1'",
                 "--set:7: key=value is wanted, not 'a..b=1'",
                 "--set:8: concurrency.per_destination: per_destination (20) is more than total (3)",
-                "--set:9: tls.nix: unknown key",
+                "--set:9: tls.nix: unknown key; did you mean 'sni'?",
             ],
             self.mistakes(
                 LEAST + "foo = 1\nlisten = []\n",
@@ -71,3 +71,19 @@ class OverrideTests(ConfigCase):
     def test_a_wrong_file_mended(self) -> None:
         """The mistake that an option covers is none."""
         self.assertEqual(3, self.load(LEAST + "[limits]\nerrors = 0\n", "limits.errors=3").limits.errors)
+
+    def test_tables_in_tables(self) -> None:
+        """A key of [[tls.sni]] and of route.auth is reached; a mistake there is that of the option."""
+        self.secret("pw", "x\n")
+        route = '[[route]]\nmatch = "*"\nrelay = "[a.org]"\ntls = "verify"\nauth = {user = "u", password_file = "pw"}\n'
+        settings = self.load(LEAST + route, "route[0].auth.user=v", "tls_policy=[{match = 'a.org', until = 2027-01-01}]")
+        assert settings.route[0].auth is not None
+        self.assertEqual(("v", "2027-01-01"), (settings.route[0].auth.user, settings.tls_policy[0].until))
+        wrong = self.mistakes(LEAST + route, "route[0].auth.usr=v", "tls.sni[0].key=x")
+        self.assertEqual(
+            [
+                "--set:1: route[0].auth.usr: unknown key; did you mean 'user'?",
+                "--set:2: tls.sni[0].key: the file has only 0 of these",
+            ],
+            wrong,
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
+from datetime import date, datetime
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -42,6 +43,14 @@ class ValueTests(SynchronousTestCase):
         for wrong in ("", "5x", "-5s", "m", "1e3s", "５s", -1, math.inf, math.nan, True, [5]):
             self.assertIn("a duration is wanted", self.refused(value.read_duration, wrong))
         self.assertEqual("a duration wants its unit: did you mean '90s'?", self.refused(value.read_duration, "90"))
+
+    def test_dates(self) -> None:
+        """A day of the calendar, in one form."""
+        for right in ("2027-01-01", date(2027, 1, 1)):
+            self.assertEqual("2027-01-01", value.read_date(right))
+        self.assertEqual("", value.read_date(""))
+        for wrong in ("2027-1-1", "20270101", "2027-02-29", " 2027-01-01", "٢٠٢٧-01-01", 2027, True, datetime(2027, 1, 1), None):
+            self.assertIn("a date is wanted (2027-01-01), not ", self.refused(value.read_date, wrong))
 
     def test_sizes(self) -> None:
         """Bytes, or a number of KiB, MiB, GiB; the decimal units are not guessed at."""

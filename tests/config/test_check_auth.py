@@ -1,0 +1,129 @@
+"""Who must prove who he is: mail_requires, the mechanisms of ports, the credentials of routes; each with its exact text."""
+
+from __future__ import annotations
+
+from mta.config.settings import RouteAuth
+from tests.config.common import LEAST, ConfigCase
+
+
+class ListenTests(ConfigCase):
+    """mail_requires, auth_clear, auth_tls."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.identity()
+        self.secret("users", "anna:secret\n")
+        self.tail = '[tls]\ncertificate = "tls/cert.pem"\nkey = "tls/key.pem"\n[auth]\npasswords = "users"\n'
+
+    def port(self, text: str, *wanted: str, endpoint: str = "tcp:587") -> None:
+        """One [[listen]] has these mistakes, or none."""
+        listen = f'[[listen]]\nendpoint = "{endpoint}"\n{text}\n{self.tail}'
+        if wanted:
+            self.say(listen, *wanted)
+        else:
+            self.load(LEAST + listen)
+
+    def test_words(self) -> None:
+        """S20 S21: mechanisms and demands are known words."""
+        self.port(
+            'mail_requires = "TLS"\nauth_clear = ["CRAM-MD5"]\nauth_tls = ["plain", "X"]',
+            "3: listen[0].mail_requires: 'none', 'tls', 'auth', 'tls-or-auth' or 'tls+auth' is wanted, not 'TLS'; did you mean 'tls'?",
+            "5: listen[0].auth_tls[0]: 'PLAIN', 'LOGIN' or 'CRAM-MD5' is wanted, not 'plain'; did you mean 'PLAIN'?",
+            "5: listen[0].auth_tls[1]: 'PLAIN', 'LOGIN' or 'CRAM-MD5' is wanted, not 'X'",
+        )
+
+    def test_public_port(self) -> None:
+        """S22: TLS demanded of everybody on port 25 is refused unless the operator says that he knows (RFC 3207 4)."""
+        text = "on port 25: a public server must not demand TLS (RFC 3207 4); if this one is not public, i_know = true"
+        offers = 'auth_tls = ["PLAIN"]\n'
+        for word in ("tls", "tls+auth"):
+            for endpoint in ("tcp:25", "tcp:25:interface=192.0.2.1", "tcp:port=25", "tcp:interface=192.0.2.1:port=25", "tcp6:25"):
+                demand = f'{offers}mail_requires = "{word}"'
+                self.port(demand, f"4: listen[0].mail_requires: '{word}' {text}", endpoint=endpoint)
+                self.port(f"{demand}\ni_know = true", endpoint=endpoint)
+            self.port(f'{offers}mail_requires = "{word}"', endpoint="tcp:2525")
+            self.port(f'{offers}mail_requires = "{word}"', endpoint="tcp:250")
+            self.port(f'{offers}mail_requires = "{word}"', endpoint="tcp:587:backlog=25")
+        for word in ("none", "auth", "tls-or-auth"):
+            self.port(f'{offers}mail_requires = "{word}"', endpoint="tcp:25")
+
+    def test_demands_that_cannot_be_met(self) -> None:
+        """S21: TLS on a port without, or without a certificate; AUTH where none is offered."""
+        for word in ("tls", "tls-or-auth"):
+            text = f"'{word}' on a port with tls = 'none': no client could ever send"
+            self.port(f'tls = "none"\nmail_requires = "{word}"', f"4: listen[0].mail_requires: {text}")
+        text = "'auth' with no mechanism in auth_clear and auth_tls: no client could ever send"
+        self.port('mail_requires = "auth"', f"3: listen[0].mail_requires: {text}")
+        self.tail = ""
+        text = "'tls' needs the certificate and key of [tls]"
+        self.port('mail_requires = "tls"', f"3: listen[0].mail_requires: {text}")
+
+    def test_mechanisms_that_are_never_offered(self) -> None:
+        """S20: for TLS on a port without, for clear text on a port that has none."""
+        self.port('tls = "none"\nauth_tls = ["PLAIN"]', "4: listen[0].auth_tls: never offered on a port with tls = 'none'")
+        self.port(
+            'tls = "implicit"\nauth_clear = "LOGIN"', "4: listen[0].auth_clear: never offered on a port with tls = 'implicit'"
+        )
+
+    def test_nobody_can_log_in(self) -> None:
+        """Mechanisms need somebody to compare with."""
+        self.port('auth_clear = "CRAM-MD5"\nauth_tls = ["PLAIN", "LOGIN"]')
+        self.tail = ""
+        text = "mechanisms are offered, and [auth] passwords does not say who may log in"
+        self.port(
+            'auth_clear = "CRAM-MD5"\nauth_tls = "PLAIN"', f"3: listen[0].auth_clear: {text}", f"4: listen[0].auth_tls: {text}"
+        )
+
+
+class RouteTests(ConfigCase):
+    """route.auth."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.password = self.secret("pw", "secret\n")
+
+    def route(self, text: str, *wanted: str, auth: str = "") -> None:
+        """A route with credentials has these mistakes, or none."""
+        route = f'[[route]]\nmatch = "*"\nrelay = "[a.org]:587"\nauth = {{user = "u", password_file = "pw"{auth}}}\n{text}\n'
+        if wanted:
+            self.say(route, *wanted)
+        else:
+            self.assertIsInstance(self.load(LEAST + route).route[0].auth, RouteAuth)
+
+    def test_clear_text(self) -> None:
+        """C31: a password goes over the wire at mandatory levels, or because the operator says so."""
+        for level in ("none", "may"):
+            text = (
+                f"a password is not sent at level '{level}'; tls = 'verify' for this route is wanted, or auth.clear = true to send it"
+                " where anybody can read it"
+            )
+            self.route(f'tls = "{level}"', f"4: route[0].auth: {text}")
+            self.route(f'[tls_client]\nlevel = "{level}"', f"4: route[0].auth: {text}")
+            self.route(f'tls = "{level}"', auth=", clear = true")
+            self.route(f'tls = "{level}"', auth=', mechanisms = "CRAM-MD5"')
+        for level in ("encrypt", "verify", "secure", "dane", "dane-only", "sts"):
+            self.route(f'tls = "{level}"')
+
+    def test_policy_of_the_next_hop(self) -> None:
+        """A [[tls_policy]] that names the host stands before the route, unless it ends some day."""
+        self.route('[[tls_policy]]\nmatch = "[a.org]:587"\nlevel = "verify"')
+        self.route('[[tls_policy]]\nmatch = ["b.org", "[A.org]"]\nlevel = "secure"')
+        text = "a password is not sent at level 'may'; tls = 'verify' for this route is wanted, or auth.clear = true to send it"
+        for policy in ('match = "[b.org]"\nlevel = "verify"', 'match = "[a.org]:587"\nlevel = "verify"\nuntil = 2027-01-01'):
+            self.route(f"[[tls_policy]]\n{policy}", f"4: route[0].auth: {text} where anybody can read it")
+
+    def test_who_and_how(self) -> None:
+        """A name, and at least one mechanism that there is."""
+        self.route(
+            'tls = "verify"',
+            "4: route[0].auth.mechanisms[0]: 'PLAIN', 'LOGIN' or 'CRAM-MD5' is wanted, not 'NTLM'",
+            auth=', mechanisms = ["NTLM"]',
+        )
+        self.route('tls = "verify"', "4: route[0].auth.mechanisms: at least one mechanism is wanted", auth=", mechanisms = []")
+        head = '[[route]]\nmatch = "*"\nrelay = "a.org"\ntls = "verify"\n'
+        self.say(f'{head}auth = {{user = "", password_file = "pw"}}', "5: route[0].auth.user: a name is wanted, not ''")
+
+    def test_mailbox(self) -> None:
+        """There is nobody to log in to."""
+        head = '[[route]]\nmatch = "*"\ndeliver = "maildir:/x"\n'
+        self.say(f'{head}auth = {{user = "u", password_file = "pw"}}', "4: route[0].auth: a delivery to a mailbox has no AUTH")
