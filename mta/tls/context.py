@@ -1,35 +1,38 @@
-"""The server's side of TLS: certificate and key become an OpenSSL context that every handshake is made from.
+"""The server's side of TLS: what new handshakes are made from, and why there is nothing to make them from.
 
-RFC 3207 (STARTTLS), RFC 8314 (implicit TLS), RFC 9325 (TLS 1.2 at least, no renegotiation, no compression), RFC 7301
-(ALPN, refused as ALPACA demands where "smtp" is not in the client's list).  A context is offered only after it has
-passed a handshake with itself in each version it speaks.  Mistakes are MailErrors: 454 for a client, the file and the
-trouble in `reason` for the operator.  `reload` keeps the old context on a mistake; running sessions never notice it.
-One context serves every name for now; further names (SNI) are further contexts of the same making.
+RFC 3207 (STARTTLS), RFC 8314 (implicit TLS), RFC 6066 3 (SNI, in `sni.py`).  A context is offered only after it has
+passed a handshake with itself in each version it speaks (`certificate.py`).  Mistakes are MailErrors: 454 for a client,
+the file and the trouble in `reason` for the operator.  `reload` (SIGHUP) and `look` (the files have changed) keep the
+old context on a mistake; running sessions never notice either.  An expired certificate is still offered, with an alarm:
+a peer that does not verify, or has it pinned by DANE, is better off with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 
 import attrs
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
 
 from mta.config.settings import Tls
-from mta.status import MailError, Scope, transient
+from mta.interfaces import IEventLog
+from mta.status import MailError
+from mta.tls.certificate import ContextMaker, Leaf, Loaded, Pair, mistake, openssl_words, stamp_of
+from mta.tls.client_certificate import ClientJudge, chain_shown
 from mta.tls.policy import Achieved
+from mta.tls.sni import Contexts, Names, Selection
 
-__all__ = ["Prepared", "ServerTls", "closed_by_peer", "facts"]
+__all__ = ["DAY", "Prepared", "ServerTls", "closed_by_peer", "facts"]
 
-_VERSIONS = {"TLSv1.2": SSL.TLS1_2_VERSION, "TLSv1.3": SSL.TLS1_3_VERSION}
-_OPTIONS = SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE
-_FLIGHTS = 10  # round trips of the self-test; a TLS 1.2 handshake needs two
+DAY = 86400.0  # seconds
+SOON = 7 * DAY  # before a certificate expires somebody should hear of it
+
+_HANDSHAKE_FAILURE = b"\x15\x03\x03\x00\x02\x02\x28"  # RFC 8446 5.1, 6: a record with the fatal alert 40
+_UNRECOGNIZED_NAME = b"\x15\x03\x03\x00\x02\x02\x70"  # and with 112 (RFC 6066 3)
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -44,25 +47,39 @@ class Prepared:
         return self.connection
 
 
-class ServerTls:
-    """The context that new handshakes use, and why there is none.
+@attrs.frozen(slots=True, eq=False)
+class _Offer:
+    """All that handshakes are made from, of one reading of the files."""
 
-    fault: what is wrong with the files as last read, "" when nothing is.  not_after: when the certificate expires
-    (seconds since the epoch); an expired one is still offered, for a peer that does not verify is better off with it.
+    maker: ContextMaker
+    default: Loaded
+    selection: Selection
+
+
+class ServerTls:
+    """The contexts that new handshakes use, or none.
+
+    fault: what is wrong with the default certificate's files as last read, "" when nothing is.  not_after: when the
+    default certificate expires (seconds since the epoch).  loads: how often the default certificate was read with success.
     """
 
-    __slots__ = ("_context", "_settings", "fault", "not_after")
+    __slots__ = ("_log", "_now", "_offer", "_settings", "fault", "loads")
 
-    def __init__(self) -> None:
+    def __init__(self, log: IEventLog | None = None, now: Callable[[], float] = time.time) -> None:
+        self._log = log
+        self._now = now
         self._settings = Tls()
-        self._context: SSL.Context | None = None
-        self.not_after = 0.0
+        self._offer: _Offer | None = None
         self.fault = ""
+        self.loads = 0
 
     @classmethod
-    def load(cls, settings: Tls) -> ServerTls:
-        """Read the files and test them.  Raises MailError, or offers nothing where the settings say so."""
-        tls = cls()
+    def load(cls, settings: Tls, log: IEventLog | None = None, now: Callable[[], float] = time.time) -> ServerTls:
+        """Read the files and test them.  Raises MailError, or offers nothing where the settings say so.
+
+        log: for what goes wrong later.  now: seconds since the epoch, for the dates of client certificates.
+        """
+        tls = cls(log, now)
         tls._settings = settings
         try:
             tls.reload()
@@ -74,39 +91,153 @@ class ServerTls:
     @property
     def offered(self) -> bool:
         """There is a context that has passed its test."""
-        return self._context is not None
+        return self._offer is not None
+
+    @property
+    def not_after(self) -> float:
+        """When the default certificate expires; 0 when there is none."""
+        return self._offer.default.not_after if self._offer else 0.0
+
+    @property
+    def cached(self) -> int:
+        """How many certificates of [[tls.sni]] are in memory."""
+        return len(self._offer.selection.contexts) if self._offer else 0
+
+    @property
+    def watch(self) -> float:
+        """Seconds between two looks at the files, 0 for none."""
+        return self._settings.watch
 
     def reload(self, settings: Tls | None = None) -> None:
         """Read the files anew, under new settings if given; for new handshakes only.
 
         Raises MailError on a mistake, and what was in use stays in use.  Without a certificate nothing is offered.
+        Certificates of [[tls.sni]] are not read here: those in memory are used on while their files are the same.
         """
         settings = self._settings if settings is None else settings
         try:
-            context, self.not_after = _load(settings) if settings.certificate else (None, 0.0)
+            offer = self._made(settings) if settings.certificate else None
         except MailError as error:
             self.fault = error.reason
             raise
-        self._context, self._settings, self.fault = context, settings, ""
+        self._offer, self._settings, self.fault = offer, settings, ""
+        self.loads += 1
+
+    def _made(self, settings: Tls) -> _Offer:
+        if settings.certificate is None or settings.key is None:
+            raise mistake("tls.key: a certificate needs its key")
+        maker = ContextMaker(settings, self._now)
+        names = Names(settings.sni)
+        contexts = Contexts(maker, settings.sni_cached, self._report)
+        selection = Selection(names, contexts, maker.refusing() if settings.sni_unknown == "reject" else None)
+        choose = selection.choose if settings.sni or selection.refusing else None
+        default = maker.make([Pair(settings.certificate, settings.key), *names.everywhere], choose)
+        names.add_default(name for leaf in default.leaves for name in leaf.names)
+        if self._offer is not None:
+            contexts.adopt(self._offer.selection.contexts, names.pairs)
+        return _Offer(maker, default, selection)
+
+    def look(self) -> None:
+        """Have the files changed?  Then they are read; what cannot be used is logged once and tried at each look."""
+        offer, settings = self._offer, self._settings
+        if settings.certificate is None:
+            return
+        if offer is not None:
+            offer.selection.contexts.look()
+            if not (self.fault or offer.maker.changed or _changed(offer.default, settings, offer.selection.names)):
+                return
+        known = self.fault
+        try:
+            self.reload()
+        except MailError as error:
+            if error.reason != known:
+                self._tell("certificate_fault", {"certificate": str(settings.certificate), "reason": error.reason})
+        else:
+            expires = _date(self.not_after)
+            self._tell("certificate_loaded", {"certificate": str(settings.certificate), "expires": expires})
+
+    def alarms(self, now: float) -> Iterator[tuple[str, Mapping[str, object]]]:
+        """What an operator should hear once a day, as (event, fields): faults, and certificates that end or are weak."""
+        if self.fault:
+            yield "certificate_fault", {"certificate": str(self._settings.certificate), "reason": self.fault}
+        if self._offer is None:
+            return
+        contexts = self._offer.selection.contexts
+        for pairs, reason in contexts.faults():
+            yield "certificate_fault", {"certificate": _shown(pairs), "reason": reason}
+        for loaded in (self._offer.default, *contexts.loaded()):
+            for leaf in loaded.leaves:
+                yield from _judged(leaf, now)
 
     def prepare(self) -> Prepared:
         """What `transport.startTLS` takes.  Raises MailError (454) when no connection can be made."""
-        if self._context is None:
-            raise _mistake(self.fault or "no certificate is configured")
+        if self._offer is None:
+            raise mistake(self.fault or "no certificate is configured")
         try:
-            connection = SSL.Connection(self._context, None)
+            connection = _Connection(self._offer.default.context, self._offer.selection.refusing)
             connection.set_accept_state()
         except (SSL.Error, MemoryError) as error:
-            raise _mistake(f"no TLS connection can be made: {_openssl(error)}") from error
+            raise mistake(f"no TLS connection can be made: {openssl_words(error)}") from error
         return Prepared(connection)
+
+    def _report(self, pairs: Sequence[Pair], reason: str) -> None:
+        self._tell("certificate_fault", {"certificate": _shown(pairs), "reason": reason})
+
+    def _tell(self, event: str, fields: Mapping[str, object]) -> None:
+        if self._log is not None:
+            self._log.event(event, "", fields)
+
+
+class _Connection(SSL.Connection):
+    """A server's connection that refuses unknown names as RFC 6066 3 wants it.
+
+    pyOpenSSL has no way to end a handshake from the SNI callback but an exception that it prints as a traceback.  So the
+    callback puts a context without certificate in place; that fails with the alert handshake_failure before anything is
+    encrypted, and the alert's number is set right here, for both ends to know what was wrong.
+    """
+
+    def __init__(self, context: SSL.Context, refusing: SSL.Context | None) -> None:
+        super().__init__(context, None)
+        self._refusing = refusing
+
+    def do_handshake(self) -> None:
+        """The handshake, one step on."""
+        try:
+            super().do_handshake()
+        except SSL.WantReadError:
+            raise
+        except SSL.Error as error:
+            if self._refused:
+                raise SSL.Error([("SSL routines", "", "unrecognized name")]) from error
+            raise
+
+    def bio_read(self, bufsiz: int) -> bytes:
+        """What goes to the client."""
+        data = super().bio_read(bufsiz)
+        return _UNRECOGNIZED_NAME if data == _HANDSHAKE_FAILURE and self._refused else data
+
+    @property
+    def _refused(self) -> bool:
+        return self._refusing is not None and self.get_context() is self._refusing
 
 
 def facts(handle: SSL.Connection) -> Achieved:
-    """What the handshake of a live connection has agreed on."""
+    """What the handshake of a live connection has agreed on.
+
+    chain and chain_error are about the client's certificate, where one was asked for; else both are empty.
+    """
+    judge = handle.get_context().get_app_data()
+    chain: tuple[bytes, ...] = ()
+    chain_error = ""
+    if isinstance(judge, ClientJudge):
+        chain = chain_shown(handle)
+        chain_error = judge.error(chain)
     return Achieved(
         version=handle.get_protocol_version_name(),
         cipher=handle.get_cipher_name() or "",
         bits=handle.get_cipher_bits() or 0,
+        chain=chain,
+        chain_error=chain_error,
     )
 
 
@@ -115,120 +246,25 @@ def closed_by_peer(handle: SSL.Connection) -> bool:
     return bool(handle.get_shutdown() & SSL.RECEIVED_SHUTDOWN)
 
 
-def _mistake(reason: str) -> MailError:
-    """The one answer to a client (RFC 3207 4), whatever went wrong."""
-    text = "TLS not available due to local problem"
-    return transient("4.7.0", text, code=454, scope=Scope.SESSION, reason=reason)
+def _changed(default: Loaded, settings: Tls, names: Names) -> bool:
+    assert settings.certificate is not None and settings.key is not None, "they were loaded"
+    pairs = (Pair(settings.certificate, settings.key), *names.everywhere)
+    return stamp_of(path for pair in pairs for path in (pair.certificate, pair.key)) != default.stamp
 
 
-def _openssl(error: Exception) -> str:
-    """The last thing that OpenSSL put on its error stack, in words."""
-    stack = error.args[0] if error.args else ()
-    if isinstance(stack, Sequence) and not isinstance(stack, str) and stack:
-        return str(stack[-1][-1])
-    return str(error) or type(error).__name__
+def _judged(leaf: Leaf, now: float) -> Iterator[tuple[str, Mapping[str, object]]]:
+    fields = {"certificate": str(leaf.certificate), "expires": _date(leaf.not_after)}
+    if leaf.not_after <= now:
+        yield "certificate_expired", fields
+    elif leaf.not_after - now < SOON:
+        yield "certificate_expires", fields
+    if leaf.weak:
+        yield "certificate_weak", {"certificate": str(leaf.certificate), "signature": leaf.weak}
 
 
-def _load(settings: Tls) -> tuple[SSL.Context, float]:
-    """A tested context, and when its certificate expires."""
-    if settings.certificate is None or settings.key is None:
-        raise _mistake("tls.key: a certificate needs its key")
-    if settings.min_version not in _VERSIONS:
-        raise _mistake(f"tls.min_version: {settings.min_version!r} is none of {', '.join(_VERSIONS)}")
-    chain = _certificates(settings.certificate)
-    context = _context(settings, chain, _private_key(settings.key))
-    for name, version in _VERSIONS.items():
-        if version >= _VERSIONS[settings.min_version]:
-            _test(context, version, f"{settings.certificate}: a {name} handshake with it fails")
-    return context, chain[0].not_valid_after_utc.timestamp()
+def _shown(pairs: Sequence[Pair]) -> str:
+    return ", ".join(str(pair.certificate) for pair in pairs)
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise _mistake(f"{path}: {error.strerror}") from error
-
-
-def _certificates(path: Path) -> list[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(_read(path))
-    except ValueError as error:
-        raise _mistake(f"{path}: not a chain of certificates in PEM") from error
-
-
-def _private_key(path: Path) -> PrivateKeyTypes:
-    try:
-        return load_pem_private_key(_read(path), None)
-    except TypeError as error:
-        raise _mistake(f"{path}: the key is encrypted; a service cannot ask for its passphrase") from error
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise _mistake(f"{path}: not a private key in PEM") from error
-
-
-def _context(settings: Tls, chain: list[x509.Certificate], key: PrivateKeyTypes) -> SSL.Context:
-    context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    context.set_min_proto_version(_VERSIONS[settings.min_version])
-    context.set_options(_OPTIONS)
-    # Tickets keep resumption cheap without memory; their key dies with the context, so each reload changes it.
-    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    context.set_session_id(b"mta")
-    context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # an idle connection keeps no buffers of 34 KiB
-    context.set_alpn_select_callback(_select_protocol)
-    try:
-        if settings.ciphers:
-            context.set_cipher_list(settings.ciphers.encode("ascii"))
-    except (SSL.Error, UnicodeEncodeError) as error:
-        raise _mistake(f"tls.ciphers: {_openssl(error)}") from error
-    try:
-        context.use_certificate(chain[0])
-        for issuer in chain[1:]:
-            context.add_extra_chain_cert(issuer)
-        context.use_privatekey(key)  # type: ignore[arg-type]  # it checks the kind itself
-        context.check_privatekey()
-    except (SSL.Error, TypeError) as error:
-        raise _mistake(f"{settings.key} does not fit {settings.certificate}: {_openssl(error)}") from error
-    return context
-
-
-def _select_protocol(connection: SSL.Connection, offered: list[bytes]) -> bytes:
-    """ALPN (RFC 7301 3.2): smtp, or the fatal alert 120.  A client that offers nothing never comes here."""
-    if b"smtp" in offered:
-        return b"smtp"
-    # The one exception that pyOpenSSL turns into the alert and Twisted into a lost connection without a traceback.
-    raise SSL.Error([("SSL routines", "", "no application protocol")])
-
-
-def _test(context: SSL.Context, version: int, complaint: str) -> None:
-    """A handshake in memory with a client that knows this version only (never offer what cannot work)."""
-    theirs = SSL.Context(SSL.TLS_CLIENT_METHOD)
-    theirs.set_min_proto_version(version)
-    theirs.set_max_proto_version(version)
-    client, server = SSL.Connection(theirs, None), SSL.Connection(context, None)
-    client.set_connect_state()
-    server.set_accept_state()
-    waiting = {client: server, server: client}
-    try:
-        for _ in range(_FLIGHTS):
-            for end, other in list(waiting.items()):
-                if _advance(end, other):
-                    del waiting[end]
-            if not waiting:
-                return
-    except SSL.Error as error:
-        raise _mistake(f"{complaint}: {_openssl(error)}") from error
-    raise _mistake(f"{complaint}: it does not end")
-
-
-def _advance(end: SSL.Connection, other: SSL.Connection) -> bool:
-    """Take one end as far as it gets, carry its bytes over; True when it is done."""
-    done = True
-    try:
-        end.do_handshake()
-    except SSL.WantReadError:
-        done = False
-    try:
-        other.bio_write(end.bio_read(65536))
-    except SSL.WantReadError:
-        pass
-    return done
+def _date(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

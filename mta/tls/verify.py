@@ -24,11 +24,12 @@ from OpenSSL import crypto
 from service_identity import VerificationError
 from service_identity.cryptography import extract_patterns
 from service_identity.exceptions import CertificateError
-from service_identity.hazmat import DNS_ID, IPAddress_ID, ServiceID, verify_service_identity
+from service_identity.hazmat import DNS_ID, DNSPattern, IPAddress_ID, ServiceID, verify_service_identity
 
-__all__ = ["ChainVerdict", "RememberedVerdicts", "match_names", "verify_chain"]
+__all__ = ["CLIENT_USES", "SERVER_USES", "ChainVerdict", "RememberedVerdicts", "match_names", "verify_chain"]
 
 SERVER_USES = frozenset({ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
+CLIENT_USES = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
 NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME: a store's own time can be set only once (measured)
 WEAK_DIGESTS = frozenset({"md5", "sha1"})
 LEAST_RSA_BITS = 2048
@@ -50,15 +51,20 @@ class ChainVerdict:
     until: float = 0.0
 
 
-def verify_chain(chain: Sequence[bytes], store: crypto.X509Store, now: float) -> ChainVerdict:
-    """Judge a chain as the peer sent it (DER, leaf first) against a trust store at a time (seconds since the epoch)."""
+def verify_chain(
+    chain: Sequence[bytes], store: crypto.X509Store, now: float, uses: frozenset[x509.ObjectIdentifier] = SERVER_USES
+) -> ChainVerdict:
+    """Judge a chain as the peer sent it (DER, leaf first) against a trust store at a time (seconds since the epoch).
+
+    uses: extended key usages of which each certificate of the path must have one, where it names any.
+    """
     if not chain:
         return ChainVerdict("no certificate")
     try:
         leaf, *others = [x509.load_der_x509_certificate(der) for der in chain]
         path = _path(leaf, others, store)
         for certificate in path:
-            if reason := _untimely(certificate, now) or _unfit(certificate):
+            if reason := _untimely(certificate, now) or _unfit(certificate, uses):
                 return ChainVerdict(reason)
     except crypto.X509StoreContextError as error:
         return ChainVerdict(str(error))
@@ -88,14 +94,14 @@ def _untimely(certificate: x509.Certificate, now: float) -> str:
     return ""
 
 
-def _unfit(certificate: x509.Certificate) -> str:
+def _unfit(certificate: x509.Certificate, wanted: frozenset[x509.ObjectIdentifier]) -> str:
     """What OpenSSL's store context does not look at: the use, the signature's digest, the key's length."""
     try:
         uses = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
         uses = None
-    if uses is not None and SERVER_USES.isdisjoint(uses):
-        return "certificate is not for servers"
+    if uses is not None and wanted.isdisjoint(uses):
+        return "certificate is not for servers" if wanted is SERVER_USES else "certificate is not for clients"
     digest = certificate.signature_hash_algorithm
     if digest is not None and digest.name in WEAK_DIGESTS:
         return f"certificate is signed with {digest.name}"
@@ -106,18 +112,34 @@ def _unfit(certificate: x509.Certificate) -> str:
 
 
 def match_names(leaf: bytes, names: Sequence[str]) -> bool:
-    """Is any of these names (DNS names, or IP addresses in text) in the certificate's subjectAltName (RFC 9525 6)?"""
+    """Is any of these names in the certificate's subjectAltName (RFC 9525 6)?
+
+    names: DNS names, IP addresses in text, or ".example.org" for any name below that one (Postfix's dot-nexthop).
+    """
     try:
         patterns = extract_patterns(x509.load_der_x509_certificate(leaf))
     except (*UNREADABLE, CertificateError):
         return False
     for name in names:
+        if name.startswith("."):
+            if _is_below(name, patterns):
+                return True
+            continue
         try:
             verify_service_identity(patterns, [_reference(name)], [])
         except (VerificationError, CertificateError, ValueError):
             continue
         return True
     return False
+
+
+def _is_below(tail: str, patterns: Sequence[object]) -> bool:
+    """Is one of the certificate's DNS names, a wildcard or not, below this one?"""
+    end = tail.lower().encode("ascii", "replace")
+    return any(
+        isinstance(pattern, DNSPattern) and len(pattern.pattern) > len(end) > 1 and pattern.pattern.lower().endswith(end)
+        for pattern in patterns
+    )
 
 
 def _reference(name: str) -> ServiceID:
@@ -135,11 +157,12 @@ class RememberedVerdicts:
     Bad ones are not kept: a certificate that becomes valid must be seen.  The oldest goes when `limit` is reached.
     """
 
-    __slots__ = ("_known", "_limit", "_store")
+    __slots__ = ("_known", "_limit", "_store", "_uses")
 
-    def __init__(self, store: crypto.X509Store, limit: int = 1000) -> None:
+    def __init__(self, store: crypto.X509Store, limit: int = 1000, uses: frozenset[x509.ObjectIdentifier] = SERVER_USES) -> None:
         self._store = store
         self._limit = limit
+        self._uses = uses
         self._known: OrderedDict[bytes, ChainVerdict] = OrderedDict()
 
     def verdict(self, chain: Sequence[bytes], now: float) -> ChainVerdict:
@@ -148,7 +171,7 @@ class RememberedVerdicts:
         known = self._known.get(digest)
         if known is not None and now < known.until:
             return known
-        verdict = verify_chain(chain, self._store, now)
+        verdict = verify_chain(chain, self._store, now, self._uses)
         self._known.pop(digest, None)
         if not verdict.error:
             self._known[digest] = verdict

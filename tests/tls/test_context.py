@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import attrs
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -13,62 +11,19 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
-from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from mta.config.settings import Tls
 from mta.status import MailError
-from mta.testing.pki import Authority
 from mta.tls.context import ServerTls, closed_by_peer, facts
-
-AUTHORITY = Authority.create()
-
-
-def client_of(tls: ServerTls, prepare=lambda context: None) -> tuple[SSL.Connection, SSL.Connection]:
-    """A client and a server connection that have spoken until neither has anything to say; SSL.Error when they fail."""
-    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-    prepare(context)
-    client, server = SSL.Connection(context, None), tls.prepare().serverConnectionForTLS(None)
-    client.set_connect_state()
-    for _ in range(6):
-        for end, other in ((client, server), (server, client)):
-            try:
-                end.do_handshake()
-            except SSL.WantReadError:
-                pass
-            carry(end, other)
-    return client, server
-
-
-def carry(end: SSL.Connection, other: SSL.Connection) -> None:
-    """Give one end's bytes to the other."""
-    try:
-        other.bio_write(end.bio_read(65536))
-    except SSL.WantReadError:
-        pass
-
-
-class ContextCase(SynchronousTestCase):
-    """A directory with a good certificate and key."""
-
-    def setUp(self) -> None:
-        self.directory = Path(self.mktemp())
-        self.directory.mkdir()
-        self.certificate, self.key = AUTHORITY.issue("mx.example.org").write(self.directory)
-        self.settings = Tls(certificate=self.certificate, key=self.key)
-
-    def refused(self, **changes: object) -> str:
-        """The reason for which these settings end the start."""
-        error = self.assertRaises(MailError, ServerTls.load, attrs.evolve(self.settings, **changes))
-        self.assertEqual((error.reply.code, error.reply.enhanced), (454, "4.7.0"))
-        return error.reason
+from tests.tls.contexts import AUTHORITY, ContextCase, carry, client_of
 
 
 class LoadTests(ContextCase):
     """`ServerTls.load`."""
 
     def test_s30a_nothing_configured(self) -> None:
-        """S30a: without a certificate nothing is offered, and asking for it anyway is a local problem."""
+        """S30a, A58: without a certificate nothing is offered, and asking for it anyway is a local problem."""
         tls = ServerTls.load(Tls())
         self.assertEqual((tls.offered, tls.fault), (False, ""))
         self.assertEqual(self.assertRaises(MailError, tls.prepare).reply.code, 454)
@@ -81,7 +36,7 @@ class LoadTests(ContextCase):
         self.assertTrue(verifyObject(IOpenSSLServerConnectionCreator, tls.prepare()))
 
     def test_s31_key_of_another_certificate(self) -> None:
-        """S31: a key that does not fit its certificate ends the start, and the message names both files."""
+        """S31, A59: a key that does not fit its certificate ends the start, and the message names both files."""
         self.key.write_bytes(AUTHORITY.issue("mx.example.org").key_pem)
         reason = self.refused()
         self.assertIn(str(self.key), reason)
@@ -103,12 +58,12 @@ class LoadTests(ContextCase):
         self.assertIn("tls.ciphers", self.refused(ciphers="ÄES"))
 
     def test_s33_fatal(self) -> None:
-        """S33: a key that cannot be read ends the start with the file and the trouble in the message."""
+        """S33, A63: a key that cannot be read ends the start with the file and the trouble in the message."""
         self.key.unlink()
         self.assertIn(f"{self.key}: No such file", self.refused())
 
     def test_s33_offer_nothing(self) -> None:
-        """S33: where the operator says so the start goes on without STARTTLS, and the fault is kept for the metric."""
+        """S33, A63: where the operator says so the start goes on without STARTTLS, and the fault is kept for the metric."""
         self.key.unlink()
         tls = ServerTls.load(attrs.evolve(self.settings, error="offer-nothing"))
         self.assertFalse(tls.offered)
@@ -129,7 +84,7 @@ class LoadTests(ContextCase):
         self.assertIn("passphrase", self.refused(key=garbage))
 
     def test_s34_expired(self) -> None:
-        """S34: an expired certificate is still offered, and its date lies in the past for the alarm."""
+        """S34, A66: an expired certificate is still offered, and its date lies in the past for the alarm."""
         AUTHORITY.issue("mx.example.org", expired=True).write(self.directory)
         tls = ServerTls.load(self.settings)
         self.assertTrue(tls.offered)

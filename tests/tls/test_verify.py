@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mta.tls import verify
-from mta.tls.verify import ChainVerdict, RememberedVerdicts, match_names, verify_chain
+from mta.tls.verify import CLIENT_USES, ChainVerdict, RememberedVerdicts, match_names, verify_chain
 from tests.tls.chains import at, make, store_of
 
 ROOT = make(ca=True, days=1000)
@@ -57,6 +57,18 @@ class ChainTests(SynchronousTestCase):
         self.assertEqual("", self.error(make(ROOT, uses=[Use.ANY_EXTENDED_KEY_USAGE]).der))
         middle = make(ROOT, ca=True, uses=[Use.CODE_SIGNING])
         self.assertEqual("certificate is not for servers", self.error(make(middle).der, middle.der))
+
+    def test_extended_key_usage_of_clients(self) -> None:
+        """The same judge for client certificates: one that is for servers only is not for clients."""
+        for uses, error in (
+            ([Use.SERVER_AUTH], "certificate is not for clients"),
+            ([Use.SERVER_AUTH, Use.CLIENT_AUTH], ""),
+            ([Use.ANY_EXTENDED_KEY_USAGE], ""),
+            ([], ""),
+        ):
+            chain = [make(ROOT, uses=uses).der]
+            self.assertEqual(error, verify_chain(chain, STORE, at(10), CLIENT_USES).error)
+            self.assertEqual(error, RememberedVerdicts(STORE, uses=CLIENT_USES).verdict(chain, at(10)).error)
 
     def test_leaf_that_signs(self) -> None:
         """A certificate that is no authority cannot make one for another name."""
