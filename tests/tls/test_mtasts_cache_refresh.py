@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from mta.tls.mtasts import Result, StsError
-from mta.tls.mtasts_cache import DAY, REFRESH_AGAIN, ROSTER, StsRefresh
+from mta.tls.mtasts_cache import DAY, REFRESH_AGAIN, RETRY, ROSTER, StsRefresh
 from tests.tls.sts import NAME, WEEK, Case, text
+
+EVENTS = ("ask", "refetch", "refresh", "record", "no record", "web fails", "web works", "restart")
 
 
 class RefreshTests(Case):
@@ -108,3 +113,44 @@ class RefreshTests(Case):
         self.web.says = None
         self.pump(DAY)
         self.assertEqual(len(self.web.waiting), 1)
+
+
+class AnyOrderTests(Case):
+    """Whatever happens in whatever order."""
+
+    @settings(deadline=None, max_examples=100)
+    @given(st.lists(st.one_of(st.integers(1, 2 * int(DAY)), st.sampled_from(EVENTS)), max_size=30))
+    def test_promises(self, events: list[int | str]) -> None:
+        """X21: a policy once fetched holds for its max_age; a failed fetch waits five minutes; nothing errbacks or is left."""
+        self.setUp()
+        failed_at = rules_until = float("-inf")
+        for event in ["ask", *events, "ask"]:
+            now, before = self.clock.seconds(), len(self.web.fetched)
+            match event:
+                case int():
+                    self.clock.advance(event)
+                case "record":
+                    self.announce(f"v=STSv1; id={len(self.web.fetched)};")
+                case "no record":
+                    self.resolver.records = {}
+                case "web fails":
+                    self.web.says = StsError(Result.FETCH, "because")
+                case "web works":
+                    self.web.says = text(max_age=100_000)
+                case "restart":
+                    self.start()
+                    failed_at = float("-inf")  # what failed is not kept over a restart
+                case "refresh":
+                    self.successResultOf(self.policies.refresh_due())
+                case "refetch":
+                    self.successResultOf(self.policies.refetch("example.test"))
+                case _:
+                    found = self.policy()
+                    self.assertTrue(found is not None or now >= rules_until)
+            fetched = len(self.web.fetched) - before
+            self.assertTrue(fetched == 0 or (fetched == 1 and now >= failed_at + RETRY))
+            if fetched and isinstance(self.web.says, StsError):
+                failed_at = now
+            elif fetched:
+                rules_until = now + (100_000 if b"100000" in self.web.says else WEEK)
+        self.assertEqual(self.flushLoggedErrors(), [])
