@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import SplitResult, urlsplit
 
 import attrs
@@ -27,6 +27,7 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from twisted.web.client import URI, Agent, HTTPConnectionPool, ResponseDone
@@ -42,6 +43,7 @@ __all__ = ["Https", "HttpsError", "Page"]
 
 TIME_LIMIT = 60.0  # seconds for the whole request (RFC 8461 3.3 suggests one minute)
 SIZE_LIMIT = 65_536  # bytes of the answer's body (the same)
+WIRE_LIMIT = 4 * SIZE_LIMIT  # bytes of the whole answer as it comes, header and chunk sizes included
 CONNECT_LIMIT = 10.0  # seconds for one address
 MAX_ADDRESSES = 4
 
@@ -118,7 +120,7 @@ class _Exchange:
         self._context = context
         self._port = port
         self._check: _Check | None = None
-        self._connection: Any = None
+        self._counted: _Counted | None = None
 
     async def run(self, method: bytes, url: str, headers: Mapping[str, str], body: bytes | None, limit: int) -> Page:
         """Ask, and read the answer."""
@@ -155,12 +157,12 @@ class _Exchange:
             kind = TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint
             endpoint = wrapClientTLS(check, kind(self._reactor, address, self._port, CONNECT_LIMIT))
             try:
-                protocol: Any = await endpoint.connect(factory)
+                connected = await endpoint.connect(_Bounded(factory))  # type: ignore[no-untyped-call]
             except ConnectError as error:
                 last = error
             else:
-                self._connection = protocol.transport
-                return protocol  # type: ignore[no-any-return]
+                counted = self._counted = cast(_Counted, connected)
+                return counted.wrappedProtocol
         raise last
 
     async def _addresses(self) -> list[str]:
@@ -176,14 +178,15 @@ class _Exchange:
 
     def close(self) -> None:
         """The answer is read, or nobody waits for it: a peer that does not close must not keep the socket."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.abortConnection()
+        if self._counted is not None and self._counted.transport is not None:
+            self._counted.transport.abortConnection()  # type: ignore[attr-defined]
 
     def explained(self, failure: Failure) -> HttpsError:
         """The one error that callers see."""
         if self._check is not None and self._check.refused:
             return HttpsError(self._check.refused, webpki=True)
+        if self._counted is not None and self._counted.left < 0:
+            return HttpsError(f"answer is larger than {WIRE_LIMIT} bytes with its header")
         error = _innermost(failure.value)
         return error if isinstance(error, HttpsError) else HttpsError(_told(error))
 
@@ -223,6 +226,27 @@ _REASONS = {
     21: "issuer is not known",
     26: "certificate is not for servers",
 }
+
+
+class _Counted(ProtocolWrapper):
+    """Counts what the server says, header and chunk sizes too: twisted.web takes header lines without end."""
+
+    left = WIRE_LIMIT
+
+    def dataReceived(self, data: bytes) -> None:
+        """Up to the limit."""
+        self.left -= len(data)
+        if self.left < 0:
+            self.abortConnection()
+        else:
+            super().dataReceived(data)  # type: ignore[no-untyped-call]
+
+
+class _Bounded(WrappingFactory[_Counted]):
+    """Makes these round the protocols of the Agent."""
+
+    protocol = _Counted
+    noisy = False
 
 
 class _Body(Protocol):

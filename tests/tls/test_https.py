@@ -148,6 +148,23 @@ class BadTests(Case):
         self.assertEqual((error.reason, error.webpki), ("answer is larger than 4999 bytes", False))
         self.assertEqual(len((await self.client.get("https://good.test/", limit=5000)).body), 5000)
 
+    async def test_endless_header(self) -> None:
+        """A header without end is cut off too, and so are chunks that are all size and no data."""
+
+        def header(request: Any) -> int:
+            request.channel.transport.write(b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 100_000)
+            return NOT_DONE_YET
+
+        def chunks(request: Any) -> int:
+            for _ in range(60_000):
+                request.write(b"x")
+            return NOT_DONE_YET
+
+        resource = self.serve(header)
+        for resource.answer in (header, chunks):
+            error = await self.failure(self.client.get("https://good.test/"))
+            self.assertEqual(error.reason, "answer is larger than 262144 bytes with its header")
+
     async def test_silence(self) -> None:
         """A server that never answers is cut off when the time is up."""
         self.serve(lambda request: NOT_DONE_YET)
