@@ -55,7 +55,7 @@ def _value(rdtype: str, value: Any) -> Any:
 
 
 def _exists(records: Records, name: str) -> bool:
-    return name in records or any(other.endswith("." + name) for other in records)
+    return not name or name in records or any(other.endswith("." + name) for other in records)
 
 
 def _chain(records: Records, name: str, rdtype: str) -> list[str]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Rule", "name_is_unknown", "owed", "rule_for"]
 
 UNKNOWN_NAME: Final = "4.7.10"  # RFC 8689 4.2.1: the name of the host is not known securely
+_Owed = tuple[Required, MailError | None]  # and why nothing may be sent there
 _BINDS_NAME: Final = (Level.SECURE, Level.FINGERPRINT)  # no DNS answer has a say in what the certificate must be
 
 
@@ -140,14 +141,17 @@ def _parameters(entry: TlsPolicyEntry) -> Parameters:
 
 def owed(rule: Rule, target: Target, found: Found | None, policy: StsPolicy | None, until: float) -> Demand:
     """The demand at one address.  found: None where DANE was not asked; policy: None where there is none or it was not asked."""
-    required, why = _by_dane(rule, target, found, _plain(rule, target))
-    if not why:
-        required, why = _by_sts(rule, target, policy, required)
-    if why:
-        return Demand(target, required, transient("4.7.5", why, scope=Scope.SITE), until)
-    if not rule.requiretls:
-        return Demand(target, required, None, until)
-    return _by_requiretls(rule, target, policy, Demand(target, required, None, until))
+    required, refusal = _by_dane(rule, target, found, _plain(rule, target))
+    if refusal is None:
+        required, refusal = _by_sts(rule, target, policy, required)
+    if refusal is None and rule.requiretls:
+        required, refusal = _by_requiretls(rule, target, policy, required)
+    return Demand(target, required, refusal, until)
+
+
+def _refused(result: str, text: str) -> MailError:
+    """result: RFC 8460 4.3 has the word for it."""
+    return transient("4.7.5", text, scope=Scope.SITE, reason=result)
 
 
 def _plain(rule: Rule, target: Target) -> Required:
@@ -185,25 +189,24 @@ def _names(rule: Rule, target: Target) -> tuple[str, ...]:
     return tuple(dict.fromkeys([name for name in names if name]))
 
 
-def _by_dane(rule: Rule, target: Target, found: Found | None, required: Required) -> tuple[Required, str]:
-    """RFC 7672 2.2.  The second value says why nothing may be sent."""
-    level = Level.DANE_ONLY if rule.dane_only else Level.DANE
+def _by_dane(rule: Rule, target: Target, found: Found | None, required: Required) -> _Owed:
+    """RFC 7672 2.2."""
     where = f"{target.name}:{target.port}"
     if found is None or not (found.records or found.error):
-        why = f"level dane-only, and there are no secure TLSA records for {where}" if rule.dane_only else ""
-        return required, why
-    asked = attrs.evolve(required, level=level, origin="dane", never_clear=True)
+        missing = f"level dane-only, and there are no secure TLSA records for {where}"
+        return required, _refused("dane-required", missing) if rule.dane_only else None
+    asked = attrs.evolve(required, level=Level.DANE_ONLY if rule.dane_only else Level.DANE, origin="dane", never_clear=True)
     if found.error:
-        return asked, f"TLSA lookup error for {where} ({found.error})"
+        return asked, _refused("dnssec-invalid", f"TLSA lookup error for {where} ({found.error})")
     half = not target.mx_secure
-    proof = evidence(found.records, found.base_domain, half)
+    asked = attrs.evolve(asked, evidence=evidence(found.records, found.base_domain, half))
     good = usable(found.records)
     if good and not (half and rule.insecure_mx == "encrypt"):
         names = _dane_names(rule, target, found.base_domain)
-        return attrs.evolve(asked, tlsa=good, names=names, sni=found.base_domain, evidence=proof, half=half), ""
+        return attrs.evolve(asked, tlsa=good, names=names, sni=found.base_domain, half=half), None
     if rule.dane_only:
-        return asked, f"level dane-only, and no TLSA record for {where} is usable"
-    return attrs.evolve(asked, level=Level.ENCRYPT, evidence=proof), ""  # RFC 7672 2.2: TLS all the same
+        return asked, _refused("tlsa-invalid", f"level dane-only, and no TLSA record for {where} is usable")
+    return attrs.evolve(asked, level=Level.ENCRYPT), None  # RFC 7672 2.2: TLS all the same
 
 
 def _dane_names(rule: Rule, target: Target, base_domain: str) -> tuple[str, ...]:
@@ -212,34 +215,34 @@ def _dane_names(rule: Rule, target: Target, base_domain: str) -> tuple[str, ...]
     return tuple(dict.fromkeys([name for name in names if name]))
 
 
-def _by_sts(rule: Rule, target: Target, policy: StsPolicy | None, required: Required) -> tuple[Required, str]:
-    """RFC 8461 4.  The second value says why nothing may be sent."""
+def _by_sts(rule: Rule, target: Target, policy: StsPolicy | None, required: Required) -> _Owed:
+    """RFC 8461 4."""
     if required.level.verifies and required.level is not Level.STS and not required.half:
-        return required, ""
+        return required, None
+    missing = _refused("validation-failure", f"level sts, and {rule.next_hop} has no MTA-STS policy in mode enforce")
     if policy is None or policy.mode is Mode.NONE:
-        missing = f"level sts, and no MTA-STS policy of {rule.host or rule.next_hop} is known"
-        return required, missing if required.level is Level.STS else ""
+        return required, missing if required.level is Level.STS else None
     required = attrs.evolve(required, evidence=f"{required.evidence} sts:{policy.id}:{policy.mode.value}".strip())
     if policy.mode is Mode.TESTING:  # the mail goes as if there were no policy, and is reported
-        return required, "level sts, and the policy is in mode testing" if required.level is Level.STS else ""
+        return required, missing if required.level is Level.STS else None
     asked = attrs.evolve(required, origin="sts", never_clear=True)
     if not policy.allows(target.name):
-        return asked, f"the MTA-STS policy of {rule.host} does not know the host {target.name}"
+        text = f"the MTA-STS policy of {rule.host} does not know the host {target.name}"
+        return asked, _refused("validation-failure", text)
     if required.half:  # DANE rules, and the policy vouches for the host that the MX named
-        return required, ""
-    return attrs.evolve(asked, level=Level.STS, names=(target.name,), sni=_name(target)), ""
+        return required, None
+    return attrs.evolve(asked, level=Level.STS, names=(target.name,), sni=target.name), None
 
 
-def _by_requiretls(rule: Rule, target: Target, policy: StsPolicy | None, demand: Demand) -> Demand:
+def _by_requiretls(rule: Rule, target: Target, policy: StsPolicy | None, required: Required) -> _Owed:
     """RFC 8689 4.2.1: TLS with a certificate that verifies, for a host whose name no forged DNS answer gave."""
-    required = demand.required
     vouched = policy is not None and policy.mode is not Mode.NONE and policy.allows(target.name)
     if not (target.mx_secure or not rule.host or vouched or required.level in _BINDS_NAME):
         text = f"REQUIRETLS, and nobody vouches that {target.name} is a host of {rule.host}"
-        return attrs.evolve(demand, refusal=transient(UNKNOWN_NAME, text, scope=Scope.MESSAGE))
+        return required, transient(UNKNOWN_NAME, text, scope=Scope.MESSAGE)
     if not required.level.verifies:
         required = attrs.evolve(required, level=Level.VERIFY, names=(target.name,), origin="requiretls")
-    return attrs.evolve(demand, required=required)
+    return required, None
 
 
 def name_is_unknown(refusal: MailError | None) -> bool:

@@ -1,0 +1,78 @@
+"""`mta.tls.demand`: does the resolver validate (row P24)?  DANE is never believed without it."""
+
+from __future__ import annotations
+
+from random import Random
+
+from mta.config.settings import Dns, RouteEntry, TlsPolicyEntry
+from mta.route.hosts import NextHops
+from mta.testing.dns import FakeResolver
+from mta.tls.policy import Level
+from tests.tls.asking import GOOD, DemandsCase, zone
+
+
+class ProbeTests(DemandsCase):
+    """P24: DANE only with a resolver that validates."""
+
+    RECORDS = zone("mx.example.org", tlsa_of={"mx.example.org": GOOD})
+
+    def test_trusted_and_validating(self) -> None:
+        """Nothing is said."""
+        self.owed(self.RECORDS)
+        self.assertEqual((self.demands.validates, self.log.events), (True, []))
+
+    def test_not_trusted(self) -> None:
+        """The AD bit of a resolver that is not ours is worth nothing: dane is may, dane-only sends nothing, one line says so."""
+        self.assertEqual(self.levels(self.owed(self.RECORDS, dns=Dns(trusted=False))), ["may"])
+        self.assertEqual(self.log.events, [("dane_off", "[dns] trusted is false")])
+        self.assertEqual(self.tlsa_asked(), [])
+        self.assertEqual(self.levels(self.owed(self.RECORDS, dns=Dns(trusted=False), route=Level.DANE_ONLY)), ["refused"])
+        self.assertEqual(len(self.log.events), 1)
+
+    def test_not_validating(self) -> None:
+        """The probe comes back without AD, or not at all."""
+        for fail, why in (({}, "NOERROR"), ({"": "SERVFAIL"}, "SERVFAIL"), ({"": "TIMEOUT"}, "TIMEOUT")):
+            resolver = FakeResolver(self.RECORDS, secure={"example.org", ".example.org"}, fail=fail)
+            demands = self.make(resolver)
+            self.assertEqual(self.log.events, [("dane_off", f"the name servers did not validate '.' ({why})")])
+            targets = self.successResultOf(NextHops(resolver, random=Random(1)).hosts("example.org"))
+            self.assertEqual(self.levels(self.successResultOf(demands.of("example.org", None, targets, 0, ""))), ["may"])
+
+    def test_probe_of_the_operator(self) -> None:
+        """Another name, or none: then the resolver is believed as it is."""
+        other = Dns(servers=("127.0.0.1:53",), trusted=True, dnssec_probe="example.org")
+        self.assertTrue(self.make(FakeResolver(self.RECORDS, secure={"example.org"}), dns=other).validates)
+        self.assertFalse(self.make(FakeResolver(self.RECORDS, secure={""}), dns=other).validates)
+        resolver = FakeResolver(self.RECORDS)
+        none = Dns(servers=("127.0.0.1:53",), trusted=True, dnssec_probe="")
+        self.assertTrue(self.make(resolver, dns=none).validates)
+        self.assertEqual(resolver.asked, {})
+
+    def test_late(self) -> None:
+        """A name server that was late at boot: asked again for mail that wants DANE, when its answer has expired, and told."""
+        resolver = FakeResolver(self.RECORDS, secure=True, fail={"": "TIMEOUT"})
+        demands = self.make(resolver)
+        targets = self.successResultOf(NextHops(resolver, random=Random(1)).hosts("example.org"))
+        resolver.fail.clear()
+        self.assertEqual(self.levels(self.successResultOf(demands.of("example.org", None, targets, 0, ""))), ["may"])
+        self.assertEqual(resolver.asked["", "A"], 1)
+        self.clock.advance(5.0)
+        self.assertEqual(self.levels(self.successResultOf(demands.of("example.org", None, targets, 0, ""))), ["dane"])
+        self.clock.advance(1000.0)
+        self.successResultOf(demands.of("example.org", None, targets, 0, ""))
+        self.assertEqual(resolver.asked["", "A"], 2)
+        self.assertEqual([name for name, _ in self.log.events], ["dane_off", "dane_on"])
+
+    def test_who_wants_no_dane_hears_nothing(self) -> None:
+        """The line is for those who ask for DANE: by default, for a route, for a destination."""
+        for more, told in (
+            ({"level": "may"}, False),
+            ({"level": "verify"}, False),
+            ({"level": "dane-only"}, True),
+            ({"level": "may", "routes": [RouteEntry(("*",), relay="[a.example]", tls="dane")]}, True),
+            ({"level": "may", "table": [TlsPolicyEntry(("a.example",), level="dane")]}, True),
+            ({"level": "may", "table": [TlsPolicyEntry(("a.example",), dane="on")]}, True),
+            ({"level": "may", "table": [TlsPolicyEntry(("a.example",), dane="off")]}, False),
+        ):
+            self.make(FakeResolver({}), dns=Dns(), **more)
+            self.assertEqual(bool(self.log.events), told, more)
