@@ -1,20 +1,26 @@
 """What all sessions of one receiving service have in common: settings made ready, seams, limits.
 
-Built once by the service and only read by the sessions; what changes in it (the counts, the roster, the handshake
-slots) has its own rules.  Nothing here is global: two services on one reactor know nothing of each other.
+Built by the service and only read by the sessions; what changes in it (the counts, the roster, the handshake slots)
+has its own rules.  A reload builds another one for the connections to come (`renewed`), which counts on where this one
+was: who was counted in by the one may be counted out by the other.  Nothing here is global: two services on one
+reactor know nothing of each other.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+
 import attrs
+from twisted.cred.portal import Portal
 from twisted.internet.interfaces import IReactorTime
 
 from mta.config.settings import Settings
 from mta.interfaces import IAccept, IEventLog, IPolicy, IRouter
 from mta.receive.access import AccessRules
-from mta.receive.limits import Connections, HandshakeSlots
+from mta.receive.auth import Accounts
+from mta.receive.limits import Connections, HandshakeSlots, TlsSessions
 from mta.receive.roster import Roster
-from mta.smtp.server import ReceiverOptions
 from mta.tls.context import ServerTls
 
 __all__ = ["Common"]
@@ -22,22 +28,27 @@ __all__ = ["Common"]
 
 @attrs.frozen(slots=True, eq=False)
 class Common:
-    """The seams (accept, router, policy, log, clock, tls) and what the settings say."""
+    """The seams (accept, router, policy, log, clock, tls, portal, random) and what the settings say.
+
+    portal: an embedder's, None where logins are checked by `[auth] passwords`; accounts: whichever it is, None for neither.
+    """
 
     settings: Settings
     accept: IAccept
     router: IRouter
     log: IEventLog
     clock: IReactorTime
+    random: Callable[[int], bytes]
     policy: IPolicy | None
+    portal: Portal | None
     tls: ServerTls
     access: AccessRules
+    accounts: Accounts | None
     connections: Connections
+    tls_sessions: TlsSessions
     slots: HandshakeSlots
     roster: Roster
     lifetime: int  # of a message in the queue, in ms
-    plain: ReceiverOptions  # STARTTLS is not offered
-    starttls: ReceiverOptions  # it is
 
     @classmethod
     def of(
@@ -49,31 +60,54 @@ class Common:
         clock: IReactorTime,
         policy: IPolicy | None = None,
         tls: ServerTls | None = None,
+        portal: Portal | None = None,
+        random: Callable[[int], bytes] = os.urandom,
     ) -> Common:
-        """Make the settings ready."""
+        """Make the settings ready.  random: that many unforeseeable bytes.  MailError when `[auth] passwords` cannot be read."""
         limits = settings.limits
-        plain = ReceiverOptions(
-            hostname=settings.hostname,
-            max_size=limits.message_size,
-            max_recipients=limits.recipients_per_message,
-            starttls=False,
-            starttls_needs_ehlo=settings.tls.starttls_needs_ehlo,
-            starttls_in_transaction=settings.tls.starttls_in_transaction,
-            max_errors=limits.errors,
-        )
         return cls(
             settings=settings,
             accept=accept,
             router=router,
             log=log,
             clock=clock,
+            random=random,
             policy=policy,
+            portal=portal,
             tls=tls or ServerTls(),
             access=AccessRules.of(settings),
+            accounts=Accounts.of(settings.auth, portal),
             connections=Connections(limits.connections, limits.connections_per_client),
+            tls_sessions=TlsSessions(limits.tls_sessions_per_minute),
             slots=HandshakeSlots(settings.tls.handshakes_at_once),
             roster=Roster(clock),
-            lifetime=int(settings.retry.queue_lifetime * 1000),
-            plain=plain,
-            starttls=attrs.evolve(plain, starttls=True),
+            lifetime=_lifetime(settings),
         )
+
+    def renewed(self, settings: Settings, router: IRouter, tls: ServerTls) -> Common:
+        """For the connections to come; changes nothing here.  MailError as above."""
+        return attrs.evolve(
+            self,
+            settings=settings,
+            router=router,
+            tls=tls,
+            access=AccessRules.of(settings),
+            accounts=Accounts.of(settings.auth, self.portal),
+            lifetime=_lifetime(settings),
+        )
+
+    def limit(self) -> None:
+        """Let the counts obey the limits of these settings from now on."""
+        limits = self.settings.limits
+        self.connections.limit, self.connections.per_client = limits.connections, limits.connections_per_client
+        self.tls_sessions.limit = limits.tls_sessions_per_minute
+        self.slots.resize(self.settings.tls.handshakes_at_once)
+
+    def challenge(self) -> bytes:
+        """A new one for CRAM-MD5: like a message id, and unforeseeable (RFC 2195 2)."""
+        name = self.settings.auth.cram_realm or self.settings.hostname
+        return f"<{self.random(16).hex()}.{int(self.clock.seconds())}@{name}>".encode()
+
+
+def _lifetime(settings: Settings) -> int:
+    return int(settings.retry.queue_lifetime * 1000)

@@ -1,9 +1,8 @@
-"""One connection from a client: bytes, time, TLS and the end.  What is said on it is in `session.py`.
+"""One connection from a client: bytes, time and the end.  TLS is in `security.py`, what is said on it in `session.py`.
 
-RFC 5321 3.8 and 4.5.3.2 (ends and timeouts), RFC 3207 (STARTTLS), RFC 8314 (implicit TLS).  A Twisted protocol around
-the receiver-SMTP (`mta.smtp.server`) that keeps the promises about the connection: TLS begins in the same turn as the
-220 with a *fresh* machine behind it (only the counters live on); a failed handshake ends in silence, never in SMTP
-text; close_notify always ends (docs/tls.md); input that nobody takes and output that nobody reads stop the reading.
+RFC 5321 3.8 and 4.5.3.2 (ends and timeouts).  A Twisted protocol around the receiver-SMTP (`mta.smtp.server`) that keeps
+the promises about the connection: where TLS begins a *fresh* machine takes the place of the old one, and only the
+counters and the clock of the session go on; input that nobody takes and output that nobody reads stop the reading.
 What breaks in here costs this connection (421), never the service.
 """
 
@@ -11,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum
+from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from OpenSSL import SSL
+import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -23,15 +22,17 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mta.receive.access import client_address
-from mta.receive.common import Common
 from mta.receive.limits import client_key
+from mta.receive.listener import Listener
+from mta.receive.security import SLOT_TIME, Security
 from mta.smtp.server import Counters, Event, Receiver
-from mta.status import MailError, Reply
-from mta.tls.context import closed_by_peer, facts
+from mta.status import Reply
+from mta.tls.context import Prepared
 from mta.tls.policy import Achieved
 from mta.wire import PromptWriter
 
 if TYPE_CHECKING:
+    from mta.receive.auth import Login
     from mta.receive.transaction import Transaction
 
 __all__ = ["Connection", "Stage"]
@@ -39,10 +40,9 @@ __all__ = ["Connection", "Stage"]
 MAX_UNPARSED: Final = 65536  # bytes of commands that wait for an answer; above it nothing is read
 CLOSING_TIME: Final = 10.0  # seconds for the client to take our last reply and to close
 LAST_WORDS: Final = 2.0  # the same when the service stops
-SLOT_TIME: Final = 1.0  # seconds that a handshake keeps its slot: whoever is silent for longer costs no CPU
 
-READY_FOR_TLS: Final = Reply(220, "2.0.0", "Ready to start TLS")
 TIMED_OUT: Final = Reply(421, "4.4.2", "Timeout, closing connection")
+TOO_LONG: Final = Reply(421, "4.4.2", "Session has lasted too long, closing connection")
 STOPPING: Final = Reply(421, "4.3.2", "Service is stopping, closing connection")
 BROKEN: Final = Reply(421, "4.3.0", "Local error, closing connection")
 
@@ -61,30 +61,29 @@ class Stage(Enum):
 
 @implementer(IHandshakeListener, IPushProducer)
 class Connection(Protocol):
-    """See the module.  tls: none, starttls or implicit, as the listener says.
-
-    A subclass says what an event of the machine is answered with (`acts`) and how the conversation begins.
-    """
+    """See the module.  A subclass says what an event of the machine is answered with (`acts`) and how the conversation begins."""
 
     acts: ClassVar[Mapping[type[Event], Callable[[Any, Any], None]]]
     transport: Any
+    machine: Receiver
     write: Callable[[bytes], None]
 
-    def __init__(self, common: Common, tls: str = "starttls") -> None:
-        self.common = common
-        self.implicit = tls == "implicit"
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+        self.common = listener.common
+        self.implicit = listener.listen.tls == "implicit"
+        self.security = Security(self)
         self.stage = Stage.WAITING
-        self.achieved = Achieved()
         self.counters = Counters()
         self.transaction: Transaction | None = None
+        self.login: Login | None = None  # who the client has proved to be
         self.deadline = 0.0
-        offered = tls == "starttls" and common.tls.offered
-        self.machine = Receiver(common.starttls if offered else common.plain, self.counters)
         self.pending: Deferred[Any] | None = None  # it has the answer that the machine waits for
         self.why = ""  # it ended
         self._counted = False  # in common.connections
         self._turning = False
         self._stopping = False
+        self._parting: Reply | None = None  # what is said when the running transaction is over
         self._choked = False  # the client does not read what we say
         self._paused = False
 
@@ -98,13 +97,15 @@ class Connection(Protocol):
         self.address = str(getattr(peer, "host", "local"))
         self.client = client_address(self.address)
         self.trusted = common.access.trusts(self.client)
-        self._key = client_key(self.client)
+        self.key = client_key(self.client)
+        self.machine = Receiver(self.listener.in_clear(self.client, self.trusted), self.counters)
         self._began = common.clock.seconds()
+        self._until = self._began + (common.settings.limits.session_time or inf)
         self._touch()
         common.roster.enter(self)
         if self.client is not None and ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)  # each reply is one write, and somebody waits for it
-        refusal = common.connections.enter(self._key, exempt=self.trusted)
+        refusal = common.connections.enter(self.key, exempt=self.trusted)
         if refusal is not None:
             self._turn_away(refusal)
             return
@@ -128,28 +129,26 @@ class Connection(Protocol):
         """TLS is up: go on like a connection that has just begun (RFC 3207 4.2)."""
         if self.stage is not Stage.HANDSHAKE:
             return
-        self.common.slots.give_back(self.secure)
+        self.security.completed()
         self.stage = Stage.TALKING
-        self.achieved = facts(self.transport.getHandle())
+        options = self.listener.in_tls(self.trusted, self.security.distrust)
+        self.machine = Receiver(options, self.counters, in_tls=not self.implicit, implicit=self.implicit)
         self._touch()
         if self.implicit:
             self.welcome()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Leave nothing behind: no count, no slot, no body, no question."""
-        why = self.why or self._ending(reason)
+        why = self.why or self.security.ending(reason, self.stage is Stage.HANDSHAKE)
         self.stage = Stage.GONE
         common = self.common
-        common.slots.withdraw(self.secure)
-        common.slots.give_back(self.secure)
+        self.security.leave()
         if self.pending is not None:
             self.pending.cancel()
-        if self.transaction is not None:
-            self.transaction.abandon()
-            self.transaction = None
         if self._counted:
-            common.connections.leave(self._key)
-            common.log.event("disconnect", "", self._account(why))
+            common.connections.leave(self.key)
+            common.log.event("disconnect", "", self._summary(why))
+        self.forget()
         common.roster.leave(self)
 
     def pauseProducing(self) -> None:
@@ -163,7 +162,7 @@ class Connection(Protocol):
         self.flow()
 
     def stopProducing(self) -> None:
-        """The connection is gone; `connectionLost` does what is to be done."""
+        """It is gone; `connectionLost` does what is to be done."""
 
     # ---- what the service and the roster call
 
@@ -172,18 +171,22 @@ class Connection(Protocol):
         if self.stage is not Stage.WAITING:
             return
         if self.implicit:
-            self.common.slots.take(self.secure)
+            self.security.ask()
             return
         self.stage = Stage.TALKING
         self.welcome()
 
     def expire(self) -> None:
         """The deadline has passed."""
-        if self.stage is Stage.TALKING:
+        if self.stage is Stage.TALKING and self.common.clock.seconds() >= self._until:
+            self._until = inf
+            self._touch()  # a running transaction has the usual time
+            self._part(TOO_LONG)
+        elif self.stage is Stage.TALKING:
             self._wait_no_more()
         elif self.stage is Stage.WAITING and not self.common.roster.open:
             self._touch()  # it is we who are late
-        elif self.stage is Stage.HANDSHAKE and self.common.slots.give_back(self.secure):
+        elif self.stage is Stage.HANDSHAKE and self.security.give_way():
             self.deadline += self.common.settings.tls.handshake_timeout - SLOT_TIME
         else:
             if self.stage is not Stage.CLOSING:
@@ -193,20 +196,28 @@ class Connection(Protocol):
     def stop(self) -> None:
         """The service stops: end now, or when the running transaction has its answer."""
         self._stopping = True
-        if self.stage is Stage.TALKING and self.machine.in_transaction:
-            self.flow()
-        elif self.stage is not Stage.CLOSING:
-            self.cut()
-        else:
+        if self.stage is Stage.CLOSING:
             self.deadline = min(self.deadline, self.common.clock.seconds() + LAST_WORDS)
+        else:
+            self._part(STOPPING)
 
     def cut(self) -> None:
         """End now, whatever is going on."""
         if self.stage is Stage.TALKING:
             self.shut(STOPPING)
         elif self.stage is not Stage.GONE:
-            self.why = self.why or "stopping"
+            self.why = self.why or str(self._parting or STOPPING)
             self.transport.abortConnection()
+
+    def _part(self, reply: Reply) -> None:
+        """Say that and end: now, or when the running transaction has its answer."""
+        self._parting = reply
+        if self.stage is not Stage.TALKING:
+            self.cut()
+        elif self.machine.in_transaction:
+            self.flow()
+        else:
+            self.shut(reply)
 
     # ---- what the transaction calls
 
@@ -214,6 +225,16 @@ class Connection(Protocol):
     def is_gone(self) -> bool:
         """Nobody will hear an answer: the client went, or 421 was said."""
         return self.stage is Stage.GONE or self.stage is Stage.CLOSING
+
+    @property
+    def achieved(self) -> Achieved:
+        """What TLS there is, empty in clear."""
+        return self.security.achieved
+
+    @property
+    def account(self) -> str:
+        """The account that the client has logged in to, "" for none."""
+        return self.login.name if self.login is not None else ""
 
     @property
     def helo(self) -> str:
@@ -244,7 +265,7 @@ class Connection(Protocol):
         if not self.implicit:
             self.machine.shut(reply)
             self.write(self.machine.data_to_send())
-        self._close()
+        self.close()
 
     def _wait_no_more(self) -> None:
         """Nobody has said anything for too long: the client, or somebody whom we asked."""
@@ -264,42 +285,27 @@ class Connection(Protocol):
             if not self._turning:
                 self.turn()
 
-    def _close(self) -> None:
+    def close(self, why: str = "") -> None:
         """Let the last reply leave, then close.  A client that does not take it is cut off by `expire`."""
         if self.stage in (Stage.CLOSING, Stage.GONE):
             return
+        self.why = self.why or why
         self.stage = Stage.CLOSING
         self.deadline = self.common.clock.seconds() + (LAST_WORDS if self._stopping else CLOSING_TIME)
-        self.common.slots.withdraw(self.secure)
+        self.security.leave()
         self.flow()
         if self._counted:
             self.transport.unregisterProducer()  # else Twisted waits for us to finish
         self.transport.loseConnection()
 
-    def _ending(self, reason: Failure) -> str:
-        """Why the client's side ended, in words for the log."""
-        if self.stage is Stage.HANDSHAKE:
-            return f"TLS handshake failed: {_in_words(reason)}"
-        if self.achieved.version:
-            if closed_by_peer(self.transport.getHandle()):
-                return "TLS closed by client"
-            return f"TLS broken off: {_in_words(reason)}"
-        return "closed by client" if isinstance(reason.value, ConnectionDone) else f"lost: {_in_words(reason)}"
-
-    def _account(self, why: str) -> Mapping[str, object]:
-        counters = self.counters
+    def _summary(self, why: str) -> Mapping[str, object]:
         return {
             "client": self.address,
             "helo": self.helo,
+            "account": self.account or None,
             "why": why,
             "seconds": round(self.common.clock.seconds() - self._began, 3),
-            "commands": counters.commands,
-            "errors": counters.errors,
-            "transactions": counters.transactions,
-            "messages": counters.messages,
-            "recipients": counters.recipients,
-            "rejected": counters.rejected,
-            "bytes": counters.bytes,
+            **attrs.asdict(self.counters, recurse=False),
             "tls_version": self.achieved.version or None,
             "cipher": self.achieved.cipher or None,
         }
@@ -330,9 +336,9 @@ class Connection(Protocol):
             self.write(out)
             self._touch()
         if machine.ended:
-            self._close()
-        elif self._stopping:
-            self.stop()
+            self.close()
+        elif self._parting is not None:
+            self._part(self._parting)
         else:
             self.flow()
 
@@ -340,7 +346,8 @@ class Connection(Protocol):
         """Something has happened: the client has its time anew (RFC 5321 4.5.3.2)."""
         timeouts = self.common.settings.timeouts
         reading = self.transaction is not None and self.transaction.reading
-        self.deadline = self.common.clock.seconds() + (timeouts.data_block if reading else timeouts.command)
+        deadline = self.common.clock.seconds() + (timeouts.data_block if reading else timeouts.command)
+        self.deadline = deadline if deadline < self._until else self._until
 
     def flow(self) -> None:
         """Read only what can be taken (bounded memory), and while closing, so that the end is seen."""
@@ -357,44 +364,32 @@ class Connection(Protocol):
             else:
                 self.transport.resumeProducing()
 
-    # ---- TLS
+    # ---- what the TLS side calls
 
-    def secure(self) -> None:
-        """A slot is ours: say 220 and speak TLS from the next byte on."""
-        try:
-            prepared = self.common.tls.prepare()
-        except MailError as error:
-            self.common.slots.give_back(self.secure)
-            if self.implicit:
-                self.why = f"no TLS: {error.reason}"
-                self._close()
-            else:
-                self.refuse("starttls", error.reply, why=error.reason or None)
-            return
-        if not (self.implicit or self._ready_for_tls()):
-            self.common.slots.give_back(self.secure)
-            return
-        self.stage = Stage.HANDSHAKE
-        self.write = self.transport.write
-        self.deadline = self.common.clock.seconds() + SLOT_TIME
-        self.transport.startTLS(prepared)
-        self.flow()
-
-    def _ready_for_tls(self) -> bool:
-        """220, and a fresh machine; False when the client did not wait for it (554 was said)."""
-        machine = self.machine
-        machine.reply(READY_FOR_TLS)
-        if machine.ended:
+    def leave_clear(self, ready: Reply) -> bool:
+        """Answer STARTTLS with yes; False when the client did not wait for it (554 was said)."""
+        self.machine.reply(ready)
+        if self.machine.ended:
             if not self._turning:
                 self.turn()
             return False
-        self.write(machine.data_to_send())
-        self.machine = Receiver(self.common.plain, self.counters, in_tls=True)
+        self.forget()
+        self.write(self.machine.data_to_send())
         return True
 
+    def shake_hands(self, prepared: Prepared, seconds: float) -> None:
+        """The next byte is TLS.  The machine is dead: a fresh one takes its place when TLS is up.  seconds: until `expire`."""
+        self.stage = Stage.HANDSHAKE
+        self.write = self.transport.write
+        self.deadline = self.common.clock.seconds() + seconds
+        self.transport.startTLS(prepared)
+        self.flow()
 
-def _in_words(reason: Failure) -> str:
-    """The last thing that OpenSSL or the system said."""
-    if isinstance(reason.value, SSL.Error) and reason.value.args:
-        return str(reason.value.args[0][-1][-1])
-    return reason.getErrorMessage().rstrip(".")
+    def forget(self) -> None:
+        """What the client said and who it proved to be is no longer known: TLS begins (RFC 3207 4.2), or it has gone."""
+        if self.transaction is not None:
+            self.transaction.abandon()
+            self.transaction = None
+        if self.login is not None:
+            self.login.leave()
+            self.login = None

@@ -3,17 +3,21 @@
 Ports are bound in `privilegedStartService` (root may be needed for port 25) and served from `open` on, when the queue
 behind is ready: a client that comes in between waits for its greeting.  A port that cannot be had ends the start with
 a MailError that names the endpoint and the reason, and what was bound is closed again; Twisted's own endpoint service
-would only log it.  At the stop idle clients hear 421 at once, running transactions have 30 seconds to get their answer.
+would only log it.  `reconfigure` changes settings and ports while sessions run, all of it or nothing.  At the stop idle
+clients hear 421 at once, running transactions have 30 seconds to get their answer.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from typing import Any, Final
 
+import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
+from twisted.cred.portal import Portal
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort, IStreamServerEndpoint
@@ -24,6 +28,7 @@ from twisted.python.failure import Failure
 from mta.config.settings import Listen, Settings
 from mta.interfaces import IAccept, IEventLog, IPolicy, IRouter
 from mta.receive.common import Common
+from mta.receive.listener import Listener
 from mta.receive.session import Session
 from mta.status import MailError, Scope, transient
 from mta.tls.context import ServerTls
@@ -32,6 +37,7 @@ __all__ = ["ReceiveService"]
 
 GRACE: Final = 30.0  # seconds that a running transaction has at the stop
 
+_CLOSED: Final = "nothing is received now: the settings stay"
 _TCP = re.compile(r"tcp[46]?:")
 _bugs = Logger()
 _parse: Callable[[Any, str], IStreamServerEndpoint] = serverFromString
@@ -42,19 +48,33 @@ class _Door(Factory):
 
     noisy = False
 
-    def __init__(self, common: Common, tls: str) -> None:
-        self._common = common
-        self._tls = tls
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
 
     def buildProtocol(self, addr: IAddress | None) -> Session:
         """A client has come."""
-        return Session(self._common, self._tls)
+        return Session(self.listener)
+
+
+@attrs.frozen(slots=True, eq=False)
+class _Open:
+    """A port that is bound.  Its door may get another listener, for the connections to come."""
+
+    door: _Door
+    port: IListeningPort
+
+    @property
+    def listen(self) -> Listen:
+        """Its entry in the configuration."""
+        return self.door.listener.listen
 
 
 class ReceiveService(Service):
     """See the module.  Provides `open` for those who start their services one after the other.
 
-    own_addresses: gets (address, port) of every TCP port that is opened, for routing's sake: no mail is sent to oneself.
+    own_addresses: has (address, port) of every TCP port that is open, for routing's sake: no mail is sent to oneself.
+    portal: who may log in (its avatars are IAccount), None for `[auth] passwords`.  random: that many unforeseeable bytes.
+    MailError when the passwords cannot be read, or AUTH is offered and there is nothing to check it with.
     """
 
     name = "receive"
@@ -70,20 +90,23 @@ class ReceiveService(Service):
         policy: IPolicy | None = None,
         tls: ServerTls | None = None,
         own_addresses: set[tuple[str, int]] | None = None,
+        portal: Portal | None = None,
+        random: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        self._settings = settings
         self._reactor = reactor
         self._log = log
         self._own_addresses: set[tuple[str, int]] = set() if own_addresses is None else own_addresses
-        self._common = Common.of(settings, accept, router, log, reactor, policy, tls)
-        self._binding: list[Deferred[None]] | None = None
-        self._ports: list[tuple[Listen, IListeningPort]] = []
+        self._common = Common.of(settings, accept, router, log, reactor, policy, tls, portal, random)
+        self._listeners = [Listener.of(self._common, listen) for listen in settings.listen]
+        self._binding: list[Deferred[Any]] | None = None
+        self._ports: list[_Open] = []
         self._faults: list[MailError] = []
+        self._changing = DeferredLock()
 
     @property
     def ports(self) -> list[IListeningPort]:
         """The bound ports, in the order of [[listen]] where the endpoints are immediate."""
-        return [port for _, port in self._ports]
+        return [port.port for port in self._ports]
 
     @property
     def sessions(self) -> int:
@@ -118,32 +141,87 @@ class ReceiveService(Service):
             session.stop()
         cut = self._reactor.callLater(GRACE, self._cut)
         gone = roster.when_empty().addCallback(self._gone, cut)
-        everything: Deferred[Any] = DeferredList([unbound, gone], fireOnOneErrback=True)
+        changed = self._changing.run(lambda: None)
+        everything: Deferred[Any] = DeferredList([unbound, gone, changed], fireOnOneErrback=True)
         return everything.addCallback(lambda _: None)
+
+    def reconfigure(self, settings: Settings, router: IRouter, tls: ServerTls) -> Deferred[None]:
+        """Serve by other settings from now on: those who are connected go on by the old ones, every count goes on.
+
+        Ports whose endpoint stays are not touched, new ones are opened, and then those that have vanished are closed.
+        Errbacks with a MailError, and nothing has changed: a password file, a port that cannot be had, not open.
+        """
+        return self._changing.run(lambda: Deferred.fromCoroutine(self._change(settings, router, tls)))
+
+    async def _change(self, settings: Settings, router: IRouter, tls: ServerTls) -> None:
+        if not self._common.roster.open:
+            raise _mistake(_CLOSED)
+        common = self._common.renewed(settings, router, tls)
+        listeners = [Listener.of(common, listen) for listen in settings.listen]
+        places, vanished = self._matched(listeners)
+        missing = [listener for listener, place in zip(listeners, places, strict=True) if place is None]
+        opened = await self._bind_also(missing)
+        fresh = iter(opened)
+        common.limit()
+        self._common, self._listeners = common, listeners
+        self._ports = [place or next(fresh) for place in places]
+        for listener, place in zip(listeners, self._ports, strict=True):
+            place.door.listener = listener
+        for place in opened:
+            self._announce(place)
+        self._check_certificate()
+        self._own_addresses -= _addresses(vanished) - _addresses(self._ports)
+        self._own_addresses |= _addresses(opened)
+        await _close(vanished)
+
+    def _matched(self, listeners: list[Listener]) -> tuple[list[_Open | None], list[_Open]]:
+        """Which open port each of the listeners has already, and those that none of them has."""
+        left, places = list(self._ports), []
+        for listener in listeners:
+            place = next((place for place in left if place.listen.endpoint == listener.listen.endpoint), None)
+            if place is not None:
+                left.remove(place)
+            places.append(place)
+        return places, left
+
+    async def _bind_also(self, listeners: list[Listener]) -> list[_Open]:
+        """All of them or none: then the first MailError is raised."""
+        self._binding = bindings = [self._listen(listener) for listener in listeners]
+        results: list[tuple[bool, Any]] = await DeferredList(bindings, consumeErrors=True)
+        opened = [result for succeeded, result in results if succeeded]
+        faults = [result.value for succeeded, result in results if not succeeded]
+        if not (faults or self._common.roster.open):
+            faults.append(_mistake(_CLOSED))
+        if faults:
+            await _close(opened)
+            raise faults[0]
+        return opened
 
     # ---- ports
 
-    def _bind(self) -> list[Deferred[None]]:
+    def _bind(self) -> list[Deferred[Any]]:
         if self._binding is None:
             self._faults = []
-            self._binding = [self._listen(listen) for listen in self._settings.listen]
+            self._binding = [self._listen(listener) for listener in self._listeners]
+            for binding in self._binding:
+                binding.addCallbacks(self._bound, self._not_bound)
         return self._binding
 
-    def _listen(self, listen: Listen) -> Deferred[None]:
-        def bound(port: IListeningPort) -> None:
-            self._ports.append((listen, port))
+    def _bound(self, place: _Open) -> None:
+        self._ports.append(place)
 
-        def refused(failure: Failure) -> None:
-            self._faults.append(_fault(listen, _in_words(failure)))
+    def _not_bound(self, failure: Failure) -> None:
+        assert isinstance(failure.value, MailError)
+        self._faults.append(failure.value)
 
-        port: Deferred[IListeningPort] = maybeDeferred(self._begin_to_listen, listen)
-        return port.addCallbacks(bound, refused)
+    def _listen(self, listener: Listener) -> Deferred[_Open]:
+        door = _Door(listener)
+        port: Deferred[IListeningPort] = maybeDeferred(self._begin_to_listen, door)
+        return port.addCallbacks(lambda port: _Open(door, port), lambda failure: _refused(listener.listen, failure))
 
-    def _begin_to_listen(self, listen: Listen) -> Deferred[IListeningPort]:
-        if listen.tls == "implicit" and self._settings.tls.certificate is None:
-            raise ValueError('tls = "implicit" needs a certificate ([tls])')
-        endpoint = _parse(self._reactor, _with_backlog(listen.endpoint))
-        return endpoint.listen(_Door(self._common, listen.tls))
+    def _begin_to_listen(self, door: _Door) -> Deferred[IListeningPort]:
+        endpoint = _parse(self._reactor, _with_backlog(door.listener.listen.endpoint))
+        return endpoint.listen(door)
 
     def _bind_now(self) -> None:
         self._bind()
@@ -154,12 +232,10 @@ class ReceiveService(Service):
     def _open(self, _: object) -> Deferred[None] | None:
         if self._faults:
             return self._unbind().addCallback(self._give_up)
-        for listen, port in self._ports:
-            self._announce(listen, port)
-        tls = self._common.tls
-        if tls.offered and tls.not_after <= self._reactor.seconds():
-            # Still offered: a peer that does not verify is better off with it (docs/tls.md).
-            self._log.event("certificate_expired", "", {"certificate": str(self._settings.tls.certificate)})
+        self._own_addresses |= _addresses(self._ports)
+        for place in self._ports:
+            self._announce(place)
+        self._check_certificate()
         self._common.roster.open = True
         for session in self._common.roster.here():
             session.begin()
@@ -168,15 +244,19 @@ class ReceiveService(Service):
     def _give_up(self, _: None) -> None:
         raise self._faults[0]
 
-    def _announce(self, listen: Listen, port: IListeningPort) -> None:
+    def _check_certificate(self) -> None:
+        """An expired one is still offered: a peer that does not verify is better off with it (docs/tls.md)."""
+        tls = self._common.tls
+        if tls.offered and tls.not_after <= self._reactor.seconds():
+            self._log.event("certificate_expired", "", {"certificate": str(self._common.settings.tls.certificate)})
+
+    def _announce(self, place: _Open) -> None:
         """Say what the port is in truth: `tcp:0` has got a number."""
-        host: Any = port.getHost()
-        address, number = (host.host, host.port) if hasattr(host, "port") else (str(host), 0)
+        address, number = _address(place)
+        listen = place.listen
         tls = "none" if listen.tls == "starttls" and not self._common.tls.offered else listen.tls
         what = {"service": "receive", "endpoint": listen.endpoint, "address": address, "port": number, "tls": tls}
         self._log.event("listening", "", what)
-        if number:
-            self._own_addresses.add((address, number))
 
     def _unbind(self) -> Deferred[None]:
         """Close what is bound; endpoints that are still at it are told to give up."""
@@ -184,8 +264,7 @@ class ReceiveService(Service):
             binding.cancel()
         self._binding = None
         ports, self._ports = self._ports, []
-        closed: Deferred[Any] = DeferredList([maybeDeferred(port.stopListening) for _, port in ports])
-        return closed.addCallback(lambda _: None)
+        return _close(ports)
 
     # ---- the end
 
@@ -199,8 +278,27 @@ class ReceiveService(Service):
             cut.cancel()
 
 
-def _fault(listen: Listen, reason: str) -> MailError:
-    reason = f"cannot listen on {listen.endpoint}: {reason}"
+def _close(ports: list[_Open]) -> Deferred[None]:
+    closed: Deferred[Any] = DeferredList([maybeDeferred(place.port.stopListening) for place in ports])
+    return closed.addCallback(lambda _: None)
+
+
+def _address(place: _Open) -> tuple[str, int]:
+    """Where it is reached; 0 where there are no port numbers."""
+    host: Any = place.port.getHost()
+    return (host.host, host.port) if hasattr(host, "port") else (str(host), 0)
+
+
+def _addresses(places: list[_Open]) -> set[tuple[str, int]]:
+    """Those with a port number."""
+    return {address for address in map(_address, places) if address[1]}
+
+
+def _refused(listen: Listen, failure: Failure) -> _Open:
+    raise _mistake(f"cannot listen on {listen.endpoint}: {_in_words(failure)}")
+
+
+def _mistake(reason: str) -> MailError:
     return transient("4.3.5", "Local configuration error", scope=Scope.SITE, reason=reason)
 
 

@@ -1,9 +1,9 @@
 """What is said on one connection from a client: the answers to the events of the receiver-SMTP.
 
-RFC 5321 3.1 (greeting), 3.2 (hello), 4.1.1.  The machine decides what a command is worth, `connection.py` moves the
-bytes, `transaction.py` takes the mail; here the policy of an embedder is asked, one question at a time, and refusals
-are logged.  Without a policy nothing is called and no Deferred is made.  A policy that fails is answered 451 (554 or
-421 in place of the greeting): it never opens the door.
+RFC 5321 3.1 (greeting), 3.2 (hello), 4.1.1, RFC 4954 (AUTH).  The machine decides what a command is worth,
+`connection.py` moves the bytes, `transaction.py` takes the mail; here the policy of an embedder is asked, and who may
+log in, one question at a time, and refusals are logged.  Without a policy nothing is called and no Deferred is made.  A
+policy that fails is answered 451 (554 or 421 in place of the greeting, 454 to STARTTLS): it never opens the door.
 """
 
 from __future__ import annotations
@@ -16,14 +16,18 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from mta.receive.auth import Login, mechanism_of
 from mta.receive.connection import Connection, Stage
 from mta.receive.transaction import LOCAL_ERROR, Transaction
-from mta.smtp.event import BodyChunk, BodyEnd, BodyStart, Hello, MailFrom, Quit, RcptTo, Refused, Reset, StartTls
+from mta.smtp.event import Auth, BodyChunk, BodyEnd, BodyStart, Hello, MailFrom, Quit, RcptTo, Refused, Reset, StartTls
+from mta.smtp.sasl import Credentials
 from mta.status import MailError, Reply
 
 __all__ = ["Session"]
 
-_LOGGED: Final = frozenset({"MAIL", "RCPT", "DATA", "STARTTLS"})  # refusals of the machine that are worth a line
+_LOGGED: Final = frozenset({"AUTH", "MAIL", "RCPT", "DATA", "STARTTLS"})  # refusals of the machine that are worth a line
+
+LOGGED_IN: Final = Reply(235, "2.7.0", "Authentication successful")
 
 _bugs = Logger()
 
@@ -54,6 +58,8 @@ class Session(Connection):
         self.common.log.event("rejected", "", what)
         if stage == "connect":  # RFC 5321 3.1: 554 in place of the greeting, or 421
             self.shut(Reply(554 if reply.is_permanent else 421, reply.enhanced, reply.text))
+        elif stage == "starttls":  # RFC 3207 4 has no other codes than these
+            self.answer(Reply(554 if reply.is_permanent else 454, reply.enhanced, reply.text))
         else:
             self.answer(reply)
 
@@ -63,6 +69,7 @@ class Session(Connection):
         known = {
             "client": self.address,
             "trusted": self.trusted,
+            "account": self.account,
             "helo": self.helo,
             "tls_version": self.achieved.version,
             **more,
@@ -96,6 +103,35 @@ class Session(Connection):
     def _hello_taken(self, name: str) -> None:
         self.trace = json.dumps({"client": self.address, "helo": name, "tls": self.achieved.version})
         self.answer(Reply(250, "", self.common.settings.hostname))
+
+    def _auth(self, event: Auth) -> None:
+        accounts, given = self.common.accounts, event.credentials
+        assert accounts is not None  # else nothing was offered
+        self.pending = login = accounts.login(given)
+        login.addCallbacks(self._known, self._unknown, callbackArgs=(given,), errbackArgs=(given,)).addErrback(self.broken)
+
+    def _known(self, login: Login, given: Credentials) -> None:
+        self.pending = None
+        if self.stage is not Stage.TALKING:
+            login.leave()
+            return
+        self.login = login
+        self._log_auth(given, account=login.name, result="ok")
+        self.answer(LOGGED_IN)
+
+    def _unknown(self, failure: Failure, given: Credentials) -> None:
+        self.pending = None
+        if self.stage is not Stage.TALKING:
+            return
+        error = failure.value
+        assert isinstance(error, MailError)
+        self._log_auth(given, result="refused" if error.reply.is_permanent else "failed", why=error.reason)
+        self.answer(error.reply)
+
+    def _log_auth(self, given: Credentials, **result: str) -> None:
+        """One line for each login that was tried."""
+        who = {"client": self.address, "mechanism": mechanism_of(given), "user": given.user}
+        self.common.log.event("auth", "", {**who, **result, "tls_version": self.achieved.version or None})
 
     def _mail(self, event: MailFrom) -> None:
         self.transaction = Transaction(self, event)
@@ -133,9 +169,13 @@ class Session(Connection):
         self.why = "quit"
 
     def _starttls(self, event: StartTls) -> None:
-        self.common.slots.take(self.secure)
+        if self.common.policy is None:
+            self.security.ask()
+        else:
+            self.ask("starttls", self.security.ask)
 
     acts = {
+        Auth: _auth,
         BodyChunk: _body_chunk,
         BodyEnd: _body_end,
         BodyStart: _body_start,

@@ -1,6 +1,7 @@
-"""The trace of a message: the Received header line that we add, and the count of those that others did.
+"""The trace of a message: the Received header line that we add, and what is read in the header that others made.
 
-RFC 5321 4.4 (trace information), RFC 3848 and RFC 6531 4.3 (the `with` keywords), RFC 8314 4.3 (the TLS cipher).
+RFC 5321 4.4 (trace information), RFC 3848 and RFC 6531 4.3 (the `with` keywords), RFC 8314 4.3 (the TLS cipher),
+RFC 8689 5 (TLS-Required).
 What the client said is written with all but harmless characters replaced, so that no EHLO name can end the line, open
 a comment or begin a header.  A message with more than [limits] received_hops lines goes in circles (RFC 5321 6.3).
 Pure: the time is given.
@@ -16,14 +17,17 @@ from mta.receive.access import Address
 from mta.status import Reply
 from mta.tls.policy import Achieved
 
-__all__ = ["TOO_MANY_HOPS", "HopCounter", "protocol", "received"]
+__all__ = ["TOO_MANY_HOPS", "HeaderScan", "protocol", "received"]
 
 TOO_MANY_HOPS: Final = Reply(554, "5.4.6", "Too many hops: the message goes in circles")
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9.:_\[\]-]")
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_FIELD: Final = b"\r\nreceived:"
+_RECEIVED: Final = b"\r\nreceived:"
+_TLS_REQUIRED: Final = b"\r\ntls-required:"
+_NO: Final = re.compile(rb"\r\ntls-required:[ \t]{0,20}(?:\r\n[ \t]{1,20})?no[ \t]{0,20}\r\n(?=[^ \t])")
+_LONGEST: Final = 96  # bytes: no match is longer
 
 
 def received(
@@ -52,11 +56,11 @@ def received(
     ).encode()
 
 
-def protocol(extended: bool, utf8: bool, tls: bool) -> str:
-    """The `with` keyword: there is none for HELO in TLS, whose cipher stands in the comment all the same."""
+def protocol(extended: bool, utf8: bool, tls: bool, authenticated: bool = False) -> str:
+    """The `with` keyword (RFC 3848): there is none for HELO in TLS, whose cipher stands in the comment all the same."""
     if not extended:
         return "SMTP"
-    return ("UTF8SMTP" if utf8 else "ESMTP") + ("S" if tls else "")
+    return ("UTF8SMTP" if utf8 else "ESMTP") + ("S" if tls else "") + ("A" if authenticated else "")
 
 
 def _literal(client: Address | None) -> str:
@@ -73,24 +77,42 @@ def _date(seconds: float) -> str:
     return f"{day}, {at.day} {month} {at.year} {at.hour:02}:{at.minute:02}:{at.second:02} +0000"
 
 
-class HopCounter:
-    """Counts the Received lines of a header that comes in pieces, and looks no further than its empty line."""
+class HeaderScan:
+    """What the server needs to know of a header that comes in pieces, in one pass; it looks no further than its empty line.
 
-    __slots__ = ("_done", "_tail", "hops")
+    hops: how many Received lines.  tls_required_no: "TLS-Required: No" is in it (RFC 8689 5); the field's name must be
+    exact, the value may be in any letters and folded once, and anything else beside it means that it was not said.
+    """
+
+    __slots__ = ("_done", "_no", "_tail", "hops")
 
     def __init__(self) -> None:
         self.hops = 0
+        self._no = False
         self._done = False
         self._tail = b"\r\n"  # so that the first line begins like every other
+
+    @property
+    def tls_required_no(self) -> bool:
+        """Of what was fed so far."""
+        return self._no or (not self._done and _says_no(self._tail + b"\r\n"))
 
     def feed(self, data: bytes) -> None:
         """The next piece of the message."""
         if self._done:
             return
+        seen = len(self._tail)
         data = self._tail + data
-        end = data.find(b"\r\n\r\n")
+        end = data.find(b"\r\n\r\n", max(0, seen - 3))
         if end >= 0:
             self._done = True
-            data = data[:end]
-        self.hops += data.lower().count(_FIELD)
-        self._tail = data[1 - len(_FIELD) :]  # too short to be counted twice
+            data = data[: end + 3]  # with the beginning of the empty line: what follows a field decides where it ends
+        data = data.lower()
+        self.hops += data.count(_RECEIVED, max(0, seen + 1 - len(_RECEIVED)))  # what lies whole in the tail was counted
+        self._no = self._no or _says_no(data)
+        self._tail = data[-_LONGEST:]
+
+
+def _says_no(header: bytes) -> bool:
+    """In lower case.  The name is looked for first: a regular expression costs more than all the rest."""
+    return _TLS_REQUIRED in header and _NO.search(header) is not None

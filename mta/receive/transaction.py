@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 
 from mta.envelope import BodyRef, Flag, NewMessage, NewRecipient, Refusal
 from mta.receive.limits import client_key
-from mta.receive.trace import TOO_MANY_HOPS, HopCounter, protocol, received
+from mta.receive.trace import TOO_MANY_HOPS, HeaderScan, protocol, received
 from mta.smtp.event import BodyEnd, MailFrom, RcptTo
 from mta.status import MailError, Reply
 
@@ -36,6 +36,9 @@ TOO_BUSY: Final = Reply(452, "4.3.1", "Too much mail is waiting, try again later
 SLOW: Final = 0.8  # the queue's pressure from which new mail is slowed down, up to MAX_DELAY at 1
 MAX_DELAY: Final = 1.0  # seconds
 
+_REQUIRETLS: Final = int(Flag.REQUIRETLS)  # plain numbers: arithmetic with enum flags is slow
+_TLS_REQUIRED_NO: Final = int(Flag.TLS_REQUIRED_NO)
+
 _bugs = Logger()
 
 
@@ -49,7 +52,7 @@ class Transaction:
         "_began",
         "_end",
         "_failed",
-        "_hops",
+        "_header",
         "_mail",
         "_recipients",
         "_session",
@@ -66,7 +69,7 @@ class Transaction:
         self._began = session.common.clock.seconds()
         self._recipients: dict[str, NewRecipient] = {}  # each once, in order
         self._sink: IBodySink | None = None
-        self._hops = HopCounter()
+        self._header = HeaderScan()
         self._unwritten: list[bytes] = []  # what came after the queue asked to wait: at most one read
         self._end: BodyEnd | None = None
         self._failed: Reply | None = None  # why the rest of the body is read for nothing
@@ -101,7 +104,7 @@ class Transaction:
         """RCPT: may this client send there, and is there a way?"""
         session = self._session
         address = event.recipient.address
-        reply = session.common.access.refusal(session.trusted, event.recipient)
+        reply = session.common.access.refusal(session.trusted or bool(session.account), event.recipient)
         if reply is None:
             way = session.common.router.route(address)
             if isinstance(way, Refusal):
@@ -138,7 +141,7 @@ class Transaction:
 
     def chunk(self, data: bytes) -> None:
         """A piece of the body."""
-        self._hops.feed(data)
+        self._header.feed(data)
         if self.writing:
             self._unwritten.append(data)
         elif self._failed is None:
@@ -189,7 +192,7 @@ class Transaction:
         self.reading = False
         self._end = event
         reply = self._failed or event.error
-        if reply is None and self._hops.hops > session.common.settings.limits.received_hops:
+        if reply is None and self._header.hops > session.common.settings.limits.received_hops:
             reply = TOO_MANY_HOPS
         if reply is not None:
             self._refuse(reply)
@@ -225,7 +228,8 @@ class Transaction:
             prefix=self._received(self._sink.name, created / 1000),
             created=created,
             expires=created + session.common.lifetime,
-            flags=mail.flags,
+            account=session.account or None,
+            flags=self._flags(),
             trace=session.trace,
             lane_key=self._lane_key(),
         )
@@ -236,15 +240,29 @@ class Transaction:
             helo=session.helo,
             client=session.client,
             hostname=session.common.settings.hostname,
-            with_protocol=protocol(session.extended, bool(self._mail.flags & Flag.SMTPUTF8), bool(session.achieved.version)),
+            with_protocol=self._protocol(),
             name=name,
             recipient=next(iter(self._recipients)) if len(self._recipients) == 1 else "",
             seconds=seconds,
             tls=session.achieved,
         )
 
+    def _flags(self) -> int:
+        """RFC 8689 5: "TLS-Required: No" in the header lowers what is owed, unless REQUIRETLS was given."""
+        flags = self._mail.flags
+        if flags & _REQUIRETLS or not self._header.tls_required_no:
+            return flags
+        return flags | _TLS_REQUIRED_NO if self._session.common.settings.tls_client.allow_tls_required_no else flags
+
+    def _protocol(self) -> str:
+        session = self._session
+        utf8 = bool(self._mail.flags & Flag.SMTPUTF8)
+        return protocol(session.extended, utf8, tls=bool(session.achieved.version), authenticated=bool(session.account))
+
     def _lane_key(self) -> str:
-        """Whose turn it is (docs/queue.md): one of ours by the sender's domain, a stranger, who may invent those, by network."""
+        """Whose turn it is (docs/queue.md): an account's; of our own the sender's domain's; a stranger may invent those."""
+        if self._session.account:
+            return f"account:{self._session.account}"
         domain = self._mail.sender.domain_key
         return domain if domain and self._session.trusted else client_key(self._session.client).hex()
 
@@ -260,6 +278,7 @@ class Transaction:
             "nrcpt": len(self._recipients),
             "size": self._end.size,
             "client": session.address,
+            "account": session.account or None,
             "helo": session.helo,
             "tls_version": session.achieved.version or None,
             "cipher": session.achieved.cipher or None,

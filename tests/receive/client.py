@@ -57,7 +57,12 @@ class Client(Protocol):
 
     async def hello(self) -> bytes:
         """EHLO; the list."""
-        return await self.say(b"EHLO client.example\r\n", b"250 SMTPUTF8\r\n" if self.is_secure else b"250 STARTTLS\r\n")
+        return await self.say(b"EHLO client.example\r\n", b"\r\n250 ") + await self.until(b"\r\n")
+
+    async def envelope(self, recipient: bytes = b"user@example.org") -> bytes:
+        """MAIL, RCPT, DATA; the three answers."""
+        commands = b"MAIL FROM:<s@client.example>\r\n", b"RCPT TO:<%b>\r\n" % recipient, b"DATA\r\n"
+        return b"".join([await self.say(command) for command in commands])
 
     @property
     def is_secure(self) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from ipaddress import IPv4Network
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import attrs
+from twisted.cred.portal import Portal
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionAborted, ConnectionDone
@@ -17,10 +19,11 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from mta.config.settings import Access, Settings
+from mta.config.settings import Access, Listen, Settings
 from mta.envelope import BodyRef, NewMessage, Refusal, Route
 from mta.interfaces import IAccept, IBodySink, IEventLog, IPolicy, IRouter
 from mta.receive.common import Common
+from mta.receive.listener import Listener
 from mta.receive.session import Session
 from mta.status import MailError, Reply, transient
 from mta.tls.context import ServerTls
@@ -196,11 +199,19 @@ class DoorCase(SynchronousTestCase):
         self.policy: FakePolicy | None = None
         self.begin()
 
-    def begin(self, policy: FakePolicy | None = None, server_tls: ServerTls | None = None, **changes: Any) -> None:
-        """Build what sessions have in common anew."""
+    def begin(
+        self,
+        policy: FakePolicy | None = None,
+        server_tls: ServerTls | None = None,
+        portal: Portal | None = None,
+        listen: Mapping[str, Any] = MappingProxyType({}),
+        **changes: Any,
+    ) -> None:
+        """Build what sessions have in common anew.  listen: keys of the [[listen]] entry."""
         settings = attrs.evolve(self.settings, **changes)
-        self.common = Common.of(settings, self.accept, FakeRouter(), self.log, self.clock, policy, server_tls)
+        self.common = Common.of(settings, self.accept, FakeRouter(), self.log, self.clock, policy, server_tls, portal)
         self.common.roster.open = True
+        self.listen = Listen("tcp:25", **listen)
 
     def tearDown(self) -> None:
         for wire in self.wires:
@@ -211,7 +222,7 @@ class DoorCase(SynchronousTestCase):
     def connect(self, address: str = STRANGER, tls: str = "none") -> tuple[Session, Wire]:
         """A client comes; the greeting is left to be read."""
         wire = Wire(address)
-        session = Session(self.common, tls)
+        session = Session(Listener.of(self.common, attrs.evolve(self.listen, tls=tls)))
         wire.protocol = session
         self.wires.append(wire)
         session.makeConnection(wire)

@@ -1,38 +1,78 @@
-"""The settings as the sessions of one service see them."""
+"""What the sessions of one service have in common, and what of it goes on when the settings change."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import attrs
+from twisted.cred.portal import Portal
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.config.settings import Limits, Retry, Seconds, Size, Tls
+from mta.config.settings import Auth, Limits, Retry, Seconds, Tls
+from mta.receive.auth import Accounts
 from mta.receive.common import Common
+from mta.status import MailError
+from mta.tls.context import ServerTls
 from tests.receive.door import SETTINGS, FakeAccept, FakeLog, FakeRouter
+
+LIMITS = Limits(connections=3, connections_per_client=2, tls_sessions_per_minute=9)
+
+
+def common(portal: Portal | None = None, **changes: object) -> Common:
+    """Made of the usual settings but for some."""
+    settings = attrs.evolve(SETTINGS, **changes)  # type: ignore[arg-type]
+    return Common.of(settings, FakeAccept(), FakeRouter(), FakeLog(), Clock(), portal=portal, random=lambda size: b"\xab" * size)
 
 
 class CommonTests(SynchronousTestCase):
-    """`Common.of`."""
+    """`Common`."""
 
-    def test_settings_reach_the_machine(self) -> None:
-        """Every setting of the receiver-SMTP arrives in its options, with and without STARTTLS."""
-        settings = attrs.evolve(
-            SETTINGS,
-            limits=Limits(message_size=Size(1000), recipients_per_message=7, connections=3, connections_per_client=2, errors=4),
-            tls=Tls(starttls_needs_ehlo=False, starttls_in_transaction="refuse", handshakes_at_once=5),
-            retry=Retry(queue_lifetime=Seconds(60.0)),
-        )
-        common = Common.of(settings, FakeAccept(), FakeRouter(), FakeLog(), Clock())
-        plain, starttls = common.plain, common.starttls
-        self.assertEqual((plain.hostname, plain.max_size, plain.max_recipients, plain.max_errors), ("mx.example.org", 1000, 7, 4))
-        self.assertEqual((plain.starttls_needs_ehlo, plain.starttls_in_transaction), (False, "refuse"))
-        self.assertEqual((plain.starttls, starttls.starttls), (False, True))
-        self.assertEqual(attrs.evolve(starttls, starttls=False), plain)
-        self.assertEqual((common.connections.limit, common.connections.per_client), (3, 2))
-        self.assertEqual((common.slots.free, common.lifetime), (5, 60_000))
+    def test_limits(self) -> None:
+        """Every limit arrives where it is counted."""
+        made = common(limits=LIMITS, tls=Tls(handshakes_at_once=5), retry=Retry(queue_lifetime=Seconds(60.0)))
+        self.assertEqual((made.connections.limit, made.connections.per_client, made.tls_sessions.limit), (3, 2, 9))
+        self.assertEqual((made.slots.free, made.lifetime), (5, 60_000))
 
     def test_without_tls(self) -> None:
         """Nobody has given a context: nothing is offered."""
-        common = Common.of(SETTINGS, FakeAccept(), FakeRouter(), FakeLog(), Clock())
-        self.assertFalse(common.tls.offered)
-        self.assertFalse(common.roster.open)
+        made = common()
+        self.assertFalse(made.tls.offered)
+        self.assertFalse(made.roster.open)
+        self.assertIsNone(made.accounts)
+
+    def test_renewed(self) -> None:
+        """Settings, router, TLS and rules are new; what is counted is the same, under the old limits until `limit` is called."""
+        old, router, tls = common(), FakeRouter(), ServerTls()
+        settings = attrs.evolve(
+            SETTINGS,
+            limits=LIMITS,
+            tls=Tls(handshakes_at_once=7),
+            local_domains=("new.example",),
+            retry=Retry(queue_lifetime=Seconds(60.0)),
+        )
+        new = old.renewed(settings, router, tls)
+        self.assertEqual((new.settings, new.router, new.tls), (settings, router, tls))
+        self.assertEqual((new.lifetime, "new.example" in new.access.domains), (60_000, True))
+        for name in ("connections", "tls_sessions", "slots", "roster", "accept", "log", "clock"):
+            self.assertIs(getattr(new, name), getattr(old, name))
+        self.assertEqual(old.connections.limit, SETTINGS.limits.connections)
+        new.limit()
+        self.assertEqual((old.connections.limit, old.connections.per_client, old.tls_sessions.limit), (3, 2, 9))
+        self.assertEqual(old.slots.free, 7)
+
+    def test_passwords(self) -> None:
+        """The file is read when it is made and when it is renewed; a bad one is a MailError and changes nothing."""
+        path = Path(self.mktemp())
+        path.write_text("user:secret\n")
+        made = common(auth=Auth(passwords=path))
+        self.assertIsInstance(made.accounts, Accounts)
+        path.write_text("nonsense\n")
+        self.assertRaises(MailError, made.renewed, made.settings, FakeRouter(), ServerTls())
+        path.write_text("")
+        self.assertIsNot(made.renewed(made.settings, FakeRouter(), ServerTls()).accounts, made.accounts)
+
+    def test_challenge(self) -> None:
+        """RFC 2195 2: in angle brackets, with randomness, time and a name of ours."""
+        self.assertEqual(common().challenge(), b"<" + b"ab" * 16 + b".0@mx.example.org>")
+        self.assertTrue(common(auth=Auth(cram_realm="realm.example")).challenge().endswith(b"@realm.example>"))

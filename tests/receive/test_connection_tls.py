@@ -112,9 +112,10 @@ class StartTlsTests(TlsCase):
         commands = counters.commands
         await client.say(b"STARTTLS\r\n", b"220 2.0.0 Ready to start TLS\r\n")
         await client.secure()
+        await client.say(b"NOOP\r\n")  # for the client the handshake is over before it is for us
         self.assertIsNot(session.machine, before)
         self.assertEqual((session.helo, session.extended, session.transaction), ("", False, None))
-        self.assertEqual((session.counters is counters, counters.commands), (True, commands + 1))
+        self.assertEqual((session.counters is counters, counters.commands), (True, commands + 2))
 
     async def test_s14_errors_survive(self) -> None:
         """S14: the errors of before TLS count behind it."""

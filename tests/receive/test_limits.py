@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mta.receive.access import client_address
-from mta.receive.limits import Connections, HandshakeSlots, client_key
+from mta.receive.limits import MINUTE, REMEMBERED, Connections, HandshakeSlots, TlsSessions, client_key
 
 
 def key(text: str) -> bytes:
@@ -79,6 +79,54 @@ class ConnectionsTests(SynchronousTestCase):
         self.assertEqual(set(connections._clients), set(here))
 
 
+class TlsSessionsTests(SynchronousTestCase):
+    """`TlsSessions`."""
+
+    def test_s09_rate(self) -> None:
+        """S09: three at once, the fourth is 454 4.7.0; after a third of a minute there may be one more; others are not concerned."""
+        sessions, mine, other = TlsSessions(3), key("192.0.2.1"), key("192.0.2.2")
+        for _ in range(3):
+            self.assertIsNone(sessions.enter(mine, 1000.0))
+        for _ in range(5):
+            refusal = sessions.enter(mine, 1000.0)
+            self.assertEqual((refusal.code, refusal.enhanced), (454, "4.7.0"))
+        self.assertIsNone(sessions.enter(other, 1000.0))
+        self.assertIsNone(sessions.enter(mine, 1020.0))
+        self.assertIsNotNone(sessions.enter(mine, 1020.0))
+
+    def test_exempt(self) -> None:
+        """No limit, no address, or a client in relay_from: nothing is counted."""
+        sessions = TlsSessions(1)
+        for _ in range(5):
+            self.assertIsNone(sessions.enter(b"", 0.0))
+            self.assertIsNone(sessions.enter(key("192.0.2.1"), 0.0, exempt=True))
+            self.assertIsNone(TlsSessions(0).enter(key("192.0.2.1"), 0.0))
+        self.assertEqual(len(sessions), 0)
+
+    @settings(deadline=None, max_examples=100)
+    @given(
+        st.integers(1, 7), st.lists(st.tuples(st.sampled_from([0.0, 0.5, 3.0, 11.0, 59.0, 61.0]), st.integers(0, 2)), max_size=80)
+    )
+    def test_like_one_dictionary(self, limit: int, steps: list[tuple[float, int]]) -> None:
+        """The two dictionaries that are thrown away in turn answer like one that keeps everything for ever."""
+        sessions, free, now = TlsSessions(limit), [0.0, 0.0, 0.0], 1_795_000_000.0
+        for pause, who in steps:
+            now += pause
+            then = max(now, free[who]) + MINUTE / limit
+            allowed = then <= now + MINUTE + 0.001
+            self.assertEqual(sessions.enter(bytes([who + 1]), now) is None, allowed)
+            free[who] = then if allowed else free[who]
+
+    def test_bounded(self) -> None:
+        """A flood of addresses costs bounded memory; and minutes later nobody is remembered."""
+        sessions = TlsSessions(1)
+        for number in range(3 * REMEMBERED):
+            sessions.enter(number.to_bytes(8), 0.0)
+        self.assertLessEqual(len(sessions), 2 * REMEMBERED)
+        sessions.enter(b"x", 3 * MINUTE)
+        self.assertEqual(len(sessions), 1)
+
+
 class HandshakeSlotsTests(SynchronousTestCase):
     """`HandshakeSlots`."""
 
@@ -131,6 +179,22 @@ class HandshakeSlotsTests(SynchronousTestCase):
             slots.take(begin)
         slots.give_back(first)
         self.assertEqual((len(self.begun), slots.free), (10_001, 1))
+
+    def test_resize(self) -> None:
+        """More slots serve who waits, at once; fewer let those that are held run out first."""
+        slots = HandshakeSlots(1)
+        begins = [self.beginner(number) for number in range(6)]
+        for begin in begins:
+            slots.take(begin)
+        slots.resize(3)
+        self.assertEqual(self.begun, [0, 1, 2])
+        slots.resize(1)
+        self.assertEqual(slots.free, -2)
+        slots.give_back(begins[0])
+        slots.give_back(begins[1])
+        self.assertEqual((self.begun, slots.free), ([0, 1, 2], 0))
+        slots.give_back(begins[2])
+        self.assertEqual(self.begun, [0, 1, 2, 3])
 
     def test_at_least_one(self) -> None:
         """No slot at all would be a server that never speaks TLS."""

@@ -126,8 +126,8 @@ class StartTests(SynchronousTestCase):
 
     def test_implicit_without_certificate(self) -> None:
         """Implicit TLS without a certificate ends the start."""
-        receive = service(Listen("tcp:465", tls="implicit"), clock=MemoryReactorClock())
-        self.assertIn("needs a certificate", self.failureResultOf(receive.open(), MailError).value.reason)
+        error = self.assertRaises(MailError, service, Listen("tcp:465", tls="implicit"), clock=MemoryReactorClock())
+        self.assertIn("needs a certificate", error.reason)
 
     def test_backlog(self) -> None:
         """A burst of clients fits into the backlog, unless the endpoint says otherwise."""

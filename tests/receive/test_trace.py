@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mta.receive.access import client_address
-from mta.receive.trace import HopCounter, protocol, received
+from mta.receive.trace import HeaderScan, protocol, received
 from mta.tls.policy import Achieved
 
 NOW = 1_795_000_000.0
@@ -90,40 +90,74 @@ class ReceivedTests(SynchronousTestCase):
         self.assertEqual(protocol(True, True, False), "UTF8SMTP")
         self.assertEqual(protocol(True, True, True), "UTF8SMTPS")
         self.assertEqual(protocol(False, False, True), "SMTP")
+        self.assertEqual(protocol(True, False, False, authenticated=True), "ESMTPA")
+        self.assertEqual(protocol(True, False, True, authenticated=True), "ESMTPSA")
+        self.assertEqual(protocol(True, True, True, authenticated=True), "UTF8SMTPSA")
 
 
 MESSAGE = (
     b"Received: from a\r\n\tby b\r\nSubject: received: no\r\nRECEIVED: from c\r\nX-Received: no\r\n"
-    b"Received-SPF: pass\r\nreceived: from d\r\n\r\nReceived: in the body\r\n"
+    b"Received-SPF: pass\r\nTLS-Required: No\r\nreceived: from d\r\n\r\nReceived: in the body\r\n"
 )
+FOLDED = (
+    b"Subject: x\r\nTLS-REQUIRED:" + b" " * 20 + b"\r\n" + b"\t" * 20 + b"nO" + b" " * 20 + b"\r\nTo: a@b.example\r\n\r\nbody\r\n"
+)
+NOT_SAID = FOLDED.replace(b"nO", b"nO way")
+LAST = b"Subject: x\r\nTLS-Required: no\r\n\r\nbody\r\n"
+HEADER_ONLY = b"Subject: x\r\nTLS-Required: NO\r\n"
 
 
-class HopCounterTests(SynchronousTestCase):
-    """`HopCounter`."""
+def scan(message: bytes, cuts: list[int]) -> tuple[int, bool]:
+    """What is found in a message that comes in pieces."""
+    header = HeaderScan()
+    edges = [0, *sorted(min(cut, len(message)) for cut in cuts), len(message)]
+    for begin, end in pairwise(edges):
+        header.feed(message[begin:end])
+    return header.hops, header.tls_required_no
 
-    def count(self, *pieces: bytes) -> int:
-        """The hops of a message in pieces."""
-        counter = HopCounter()
-        for piece in pieces:
-            counter.feed(piece)
-        return counter.hops
 
-    def test_header_only(self) -> None:
-        """Lines of that name in the header, in any case of letters, and none of the body."""
-        self.assertEqual(self.count(MESSAGE), 3)
-        self.assertEqual(self.count(b"\r\nReceived: body\r\n"), 0)
-        self.assertEqual(self.count(b""), 0)
+class HeaderScanTests(SynchronousTestCase):
+    """`HeaderScan`."""
+
+    def test_hops(self) -> None:
+        """Received lines of the header, in any case of letters, and none of the body."""
+        self.assertEqual(scan(MESSAGE, [])[0], 3)
+        self.assertEqual(scan(b"\r\nReceived: body\r\n", [])[0], 0)
+        self.assertEqual(scan(b"", []), (0, False))
 
     @settings(deadline=None, max_examples=200)
-    @given(st.lists(st.integers(0, len(MESSAGE)), max_size=8))
-    def test_pieces(self, cuts: list[int]) -> None:
-        """However the message is cut, the count is the same."""
-        edges = [0, *sorted(cuts), len(MESSAGE)]
-        self.assertEqual(self.count(*(MESSAGE[a:b] for a, b in pairwise(edges))), 3)
+    @given(st.sampled_from([MESSAGE, FOLDED, NOT_SAID, LAST, HEADER_ONLY]), st.lists(st.integers(0, 200), max_size=8))
+    def test_pieces(self, message: bytes, cuts: list[int]) -> None:
+        """However the message is cut, what is found is the same."""
+        self.assertEqual(scan(message, cuts), scan(message, []))
+        self.assertEqual(scan(message, list(range(len(message)))), scan(message, []))
+
+    def test_tls_required_no(self) -> None:
+        """RFC 8689 5: said in a header, in any letters, folded, as its last line, in a header without a body."""
+        for message in (MESSAGE, FOLDED, LAST, HEADER_ONLY, b"TLS-Required:No\r\n\r\n"):
+            self.assertTrue(scan(message, [])[1], message)
+
+    def test_not_said(self) -> None:
+        """Another value, another name, a folded rest of the value, a blank before the colon, a line of the body: nothing was said."""
+        for line in (
+            b"TLS-Required: Yes",
+            b"TLS-Required: No way",
+            b"TLS-Required: No\r\n way",
+            b"TLS-Required: None",
+            b"TLS-Required:",
+            b"X-TLS-Required: No",
+            b"TLS-Required : No",
+            b"TLS-Required-By: No",
+            b"Subject: x\r\n TLS-Required: No",
+            b"Subject: x\r\n\r\nTLS-Required: No",
+        ):
+            for ending in (b"\r\n", b"\r\nTo: a@b.example\r\n\r\nbody\r\n"):
+                self.assertFalse(scan(line + ending, [])[1], line)
+                self.assertFalse(scan(line + ending, list(range(99)))[1], line)
 
     def test_bounded(self) -> None:
         """A header without end keeps nothing but its last few bytes."""
-        counter = HopCounter()
+        header = HeaderScan()
         for _ in range(100):
-            counter.feed(b"X" * 10_000)
-        self.assertLess(len(counter._tail), 16)
+            header.feed(b"X" * 10_000)
+        self.assertLess(len(header._tail), 100)

@@ -60,7 +60,7 @@ class TlsCase(TestCase):
                 await client.gone
         slots = self.receive._common.slots
         await self.receive.stopService()
-        self.assertEqual((slots.free, slots.waiting), (self.receive._settings.tls.handshakes_at_once, 0))
+        self.assertEqual((slots.free, slots.waiting), (self.receive._common.settings.tls.handshakes_at_once, 0))
         self.assertEqual(self.receive._common.connections.total, 0)
 
     async def why(self) -> str:
