@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 
 from mta.config.name import domain_fault
 from mta.interfaces import IEventLog, IHints, IMailResolver
-from mta.tls.mtasts import MAX_AGE, Mode, StsError, StsPolicy, parse_policy, record_id
+from mta.tls.mtasts import Mode, StsError, StsPolicy, parse_policy, record_id
 
 __all__ = ["StsPolicies", "StsRefresh"]
 
@@ -33,8 +33,7 @@ REFRESH_AGAIN = 3_600.0  # after a refresh that failed
 REFRESH_AT_ONCE = 5
 DOMAINS = 10_000  # remembered at once; the least recently used goes, its policy stays in the hints
 
-POLICY = "mta-sts"  # kinds of hints
-ROSTER = "mta-sts-roster"
+POLICY = "mta-sts"  # the kind of the hints
 
 
 @attrs.define(eq=False)
@@ -78,7 +77,7 @@ class StsPolicies:
         self._events = log
         self._limit = limit
         self._known: dict[str, _Known] = {}  # in the order of use, oldest first
-        self._roster: dict[str, float] | None = None  # domain -> when its policy is due to be fetched again; None: not read yet
+        self._roster: dict[str, float] = {}  # domain -> when its policy is due to be fetched again
         self._running: set[Deferred[None]] = set()
         self._closed = False
 
@@ -201,7 +200,7 @@ class StsPolicies:
         now = self._clock.seconds()
         is_new = policy != known.ruling(now)
         known.policy, known.fetched, known.fetch_at, known.failure = policy, now, 0.0, None
-        self._enrol(name, policy, now)
+        self._enrol(name, known, policy)
         self._hints.put(POLICY, name, {**policy.as_hint(), "fetched": now}, now + policy.max_age)
         if is_new:
             mx = " ".join(policy.mx)
@@ -216,40 +215,32 @@ class StsPolicies:
         self._events.event("sts-fault", "", fields)
 
     async def _refresh_all(self) -> None:
-        roster, now = self._read_roster(), self._clock.seconds()
-        due = iter([name for name, at in roster.items() if at <= now])
-        refreshes = [Deferred.fromCoroutine(self._refresh(roster, due)) for _ in range(REFRESH_AT_ONCE)]
-        await gatherResults(refreshes, consumeErrors=True)
-        self._hints.put(ROSTER, "", list(roster), now + MAX_AGE)
+        now = self._clock.seconds()
+        for name in self._hints.keys(POLICY):  # after a restart all of them are new
+            self._roster.setdefault(name, now)
+        due = iter([name for name, at in self._roster.items() if at <= now])
+        await gatherResults([Deferred.fromCoroutine(self._refresh(due)) for _ in range(REFRESH_AT_ONCE)], consumeErrors=True)
 
-    async def _refresh(self, roster: dict[str, float], due: Iterator[str]) -> None:
+    async def _refresh(self, due: Iterator[str]) -> None:
         for name in due:
             if self._closed:
                 return
             known, now = self._recall(name), self._clock.seconds()
-            if known.ruling(now) is None:
-                roster.pop(name, None)
-            elif now < known.fetched + DAY:  # fetched meanwhile, or read from the hints
-                roster[name] = known.fetched + DAY
+            policy = known.ruling(now)
+            if policy is None:
+                self._roster.pop(name, None)
+            elif now < known.fetched + DAY or policy.mode is Mode.NONE:
+                self._enrol(name, known, policy)
             else:
-                roster[name] = now + REFRESH_AGAIN  # a fetch that succeeds sets it to tomorrow
+                self._roster[name] = now + REFRESH_AGAIN  # a fetch that succeeds sets it to tomorrow
                 await self._ask(name, known, again=True)
 
-    def _enrol(self, name: str, policy: StsPolicy, now: float) -> None:
-        """Remember to fetch it tomorrow.  What demands nothing may expire (RFC 8461 8.3: that is how a policy is removed)."""
-        roster = self._read_roster()
-        roster.pop(name, None)
-        if policy.mode is not Mode.NONE:
-            roster[name] = now + DAY
-            if len(roster) > self._limit:
-                del roster[next(iter(roster))]
-
-    def _read_roster(self) -> dict[str, float]:
-        """The domains that have a policy; after a restart out of the hints, all of them due to be looked at."""
-        if self._roster is None:
-            names = self._hints.get(ROSTER, "")
-            self._roster = {name: 0.0 for name in names if isinstance(name, str)} if isinstance(names, list) else {}
-        return self._roster
+    def _enrol(self, name: str, known: _Known, policy: StsPolicy) -> None:
+        """To be fetched again tomorrow.  What demands nothing may expire (RFC 8461 8.3: that is how a policy is removed)."""
+        self._roster.pop(name, None)
+        self._roster[name] = known.fetched + (policy.max_age if policy.mode is Mode.NONE else DAY)
+        if len(self._roster) > self._limit:
+            del self._roster[next(iter(self._roster))]
 
 
 class StsRefresh(Service):

@@ -297,7 +297,7 @@ class TogetherTests(Case):
         for n in range(1, 20):
             self.policy(f"d{n}.test")
         self.assertEqual(list(self.policies._known), ["d0.test", "d18.test", "d19.test"])
-        self.assertEqual(len(self.policies._roster or ()), 3)
+        self.assertEqual(len(self.policies._roster), 3)
         self.web.waiting[0].callback(text())
         self.assertIsNotNone(self.successResultOf(waits))
         self.resolver.fail["_mta-sts.d5.test"] = "TIMEOUT"
