@@ -178,7 +178,7 @@ def _name(target: Target) -> str:
 
 
 def _names(rule: Rule, target: Target) -> tuple[str, ...]:
-    """Reference identifiers in Postfix's words; ".domain" is any name one label below it."""
+    """Reference identifiers in Postfix's words; ".domain" is any name below it."""
     words = rule.names or (("nexthop", "dot-nexthop") if rule.level is Level.SECURE else ("hostname",))
     meant = {
         "nexthop": rule.host or target.name,
@@ -222,7 +222,8 @@ def _by_sts(rule: Rule, target: Target, policy: StsPolicy | None, required: Requ
     missing = _refused("validation-failure", f"level sts, and {rule.next_hop} has no MTA-STS policy in mode enforce")
     if policy is None or policy.mode is Mode.NONE:
         return required, missing if required.level is Level.STS else None
-    required = attrs.evolve(required, evidence=f"{required.evidence} sts:{policy.id}:{policy.mode.value}".strip())
+    proof = f"{required.evidence} sts:{policy.id}:{policy.mode.value}".strip()
+    required = attrs.evolve(required, evidence=proof, policy=policy.lines)
     if policy.mode is Mode.TESTING:  # the mail goes as if there were no policy, and is reported
         return required, missing if required.level is Level.STS else None
     asked = attrs.evolve(required, origin="sts", never_clear=True)

@@ -85,6 +85,7 @@ class Required:
     requiretls: bool = False  # RFC 8689: the next server must offer REQUIRETLS, and its name must be known securely
     sasl: str = ""  # identity and digest of the credentials that will be given, "" for none
     never_clear: bool = False  # beyond the level: credentials, client certificate, TLSA, MTA-STS enforce, REQUIRETLS
+    policy: tuple[str, ...] = ()  # lines of the domain's MTA-STS policy, for reports; in mode testing it binds nobody
 
     @property
     def may_go_clear(self) -> bool:

@@ -217,12 +217,14 @@ class StsTests(OwedCase):
         """The chain and the MX host's name; a host that the policy does not know gets nothing."""
         required = self.level(Level.STS, ask(None, PLAIN, policy=ENFORCE, sni="other.example"), "sts").required
         self.assertEqual((required.names, required.sni, required.evidence), ((MX,), MX, "sts:id1:enforce"))
+        self.assertEqual(required.policy, ENFORCE.lines)
         self.refused(f"does not know the host {MX}", ask(None, PLAIN, policy=ELSEWHERE))
 
     def test_testing_and_none(self) -> None:
         """The mail goes as without a policy; in testing the evidence says what is to be reported."""
         required = self.level(Level.MAY, ask(None, PLAIN, policy=TESTING), "default").required
         self.assertEqual((required.evidence, required.may_go_clear), ("sts:id1:testing", True))
+        self.assertEqual(required.policy, TESTING.lines)
         self.assertEqual(ask(None, PLAIN, policy=OFF), ask(None, PLAIN, policy=None))
 
     def test_switches(self) -> None:
@@ -292,7 +294,7 @@ class DetailsTests(OwedCase):
     """Names, SNI, parameters, and what never goes in clear."""
 
     def test_names(self) -> None:
-        """P01: Postfix's words; verify looks for the MX host, secure for the next hop and one label below it."""
+        """P01: Postfix's words; verify looks for the MX host, secure for the next hop and what is below it."""
         self.assertEqual(ask(Level.VERIFY).required.names, (MX,))
         self.assertEqual(ask(Level.SECURE).required.names, ("example.org", ".example.org"))
         self.assertEqual(ask(Level.SECURE, next_hop="[smart.example.net]:587").required.names[0], "smart.example.net")
