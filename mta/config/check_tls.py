@@ -55,7 +55,7 @@ def _sni(tls: Tls) -> Iterator[Finding]:
         if not entry.names:
             yield Finding((*path, "names"), "at least one name is wanted")
         for at, name in enumerate(entry.names):
-            if domain_fault(name.removeprefix("*.")):
+            if name != "*" and domain_fault(name.removeprefix("*.")):
                 yield Finding((*path, "names", at), f"a host name or '*.domain' is wanted, not {shown(name)}")
     if tls.sni and not tls.certificate:
         text = "missing; [[tls.sni]] needs a certificate for clients that ask for no name"

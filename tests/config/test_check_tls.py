@@ -31,7 +31,7 @@ class TlsTests(ConfigCase):
         self.identity()
         files = 'certificate = "tls/cert.pem"\nkey = "tls/key.pem"\n'
         self.say(
-            f'[tls]\n{files}[[tls.sni]]\n{files}names = ["a.org", "*.b.org",\n "mx*.c.org"]\n[[tls.sni]]\nnames = []\n{files}',
+            f'[tls]\n{files}[[tls.sni]]\n{files}names = ["a.org", "*.b.org",\n "mx*.c.org", "*"]\n[[tls.sni]]\nnames = []\n{files}',
             "8: tls.sni[0].names[2]: a host name or '*.domain' is wanted, not 'mx*.c.org'",
             "10: tls.sni[1].names: at least one name is wanted",
         )
