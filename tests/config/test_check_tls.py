@@ -31,10 +31,12 @@ class TlsTests(ConfigCase):
         self.identity()
         files = 'certificate = "tls/cert.pem"\nkey = "tls/key.pem"\n'
         self.say(
-            f'[tls]\n{files}[[tls.sni]]\n{files}names = ["a.org", "*.b.org",\n "mx*.c.org", "*"]\n[[tls.sni]]\nnames = []\n{files}',
+            f'[tls]\n{files}[[tls.sni]]\n{files}names = ["a.org", "*.b.org",\n "mx*.c.org"]\n[[tls.sni]]\nnames = []\n{files}',
             "8: tls.sni[0].names[2]: a host name or '*.domain' is wanted, not 'mx*.c.org'",
             "10: tls.sni[1].names: at least one name is wanted",
         )
+        twice = "DIR/tls/cert.pem and DIR/tls/cert.pem: two certificates for one name need keys of different kinds"
+        self.say(f'[tls]\n{files}[[tls.sni]]\n{files}names = "*"', f"3: tls.key: {twice}")  # "*": beside the one of [tls]
         text = "tls.certificate: missing; [[tls.sni]] needs a certificate for clients that ask for no name"
         self.say(f'[[tls.sni]]\nnames = "a.org"\n{files}', f"1: {text}")
 
