@@ -15,7 +15,7 @@ import os
 import pathlib
 import random
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from typing import Any
 
@@ -28,7 +28,7 @@ from zope.interface import implementer
 from mta.bounce.service import BounceAgent
 from mta.config.loader import load
 from mta.config.mistake import ConfigError
-from mta.config.settings import Settings
+from mta.config.settings import RouteAuth, Settings
 from mta.control.log import EventLog
 from mta.deliver.service import MaildirAgent
 from mta.dns.client import Resolver
@@ -40,6 +40,7 @@ from mta.queue.ids import id_text
 from mta.queue.service import QueueService
 from mta.queue.sqlite.engine import SqliteQueue
 from mta.receive.service import ReceiveService
+from mta.relay.credentials import Credentials
 from mta.relay.handover import HandoverPolicy
 from mta.relay.service import RelayService
 from mta.route.hosts import NextHops
@@ -166,6 +167,7 @@ def make_mta(
         hints=MemoryHints(reactor),
         log=log,
         routes={name: Level(level) for name, level in router.levels.items()},
+        credentials=_credentials(router.auth),
         name_of=id_text,
     )
     maildir = MaildirAgent(reactor, router.mailbox, hostname=settings.hostname)
@@ -182,6 +184,11 @@ def make_mta(
     own = (own_log, own_resolver)
     mta = Mta(log=log, own=own, tls=tls, maildir=maildir, relay=relay, queue=queue, receive=receive)
     return mta
+
+
+def _credentials(auth: Mapping[str, RouteAuth]) -> dict[str, Credentials]:
+    key = os.urandom(32)
+    return {name: Credentials.load(known, key) for name, known in auth.items()}
 
 
 @implementer(IDemands)

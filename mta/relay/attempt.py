@@ -71,7 +71,11 @@ class Attempt:
         if not self._fresh:
             session = ways.conduct.pool.acquire(candidate.key, self._transaction)
             if session is not None:
-                self._pick_up(session)
+                try:
+                    self._pick_up(session)
+                except Exception:
+                    session.quit()  # it is in nobody's hands
+                    raise
                 return
         target = candidate.target
         try:
@@ -105,6 +109,10 @@ class Attempt:
         reply = session.unfit(self._transaction)
         if reply is None:
             self._transact(session, rset=False)
+            return
+        if reply.enhanced == "5.7.30":  # RFC 8689 4.2.1: another host may support REQUIRETLS
+            session.quit()
+            self._lost(Fault(Trouble.REQUIRETLS, reply))
             return
         verdict = self._release(session, accepted=True)
         self._settle([reply] * len(self._job.claims), Scope.MESSAGE, session, verdict)

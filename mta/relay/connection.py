@@ -47,6 +47,7 @@ class Phase(Enum):
     STARTTLS = "at STARTTLS"
     HANDSHAKE = "in the TLS handshake"
     TLS_HELLO = "at EHLO inside TLS"
+    AUTH = "at AUTH"
     READY = "between two transactions"
     TRANSACTION = "in the transaction"
     IDLE = "while idle"
@@ -62,6 +63,7 @@ TROUBLES: Final = {
     Phase.STARTTLS: Trouble.T5,
     Phase.HANDSHAKE: Trouble.T6,
     Phase.TLS_HELLO: Trouble.T8,
+    Phase.AUTH: Trouble.AUTH,
 }
 
 
@@ -302,6 +304,7 @@ def _limits(timeouts: Timeouts) -> dict[str, float]:
         "greeting": timeouts.greeting,
         "hello": timeouts.hello,
         "starttls": timeouts.mail,
+        "auth": timeouts.mail,
         "mail": timeouts.mail,
         "rcpt": timeouts.rcpt,
         "data": timeouts.data,

@@ -24,6 +24,7 @@ from mta.tls.policy import Demand, Level, Required
 
 if TYPE_CHECKING:
     from mta.interfaces import IHints
+    from mta.relay.credentials import Credentials
 
 __all__ = [
     "CONSEQUENCES",
@@ -110,11 +111,12 @@ class Fault:
 
 @attrs.frozen(slots=True)
 class Candidate:
-    """An address that may be tried: what is owed there, and which deliveries may share a connection to it."""
+    """An address that may be tried: what is owed there, which deliveries may share a connection to it, and who we are."""
 
     target: Target
     required: Required
     key: ReuseKey
+    credentials: Credentials | None = None
 
 
 @attrs.frozen(slots=True)

@@ -10,6 +10,7 @@ At stop, running transactions may finish, what has not begun one is given back, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from twisted.application.service import Service
@@ -23,6 +24,7 @@ from mta.envelope import Job, Kind, Settlement, Target, split_dest
 from mta.interfaces import IDeliveryAgent, IDemands, IEventLog, IHandover, IHints, INextHops
 from mta.relay.attempt import Attempt
 from mta.relay.connection import Conduct
+from mta.relay.credentials import Credentials
 from mta.relay.destination import Plan, StrikeMemory, Trouble, where
 from mta.relay.outcome import bug, settle_all
 from mta.relay.pool import Pool
@@ -36,7 +38,7 @@ __all__ = ["RelayService"]
 
 @implementer(IDeliveryAgent)
 class RelayService(Service):
-    """Relays.  routes: the TLS level of each route that demands one, by its name.
+    """Relays.  routes, credentials: TLS level and AUTH of each route that has one, by its name.
 
     reactor: IReactorTCP and IReactorTime.  name_of: a message's id as people see it.
     """
@@ -58,6 +60,7 @@ class RelayService(Service):
         hints: IHints,
         log: IEventLog,
         routes: Mapping[str, Level],
+        credentials: Mapping[str, Credentials] = MappingProxyType({}),
         name_of: Callable[[int], str] = str,
     ) -> None:
         self._settings = settings
@@ -65,6 +68,7 @@ class RelayService(Service):
         self._next_hops = next_hops
         self._demands = demands
         self._routes = routes
+        self._credentials = credentials
         self._name_of = name_of
         self._memory = StrikeMemory(hints, settings.tls_client)
         self._closing_delay = min(self.CLOSING_DELAY, settings.retry.minimal_backoff)
@@ -102,12 +106,12 @@ class RelayService(Service):
 
     def _way(self, dest: str) -> Way:
         _, route, next_hop = split_dest(dest)
-        return Way(route, next_hop, self._level(route))
-
-    def _level(self, route: str) -> Level | None:
-        """What the route demands now, and never less than when the mail was filed under it; None: nothing of its own."""
         name, _, owed = route.partition("+")
-        demands = [self._routes[name]] if name in self._routes else []
+        return Way(route, next_hop, self._level(name, owed), self._credentials.get(name))
+
+    def _level(self, route: str, owed: str) -> Level | None:
+        """What the route demands now, and never less than when the mail was filed under it; None: nothing of its own."""
+        demands = [self._routes[route]] if route in self._routes else []
         if owed:
             demands.append(Level(owed))
         return max(demands, key=list(Level).index, default=None)
@@ -131,7 +135,7 @@ class RelayService(Service):
         way = self._way(dest)
         targets: list[Target] = await self._next_hops.hosts(way.next_hop)
         until = self._reactor.seconds() + self.REMEMBERED
-        demands: list[Demand] = await self._demands.of(way.next_hop, way.level, targets, flags, "")
+        demands: list[Demand] = await self._demands.of(way.next_hop, way.level, targets, flags, way.sasl)
         outlook = self._ways.outlook(way, demands, flags, min(until, self._demands.until(demands)))
         if len(self._known) >= self.MOST_KNOWN:
             self._known.clear()

@@ -18,8 +18,9 @@ from mta.config.settings import Handover
 from mta.envelope import Flag, Target
 from mta.interfaces import IEventLog, IHandover
 from mta.relay.connection import Conduct
+from mta.relay.credentials import Credentials
 from mta.relay.destination import MAX_ADDRESSES, Candidate
-from mta.relay.handover import ReuseKey, Verdict
+from mta.relay.handover import ReuseKey, Verdict, allowed
 from mta.tls.policy import Demand, Level
 
 if TYPE_CHECKING:
@@ -37,6 +38,12 @@ class Way:
     route: str
     next_hop: str
     level: Level | None
+    credentials: Credentials | None = None
+
+    @property
+    def sasl(self) -> str:
+        """Identity of the credentials, "" for none."""
+        return self.credentials.identity if self.credentials else ""
 
 
 @attrs.frozen(slots=True)
@@ -71,8 +78,10 @@ class Ways:
 
     def outlook(self, way: Way, demands: Sequence[Demand], flags: int, until: float) -> Outlook:
         """What attempts need of these demands."""
-        allowed = [demand for demand in demands if demand.refusal is None][:MAX_ADDRESSES]
-        candidates = tuple([Candidate(demand.target, demand.required, self._key(way, demand, flags)) for demand in allowed])
+        usable = [demand for demand in demands if demand.refusal is None][:MAX_ADDRESSES]
+        candidates = tuple(
+            [Candidate(demand.target, demand.required, self._key(way, demand, flags), way.credentials) for demand in usable]
+        )
         return Outlook(way, candidates, tuple([demand for demand in demands if demand.refusal is not None]), until)
 
     def _key(self, way: Way, demand: Demand, flags: int) -> ReuseKey:
@@ -83,7 +92,8 @@ class Ways:
         """The policy's word on a connection, asked once for each requirement: it is pure.  An exception means QUIT."""
         if session.verdict is None:
             try:
-                session.verdict = self._handover.verdict(session.required, session.achieved)
+                verdict, why = self._handover.verdict(session.required, session.achieved)
+                session.verdict = allowed(verdict, why, session.required, session.achieved)
             except Exception:
                 self._log.failure("the hand-over policy failed")
                 session.verdict = Verdict.QUIT, "policy-failed"

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from zope.interface import implementer
 
-from mta.config.settings import RouteEntry, Settings
+from mta.config.settings import RouteAuth, RouteEntry, Settings
 from mta.envelope import Refusal, Route
 from mta.interfaces import IRouter
 from mta.route.table import DEFAULT, POSTMASTER, RouteTable, is_safe, maildir_paths, maildir_template
@@ -47,7 +47,8 @@ class Router:
     """See IRouter.
 
     mailbox_exists: is there a Maildir at this path?  It may raise OSError: the recipient is asked to come again.
-    relays: the next hops that the operator wrote.  levels: what its routes demand of TLS, by the name that `route` gives.
+    relays: the next hops that the operator wrote.  levels, auth: what its routes demand of TLS, and who we are there, by
+    the name that `route` gives.
     """
 
     def __init__(self, settings: Settings, *, mailbox_exists: Callable[[str], bool] = maildir_exists) -> None:
@@ -57,6 +58,7 @@ class Router:
         self.digest: str = self._table.digest
         self.relays: frozenset[str] = self._table.relays
         self.levels: dict[str, str] = self._table.levels
+        self.auth: dict[str, RouteAuth] = self._table.auth
 
     def route(self, address: str) -> Route | Refusal:
         """See IRouter.  Ways to other servers are remembered: each is asked for twice, at RCPT and when the mail is filed."""

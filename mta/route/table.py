@@ -41,7 +41,8 @@ class RouteTable:
     """The routes, indexed: a look-up costs one dictionary access for each label, however many entries there are.
 
     home: the domain that a bare <postmaster> means.  digest: of everything that decides where mail goes.
-    relays: the next hops that the operator wrote.  levels: the TLS level of each entry that demands one, by its name.
+    relays: the next hops that the operator wrote.  levels, auth: TLS level and credentials of each entry that has them, by its
+    name.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -55,6 +56,7 @@ class RouteTable:
         self.home = _key(settings.local_domains[0]) if settings.local_domains else _key(settings.hostname)
         self.relays = frozenset(entry.relay.lower() for entry in self._entries if entry.relay)
         self.levels = {entry.name: entry.tls for entry in self._entries if entry.tls}
+        self.auth = {entry.name: entry.auth for entry in self._entries if entry.auth}
         self.digest = _digest(self._local, self.home, self._entries)
 
     def _add(self, pattern: str, number: int) -> None:
@@ -109,7 +111,7 @@ def _named(entry: RouteEntry, position: int) -> RouteEntry:
 
 
 def _digest(local: frozenset[str], home: str, entries: Sequence[RouteEntry]) -> str:
-    text = json.dumps([sorted(local), home, [attrs.astuple(entry) for entry in entries]])
+    text = json.dumps([sorted(local), home, [attrs.astuple(entry) for entry in entries]], default=str)  # str: paths
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 

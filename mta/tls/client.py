@@ -1,69 +1,151 @@
-"""TLS as a sender-SMTP speaks it (RFC 3207, RFC 7435): contexts, the connection for one host, and what came of it.
+"""TLS as a sender-SMTP speaks it (RFC 3207, RFC 7435): the connection to one host, and what came of it.
 
 The handshake itself never fails for a certificate: the session decides afterwards with `policy.judge`, so that it can
-still say QUIT inside TLS, and at level "may" any certificate will do.  TLS 1.2 at least (RFC 8996), no compression, no
-renegotiation, no session resumption (a resumed session is not verified again), and at most 64 cipher suites, because
-old Exchange servers see only the first 64.  Trust: the system's roots and the files of `[tls_client] trust`.
-A trust file that cannot be read raises MailError at construction, with its name; nothing here raises afterwards.
+still say QUIT inside TLS, and at level "may" any certificate will do.  The same judgement is made again, over the chain
+that was kept, whenever a connection is picked up for another delivery: certificates expire, TLSA records and policies change
+meanwhile.  What was found is remembered, so that asking again costs no cryptography.  Trust: the system's roots and the files of
+`[tls_client] trust`, or those that a policy names instead.
+
+A trust file of `[tls_client]` that cannot be read raises MailError at construction, with its name; `creator` raises it for
+what one destination needs, before anything is said to the server; nothing else raises.
 """
 
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
 
+import attrs
 from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from mta.config.settings import TlsClient
-from mta.status import transient
-from mta.tls.policy import Achieved
+from mta.status import MailError, transient
+from mta.tls import dane
+from mta.tls.certificate import stamp_of
+from mta.tls.client_context import Contexts, unusable
+from mta.tls.policy import Achieved, Level, Required
 from mta.tls.verify import RememberedVerdicts, match_names
 
 __all__ = ["ClientTls"]
 
-TLS13_SUITES = b"TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256"
-# What any server of the last twenty years shares with us, without what is broken: opportunistic TLS with an old suite
-# is better than clear text (RFC 7435 3), 3DES and RC4 are not much better than that.
-SUITES = (
-    b"ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:ECDHE+AES:DHE+AES:AES:!aNULL:!eNULL:!PSK:!SRP:!DSS:!AESCCM:!3DES:!RC4"
-)
+REMEMBERED: Final = 1000  # verdicts of each kind
+MOST_TRUSTS: Final = 100  # sets of authorities that policies name
+DANE_HOLDS: Final = 60.0  # seconds that a judgement over TLSA records is used again: dates may pass meanwhile
 
 
 class ClientTls:
-    """Everything that a relay needs of TLS: one frozen context, and the verdicts on the chains seen.
+    """Everything that a relay needs of TLS.
 
     now: seconds since the epoch, for the dates in certificates.
     """
 
     def __init__(self, settings: TlsClient, now: Callable[[], float] = time.time) -> None:
         self._now = now
-        self._context = _context()
-        self._anchors = _anchors(settings)  # kept: its store lives as long as the context
-        self._verdicts = RememberedVerdicts(_store(self._anchors))
+        self._contexts = Contexts(settings)
+        try:
+            self._usual = _Trust(settings.trust, usual=True)
+        except _BadTrust as error:
+            raise transient("4.3.5", f"[tls_client] trust: {error}") from None
+        self._named: OrderedDict[object, _Trust] = OrderedDict()
+        self._match_names = lru_cache(REMEMBERED)(match_names)
+        self._match_tlsa = lru_cache(REMEMBERED)(dane.match)
 
-    def creator(self, server_name: str) -> _Creator:
-        """For `transport.startTLS`.  server_name: the MX host for SNI (RFC 6066 3), "" or an address for none."""
-        return _Creator(self._context, server_name)
+    def creator(self, required: Required) -> _Creator:
+        """For `transport.startTLS`.  MailError 4.7.5 when our own side of TLS cannot be set up: then never say STARTTLS."""
+        parameters = required.parameters
+        self._trust(parameters.trust)  # a file that cannot be read is found now
+        return _Creator(self._contexts.get(parameters, required.level is Level.MAY), required.sni)
 
-    def achieved(self, handle: SSL.Connection, names: Sequence[str]) -> Achieved:
-        """What the handshake has achieved.  names: the reference identifiers that would do."""
+    def achieved(self, handle: SSL.Connection, required: Required) -> Achieved:
+        """What the handshake has achieved, judged for this requirement."""
         sent = handle.get_peer_cert_chain() or []  # as bytes: OpenSSL takes certificates that `cryptography` cannot read
         chain = tuple([crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate) for certificate in sent])
-        return Achieved(
+        shown = handle.get_certificate() if required.parameters.certificate is not None else None
+        achieved = Achieved(
             version=handle.get_protocol_version_name(),
             cipher=handle.get_cipher_name() or "",
             bits=handle.get_cipher_bits() or 0,
-            chain_error=self._verdicts.verdict(chain, self._now()).error,
-            names_ok=bool(chain) and match_names(chain[0], names),
             chain=chain,
+            client_certificate=_fingerprint(crypto.dump_certificate(crypto.FILETYPE_ASN1, shown)) if shown else "",
         )
+        return self.again(required, achieved)
 
-    def again(self, achieved: Achieved) -> str:
-        """Is the chain of a kept connection still good?  "" or why not; a comparison while its dates hold."""
-        return self._verdicts.verdict(achieved.chain, self._now()).error
+    def again(self, required: Required, achieved: Achieved) -> Achieved:
+        """The same connection as it stands for this requirement, now.  Nothing but comparisons while nothing has changed."""
+        chain = achieved.chain
+        if not chain:
+            return achieved
+        now = self._now()
+        error = self._chain_error(required.parameters.trust, chain, now)
+        names_ok = self._match_names(chain[0], required.names)
+        match_error = self._match_error(required, chain, now)
+        if (error, names_ok, match_error) == (achieved.chain_error, achieved.names_ok, achieved.match_error):
+            return achieved
+        return attrs.evolve(achieved, chain_error=error, names_ok=names_ok, match_error=match_error)
+
+    def _chain_error(self, files: tuple[Path, ...], chain: tuple[bytes, ...], now: float) -> str:
+        try:
+            return self._trust(files).verdict(chain, now)
+        except MailError as error:
+            return error.reply.text
+
+    def _match_error(self, required: Required, chain: tuple[bytes, ...], now: float) -> str:
+        if required.tlsa:
+            return self._match_tlsa(required.tlsa, chain, required.names, now // DANE_HOLDS * DANE_HOLDS)
+        if required.level is Level.FINGERPRINT:
+            pins = required.parameters.fingerprints
+            is_pinned = _fingerprint(chain[0]) in pins or _fingerprint(dane.public_key(chain[0])) in pins
+            return "" if is_pinned else "certificate and public key are none of those that were pinned"
+        return ""
+
+    def _trust(self, files: tuple[Path, ...]) -> _Trust:
+        """The authorities that count.  MailError when a file of a policy cannot be read any more."""
+        if not files:
+            return self._usual
+        key = (files, stamp_of(files))
+        trust = self._named.get(key)
+        if trust is None:
+            try:
+                trust = self._named[key] = _Trust(files, usual=False)
+            except _BadTrust as error:
+                raise unusable(str(error)) from None
+            if len(self._named) > MOST_TRUSTS:
+                self._named.popitem(last=False)
+        return trust
+
+
+class _BadTrust(Exception):
+    """A file of authorities cannot be read."""
+
+
+class _Trust:
+    """Trust anchors, and the verdicts on the chains seen."""
+
+    def __init__(self, files: Sequence[Path], usual: bool) -> None:
+        """usual: the system's roots as well, which OpenSSL knows by way of contexts alone."""
+        self._context = context = SSL.Context(SSL.TLS_CLIENT_METHOD)  # kept: its store lives as long as the context
+        if usual:
+            context.set_default_verify_paths()
+        for path in files:
+            try:
+                context.load_verify_locations(str(path))
+            except SSL.Error:
+                raise _BadTrust(f"{path} cannot be read as certificates (PEM)") from None
+        store = context.get_cert_store()
+        assert store is not None, "OpenSSL makes one with every context"
+        self._verdicts = RememberedVerdicts(store, REMEMBERED)
+
+    def verdict(self, chain: Sequence[bytes], now: float) -> str:
+        """Why the chain is not trusted at this time, "" when it is."""
+        return self._verdicts.verdict(chain, now).error
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -87,37 +169,5 @@ def _is_sni(name: str) -> bool:
     return name.isascii() and 0 < len(name) <= 253 and ":" not in name and not name.rpartition(".")[2].isdigit()
 
 
-def _context() -> SSL.Context:
-    """The context of all our connections; pyOpenSSL freezes it at the first of them.
-
-    VERIFY_NONE only means that OpenSSL does not end the handshake: `achieved` judges what the peer sent, for every
-    level with the same function and with the dates of our clock.
-    """
-    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-    context.set_min_proto_version(SSL.TLS1_2_VERSION)
-    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_TICKET)
-    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    context.set_cipher_list(SUITES)
-    context.set_tls13_ciphersuites(TLS13_SUITES)
-    context.set_verify(SSL.VERIFY_NONE)
-    return context
-
-
-def _anchors(settings: TlsClient) -> SSL.Context:
-    """A context that only carries trust anchors: OpenSSL knows the system's roots by way of contexts alone."""
-    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-    context.set_default_verify_paths()
-    for path in settings.trust:
-        try:
-            context.load_verify_locations(str(path))
-        except SSL.Error:
-            raise transient("4.3.5", f"[tls_client] trust: {path} cannot be read as certificates (PEM)") from None
-    return context
-
-
-def _store(context: SSL.Context) -> crypto.X509Store:
-    """The trust store that the context was given."""
-    store = context.get_cert_store()
-    if store is None:  # pragma: no cover - OpenSSL makes one with every context
-        raise transient("4.3.0", "OpenSSL gave no certificate store")
-    return store
+def _fingerprint(data: bytes) -> str:
+    return sha256(data).hexdigest()

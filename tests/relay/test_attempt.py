@@ -324,15 +324,3 @@ class KeptTests(RelayCase):
             self.reactor.shift += 1.5
             await self.delivered()
             self.assertEqual((server.verbs(1).count("tls RSET"), server.connections), (resets, 1), setting)
-
-    async def test_expired_since(self) -> None:
-        """C3.5 H32: at verify a kept connection whose certificate has ended meanwhile gets QUIT, and a fresh one is judged."""
-        server = self.serve()
-        await self.delivered(route="verify")
-        self.patch(type(self.relay._ways.conduct.tls), "again", lambda tls, achieved: "certificate has expired")
-        await self.delivered(route="verify")
-        await self.quiet()
-        self.assertEqual((server.connections, server.quits), (2, 1))
-        await self.delivered()
-        await self.delivered()
-        self.assertEqual(server.connections, 3)

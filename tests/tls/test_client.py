@@ -3,95 +3,47 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
-from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from mta.config.settings import TlsClient
 from mta.status import MailError
-from mta.testing.pki import Authority, Issued
+from mta.testing.pki import Authority
 from mta.tls.client import ClientTls
-from mta.tls.policy import Level, Required, judge
-
-AUTHORITY = Authority.create()
-ISSUED = AUTHORITY.issue("mx.example.org", "192.0.2.1")
+from mta.tls.policy import Level, judge
+from tests.tls.client_case import AUTHORITY, ISSUED, ClientCase, owed, shake
 
 
-def server_context(issued: Issued, chain: bool = True) -> SSL.Context:
-    """A server that shows this certificate."""
-    context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    leaf, *others = x509.load_pem_x509_certificates(issued.certificate_pem)
-    context.use_certificate(leaf)
-    for certificate in others if chain else ():
-        context.add_extra_chain_cert(certificate)
-    context.use_privatekey(load_pem_private_key(issued.key_pem, None))
-    return context
-
-
-def shake(client: SSL.Connection, server: SSL.Connection) -> None:
-    """A handshake in memory; SSL.Error when it fails."""
-    client.set_connect_state()
-    server.set_accept_state()
-    for _ in range(5):
-        for end, other in ((client, server), (server, client)):
-            try:
-                end.do_handshake()
-            except SSL.WantReadError:
-                pass
-            try:
-                other.bio_write(end.bio_read(65536))
-            except SSL.WantReadError:
-                pass
-
-
-class ClientTlsTests(SynchronousTestCase):
+class ClientTlsTests(ClientCase):
     """`ClientTls`."""
-
-    def setUp(self) -> None:
-        self.trusted = Path(self.mktemp())
-        self.trusted.write_bytes(AUTHORITY.certificate_pem)
-        self.tls = ClientTls(TlsClient(trust=(self.trusted,)))
-
-    def connect(
-        self, issued: Issued = ISSUED, name: str = "mx.example.org", prepare: Callable = lambda context: None, **chain: bool
-    ):
-        """Both ends after a handshake."""
-        context = server_context(issued, **chain)
-        prepare(context)
-        client = self.tls.creator(name).clientConnectionForTLS(None)
-        server = SSL.Connection(context, None)
-        shake(client, server)
-        return client, server
 
     def test_provides_what_start_tls_wants(self) -> None:
         """The creator is one that Twisted takes."""
-        verifyObject(IOpenSSLClientConnectionCreator, self.tls.creator("mx.example.org"))
+        verifyObject(IOpenSSLClientConnectionCreator, self.tls.creator(owed()))
 
     def test_what_is_achieved(self) -> None:
         """P01: version, cipher, chain and verdict of a good peer; a name or an address of the certificate will do."""
         client, _ = self.connect()
-        achieved = self.tls.achieved(client, ("mx.example.org",))
+        achieved = self.tls.achieved(client, owed(Level.VERIFY, "mx.example.org"))
         self.assertEqual((achieved.version, achieved.verified, len(achieved.chain)), ("TLSv1.3", "verified", 2))
         self.assertTrue(achieved.cipher)
         self.assertGreaterEqual(achieved.bits, 128)
-        self.assertEqual(self.tls.achieved(client, ("192.0.2.1",)).verified, "verified")
-        self.assertEqual(self.tls.achieved(client, ("mx.example.net",)).verified, "trusted")
-        self.assertEqual(self.tls.again(achieved), "")
+        self.assertEqual(self.tls.achieved(client, owed(Level.VERIFY, "192.0.2.1")).verified, "verified")
+        self.assertEqual(self.tls.achieved(client, owed(Level.VERIFY, "mx.example.net")).verified, "trusted")
+        self.assertIs(self.tls.again(owed(), achieved), achieved)
 
     def test_bad_certificates_do_not_end_the_handshake(self) -> None:
         """C56: expired, self-signed and of a stranger are recorded, so that "may" can go on and "verify" can say QUIT."""
         for issued in (AUTHORITY.issue("mx.example.org", expired=True), Authority.create().issue("mx.example.org")):
             client, _ = self.connect(issued)
-            achieved = self.tls.achieved(client, ("mx.example.org",))
+            achieved = self.tls.achieved(client, owed(Level.VERIFY, "mx.example.org"))
             self.assertEqual(achieved.verified, "untrusted")
-            required = Required(Level.VERIFY, "mx.example.org", "192.0.2.1", 25, "example.org", ("mx.example.org",))
-            self.assertIn("not trusted", judge(required, achieved))
+            self.assertIn("not trusted", judge(owed(), achieved))
 
     def test_a_certificate_that_cannot_be_read_does_not_end_the_handshake(self) -> None:
         """C56: OpenSSL takes a certificate of a version that never was: it does not verify, and "may" goes on in TLS."""
@@ -101,29 +53,16 @@ class ClientTlsTests(SynchronousTestCase):
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
         context.use_certificate_file(str(strange), crypto.FILETYPE_ASN1)
         context.use_privatekey(load_pem_private_key(ISSUED.key_pem, None))
-        client = self.tls.creator("mx.example.org").clientConnectionForTLS(None)
+        client = self.tls.creator(owed()).clientConnectionForTLS(None)
         shake(client, SSL.Connection(context, None))
-        achieved = self.tls.achieved(client, ("mx.example.org",))
+        achieved = self.tls.achieved(client, owed(Level.VERIFY, "mx.example.org"))
         self.assertEqual((achieved.verified, achieved.chain_error), ("untrusted", "certificate cannot be read"))
         self.assertFalse(achieved.names_ok)
 
     def test_without_trust_file_the_authority_is_a_stranger(self) -> None:
         """Trust comes from the system's roots and the files named, from nowhere else."""
         client, _ = self.connect()
-        self.assertEqual(ClientTls(TlsClient()).achieved(client, ("mx.example.org",)).verified, "untrusted")
-
-    def test_dates_are_of_our_clock(self) -> None:
-        """C3.5: a chain that was good is asked again with the time of then."""
-        now = [0.0]
-        tls = ClientTls(TlsClient(trust=(self.trusted,)), lambda: now[0])
-        client, _ = self.connect()
-        leaf = x509.load_pem_x509_certificate(ISSUED.certificate_pem)
-        now[0] = leaf.not_valid_after_utc.timestamp() - 1
-        achieved = tls.achieved(client, ("mx.example.org",))
-        self.assertEqual(achieved.verified, "verified")
-        self.assertEqual(tls.again(achieved), "")
-        now[0] += 2
-        self.assertIn("expired", tls.again(achieved))
+        self.assertEqual(ClientTls(TlsClient()).achieved(client, owed(Level.VERIFY, "mx.example.org")).verified, "untrusted")
 
     def test_server_name_indication(self) -> None:
         """C51: the MX host's name is sent; an address never is (RFC 6066 3), nor what is no host name."""
@@ -137,12 +76,16 @@ class ClientTlsTests(SynchronousTestCase):
         ):
             seen: list[bytes | None] = []
             prepare = lambda context: context.set_tlsext_servername_callback(lambda c: seen.append(c.get_servername()))  # noqa: E731
-            self.connect(name=name, prepare=prepare)
+            self.connect(required=owed(sni=name), prepare=prepare)
             self.assertEqual(seen, [sent])
 
     def test_client_hello(self) -> None:
         """C51: at most 64 suites, none with 3DES, RC4, NULL or without authentication; the record is TLS, not SSLv2."""
-        client = self.tls.creator("mx.example.org").clientConnectionForTLS(None)
+        for level in (Level.MAY, Level.VERIFY):
+            self.hello(level)
+
+    def hello(self, level: Level) -> None:
+        client = self.tls.creator(owed(level)).clientConnectionForTLS(None)
         client.set_connect_state()
         self.assertRaises(SSL.WantReadError, client.do_handshake)
         hello = client.bio_read(65536)
@@ -166,7 +109,7 @@ class ClientTlsTests(SynchronousTestCase):
             context.set_max_proto_version(version)
 
         client, _ = self.connect(prepare=lambda context: only(SSL.TLS1_2_VERSION, context))
-        self.assertEqual(self.tls.achieved(client, ()).version, "TLSv1.2")
+        self.assertEqual(self.tls.achieved(client, owed()).version, "TLSv1.2")
         self.assertRaises(SSL.Error, self.connect, prepare=lambda context: only(SSL.TLS1_1_VERSION, context))
 
     def test_no_client_certificate_and_no_resumption(self) -> None:
@@ -174,7 +117,7 @@ class ClientTlsTests(SynchronousTestCase):
         asked = lambda context: context.set_verify(SSL.VERIFY_PEER, lambda *args: True)  # noqa: E731
         client, server = self.connect(prepare=asked)
         self.assertIsNone(server.get_peer_certificate(as_cryptography=True))
-        self.assertEqual(self.tls.achieved(client, ("mx.example.org",)).verified, "verified")
+        self.assertEqual(self.tls.achieved(client, owed(Level.VERIFY, "mx.example.org")).verified, "verified")
 
     def test_unreadable_trust_file(self) -> None:
         """A trust file that is missing or no certificate ends the start with its name."""

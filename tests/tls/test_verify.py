@@ -109,6 +109,7 @@ class ChainTests(SynchronousTestCase):
         if LEAF.der[place] != value:
             changed = LEAF.der[:place] + bytes([value]) + LEAF.der[place + 1 :]
             self.assertTrue(verify_chain([changed, *junk], STORE, at(10)).error)
+        self.flushWarnings()  # `cryptography` complains of serial numbers below 1
 
 
 class NamesTests(SynchronousTestCase):
@@ -125,6 +126,21 @@ class NamesTests(SynchronousTestCase):
         self.assertFalse(self.match("*.example.org", names=("a.b.example.org",)))
         self.assertFalse(self.match("*.example.org", names=("example.org",)))
         self.assertFalse(self.match("example.org", names=("mx.example.org",)))
+
+    def test_names_below(self) -> None:
+        """P02: ".example.org" is any name below it, however deep, wildcards too; not the name itself nor one that ends alike."""
+        for pattern, good in (
+            ("mx.example.org", True),
+            ("A.B.Example.org", True),
+            ("*.example.org", True),
+            ("example.org", False),
+            ("badexample.org", False),
+            ("*.org", False),
+        ):
+            self.assertEqual(self.match(pattern, names=(".example.org",)), good, pattern)
+        self.assertFalse(self.match("mx.example.org", names=(".",)))
+        address = make(ROOT, names=[x509.IPAddress(ip_address("192.0.2.1"))])
+        self.assertFalse(match_names(address.der, (".0.2.1",)))
 
     def test_partial_wildcards_match_nothing(self) -> None:
         """RFC 9525 6.3: `smtp*.example.org` and a lone `*` are no patterns; they do not raise either."""

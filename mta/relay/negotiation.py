@@ -1,0 +1,185 @@
+"""A connection on its way to its first transaction: greeting, EHLO, STARTTLS, the handshake, EHLO again, AUTH.
+
+RFC 5321 3.1, RFC 3207, RFC 4954, RFC 9422 (LIMITS).  Behind the 220 to STARTTLS stands a *fresh* machine: nothing that was
+said in clear is known to it.  What a refusal of STARTTLS means is read from `destination.CONSEQUENCES`; whether the
+certificate will do is `policy.judge`'s word.  Our own side of TLS stands before STARTTLS is said.  A password is shown inside
+TLS at a mandatory level only, unless the operator says otherwise.  At the end the owner hears `ready` or `failed`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+from twisted.internet.interfaces import IHandshakeListener
+from zope.interface import implementer
+
+from mta.relay.connection import Conduct, Connection, Owner, Phase
+from mta.relay.destination import CONSEQUENCES, Consequence, Fault, Step, Trouble
+from mta.smtp import event
+from mta.smtp.client import Sender
+from mta.smtp.sasl import choose
+from mta.status import Reply
+from mta.tls.policy import Required, judge
+
+__all__ = ["Negotiation"]
+
+TLS_TEXT: Final = "Cannot start TLS: "
+_REFUSALS: Final = {4: Trouble.T2, 5: Trouble.T3}
+
+
+@implementer(IHandshakeListener)
+class Negotiation(Connection):
+    """A connection made by the rules of `step`.
+
+    required: what it is owed now: that of the step, then of whoever picked it up.  Construction raises MailError when our
+    own side of TLS cannot be set up.
+    """
+
+    def __init__(self, conduct: Conduct, step: Step, owner: Owner) -> None:
+        super().__init__(conduct, owner)
+        self.step = step
+        self.required: Required = step.candidate.required
+        self.tls_why = "" if step.tls else "broken" if step.fallback else "level"  # why there is no TLS
+        self.ready_at = 0.0
+        self.mail_max = 0  # transactions that the server takes in one connection, 0: it sets no limit
+        self._tls = conduct.tls.creator(self.required) if step.tls else None
+
+    # ---- greeting and EHLO
+
+    def _greeted(self, happened: event.Greeted) -> None:
+        if not happened.reply.is_positive:
+            self._give_up(Fault(Trouble.GREETING, told("The greeting was", happened.reply)))
+            return
+        self._phase = Phase.HELLO
+        self.machine.hello()
+
+    def _hello_answered(self, happened: event.HelloAnswered) -> None:
+        in_tls = self._phase is Phase.TLS_HELLO
+        if not happened.reply.is_positive:
+            trouble = Trouble.T8 if in_tls else Trouble.HELLO
+            self._give_up(Fault(trouble, told("EHLO was answered", happened.reply, "4.7.5" if in_tls else "")))
+            return
+        self.mail_max = _mail_max(happened.extensions.get("LIMITS", ""))
+        if in_tls or not self.step.tls:
+            self._log_in()
+        elif "STARTTLS" in happened.extensions or self._follows(Trouble.T1) is Consequence.ASK:
+            self.machine.starttls()
+            if self.machine.awaiting:  # else bytes lie behind the reply to EHLO, and Broken is on its way
+                self._phase = Phase.STARTTLS
+        else:
+            self._stay_in_clear("not-offered")
+
+    def _stay_in_clear(self, why: str) -> None:
+        self.tls_why = why
+        self._log_in()
+
+    def _become_ready(self) -> None:
+        self._phase = Phase.READY
+        self.ready_at = self._clock.seconds()
+        if self._owner is not None:
+            self._owner.ready(self)  # type: ignore[arg-type]
+
+    def _follows(self, trouble: Trouble) -> Consequence:
+        return CONSEQUENCES[trouble, self.required.may_go_clear]
+
+    # ---- TLS
+
+    def _starttls_answered(self, happened: event.StartTlsAnswered) -> None:
+        """Only 220 means "go on"; a proxy that answers 250 to everything is still in clear."""
+        code = happened.reply.code
+        if code == 220:
+            self._handshake()
+            return
+        trouble = Trouble.T5 if code in (221, 421) else _REFUSALS.get(code // 100, Trouble.T4)
+        if self._follows(trouble) is Consequence.CLEAR:
+            self._stay_in_clear(f"refused-{code}")
+        else:
+            self._give_up(Fault(trouble, told(f"{TLS_TEXT}STARTTLS was answered", happened.reply, "4.7.5")))
+
+    def _handshake(self) -> None:
+        self._phase = Phase.HANDSHAKE
+        self.machine = Sender(self._conduct.hello, in_tls=True)
+        self._deadline.set(self._conduct.starttls_timeout)
+        self.write = self.transport.write
+        self.transport.startTLS(self._tls)
+
+    def handshakeCompleted(self) -> None:
+        """TLS stands: is it good enough?  If not, QUIT is said inside it."""
+        if self._phase is not Phase.HANDSHAKE:
+            return
+        self.achieved = self._conduct.tls.achieved(self.transport.getHandle(), self.required)
+        if reason := judge(self.required, self.achieved):
+            self._give_up(Fault(Trouble.T7, Reply(451, "4.7.5", f"{TLS_TEXT}{reason}")))
+            return
+        self._phase = Phase.TLS_HELLO
+        self.machine.hello()
+        self._turn()
+
+    # ---- AUTH
+
+    def _log_in(self) -> None:
+        """Say who we are, where the route has credentials; then the connection is ready."""
+        credentials = self.step.candidate.credentials
+        if credentials is None:
+            self._become_ready()
+            return
+        confidential = credentials.clear or (bool(self.achieved.version) and self.required.level.is_mandatory)
+        offered = self.machine.extensions.get("AUTH", "")
+        mechanism = choose(offered, credentials.mechanisms, confidential)
+        if mechanism:
+            self._phase = Phase.AUTH
+            self.machine.authenticate(mechanism, credentials.login)
+            return
+        why = "" if confidential else f", and a password is not shown {self._where()}"
+        text = f"No mechanism of AUTH can be used: {offered or 'none'} offered, {' '.join(credentials.mechanisms)} allowed{why}"
+        self._give_up(Fault(Trouble.AUTH, Reply(451, "4.7.8", text)))
+
+    def _where(self) -> str:
+        return f"at level {self.required.level.value}" if self.achieved.version else "in clear text"
+
+    def _auth_answered(self, happened: event.AuthAnswered) -> None:
+        """A refusal is never the message's fault: it waits until somebody has mended the credentials (RFC 4954 6)."""
+        reply, credentials = happened.reply, self.step.candidate.credentials
+        if reply.is_positive and credentials is not None:
+            self.achieved = attrs.evolve(self.achieved, authenticated=credentials.identity)
+            self._become_ready()
+            return
+        text = f"AUTH {happened.mechanism} was answered"
+        self._give_up(Fault(Trouble.AUTH, told(text, reply, "4.7.8" if reply.is_permanent else "")))
+
+    # ---- what the peer ends
+
+    def _ended(self, happened: event.Ended) -> None:
+        """421: the server closes."""
+        if self._phase is Phase.STARTTLS:
+            fault = Fault(Trouble.T5, told(f"{TLS_TEXT}STARTTLS was answered", happened.reply, "4.7.5"))
+        else:
+            fault = Fault(Trouble.CLOSING, happened.reply)
+        self._give_up(fault, cut=True)
+
+    def _broken(self, happened: event.Broken) -> None:
+        """Nothing that the peer says is read any more."""
+        trouble = Trouble.BROKEN
+        if self._phase is Phase.STARTTLS:
+            # Garbage instead of a reply leaves the reply due; bytes behind it do not, and those were injected.
+            trouble = Trouble.T5 if self.machine.awaiting else Trouble.T10
+        elif self._phase is Phase.TLS_HELLO:
+            trouble = Trouble.T8
+        reply = Reply(451, "4.7.5" if trouble.is_tls else "4.5.0", f"Protocol error {self._phase.value}: {happened.reason}")
+        self._give_up(Fault(trouble, reply, self.after_dot), cut=True)
+
+
+def told(what: str, reply: Reply, enhanced: str = "") -> Reply:
+    """A refusal of the connection, told as the transient failure that it is for the mail: other hosts may take it."""
+    own = reply.enhanced if reply.enhanced.startswith("4") else "4.3.0"
+    return Reply(451, enhanced or own, f"{what}: {reply}")
+
+
+def _mail_max(limits: str) -> int:
+    """MAILMAX out of the LIMITS extension (RFC 9422 4.1); 0 where there is none that can be read."""
+    for limit in limits.upper().split():
+        name, _, value = limit.partition("=")
+        if name == "MAILMAX" and value.isascii() and value.isdigit():
+            return int(value)
+    return 0
