@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the real mail programs that tests/peers and bench use.  As root, on Debian or its kin.
 #
-# Postfix and Exim conflict as packages, so they are unpacked side by side below $MTA_PEERS (default /opt/mta-peers):
+# The mail servers conflict as packages, so they are unpacked side by side below $MTA_PEERS (default /opt/mta-peers):
 # no maintainer script runs, nothing is started, /usr/sbin/sendmail is not touched.  Their shared libraries, the clients
 # (swaks, strace, openssl) and the accounts that the daemons insist on are installed the ordinary way.
 # May be repeated: quick when all is there.  Exit status 0: everything runs.
@@ -9,23 +9,33 @@ set -eu
 
 PREFIX=${MTA_PEERS:-/opt/mta-peers}
 POSTFIX=postfix
-EXIM='exim4-daemon-light exim4-base exim4-config'
-TOOLS='swaks libnet-ssleay-perl libio-socket-ssl-perl strace openssl procps util-linux mount'
+EXIM='exim4-daemon-heavy exim4-base exim4-config'
+SENDMAIL='sendmail-bin sendmail-base sendmail-cf sensible-mda'
+OPENSMTPD='opensmtpd'
+NSD='nsd'
+UNBOUND='unbound'
+ACCOUNTS='postfix Debian-exim mtapeer smmta smmsp opensmtpd opensmtpq nsd unbound'
+TOOLS='m4 ldnsutils sasl2-bin libsasl2-modules swaks libnet-ssleay-perl libio-socket-ssl-perl strace openssl procps util-linux mount'
 export DEBIAN_FRONTEND=noninteractive
 
 runs() {  # does every program start?
-    for program in swaks strace openssl unshare; do
+    for program in swaks strace openssl unshare m4 ldns-signzone saslpasswd2; do
         command -v "$program" >/dev/null || return 1
     done
     perl -MNet::SSLeay -e 1 2>/dev/null || return 1  # swaks --tls
-    getent passwd postfix >/dev/null && getent passwd Debian-exim >/dev/null && getent passwd mtapeer >/dev/null || return 1
+    for account in $ACCOUNTS; do
+        getent passwd "$account" >/dev/null || return 1
+    done
     getent group postdrop >/dev/null || return 1
     LD_LIBRARY_PATH=$PREFIX/postfix/usr/lib/postfix "$PREFIX/postfix/usr/sbin/postconf" -c "$PREFIX/postfix/usr/share/postfix" \
         -d mail_version >/dev/null 2>&1 || return 1
     for program in smtp-source smtp-sink; do
         [ -x "$PREFIX/postfix/usr/sbin/$program" ] || return 1
     done
-    "$PREFIX/exim/usr/sbin/exim4" -C /dev/null -bV >/dev/null 2>&1
+    "$PREFIX/exim/usr/sbin/exim4" -C /dev/null -bV 2>/dev/null | grep -q cram_md5 || return 1
+    for program in sendmail/usr/libexec/sendmail/sendmail opensmtpd/usr/sbin/smtpd nsd/usr/sbin/nsd unbound/usr/sbin/unbound; do
+        [ -x "$PREFIX/$program" ] && ! ldd "$PREFIX/$program" | grep -q 'not found' || return 1
+    done
 }
 
 if [ -z "${FORCE:-}" ] && runs; then
@@ -56,14 +66,19 @@ unpack postfix $POSTFIX
 # shellcheck disable=SC2086
 unpack exim $EXIM
 # shellcheck disable=SC2086
+unpack sendmail $SENDMAIL
+unpack opensmtpd $OPENSMTPD
+unpack nsd $NSD
+unpack unbound $UNBOUND
+# shellcheck disable=SC2086
 apt-get -o DPkg::Lock::Timeout=180 install -y -qq --no-install-recommends $libraries $TOOLS >"$PREFIX/apt.log" 2>&1 || {
     tail -5 "$PREFIX/apt.log" >&2
     exit 1
 }
-for group in postfix postdrop Debian-exim mtapeer; do
+for group in postdrop $ACCOUNTS; do
     getent group "$group" >/dev/null || groupadd --system "$group"
 done
-for user in postfix Debian-exim mtapeer; do
+for user in $ACCOUNTS; do
     getent passwd "$user" >/dev/null ||
         useradd --system --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin -g "$user" "$user"
 done

@@ -31,10 +31,14 @@ START_TIMEOUT = 30.0  # seconds
 _PROGRAMS = {
     "postfix": POSTFIX / "usr/sbin/postfix",
     "exim": EXIM / "usr/sbin/exim4",
+    "sendmail": PREFIX / "sendmail/usr/libexec/sendmail/sendmail",
+    "opensmtpd": PREFIX / "opensmtpd/usr/sbin/smtpd",
+    "nsd": PREFIX / "nsd/usr/sbin/nsd",
+    "unbound": PREFIX / "unbound/usr/sbin/unbound",
     "smtp-sink": POSTFIX / "usr/sbin/smtp-sink",
     "smtp-source": POSTFIX / "usr/sbin/smtp-source",
 }
-_NEED_ROOT = {"postfix", "exim"}
+_NEED_ROOT = {"postfix", "exim", "sendmail", "opensmtpd"}
 
 
 class PeerMissing(Exception):
