@@ -3,8 +3,9 @@
 Pure: a message, its failed recipients and the head of what was sent go in, the bytes of the report come out; clock and
 randomness are passed in.  Three parts: a text for people, the delivery status for programs, the original headers.
 Promises: lines end in CRLF and have at most 998 bytes (RFC 5322 2.1.1); whatever addresses, replies and headers say,
-they never start a field, a part or a line of their own; nothing of the original body is returned.  Everything but the
-original headers is ASCII, unless sender, recipients or message needed SMTPUTF8.
+they never start a field, a part or a line of their own; nothing of the original body is returned, which RFC 8689 5 also
+demands of every message with REQUIRETLS.  Everything but the original headers is ASCII, unless sender, recipients or
+message needed SMTPUTF8.
 """
 
 from __future__ import annotations

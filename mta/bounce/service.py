@@ -31,7 +31,7 @@ class BounceAgent:
     """Reports failed recipients.
 
     now: ms since the epoch.  random: that many unforeseeable bytes.  name_of: a message's id as people see it.
-    lifetime: ms that a report may wait in the queue.
+    lifetime: ms that a report may wait in the queue; may be set anew for the reports to come.
     """
 
     _log = Logger()
@@ -53,7 +53,7 @@ class BounceAgent:
         self._random = random
         self._events = log
         self._name_of = name_of
-        self._lifetime = lifetime
+        self.lifetime = lifetime
 
     def deliver(self, job: Job) -> Deferred[Settlement]:
         """Settle all claims of the job, with the report among what is to be stored.  Never errbacks."""
@@ -103,8 +103,9 @@ class BounceAgent:
         flags = Flag(0) if report.isascii() else Flag.EIGHTBITMIME
         if not message.sender.isascii():
             flags |= Flag.SMTPUTF8  # RFC 6531 3.2: the address of the envelope and of To needs it
+        flags |= Flag(message.flags) & Flag.REQUIRETLS  # RFC 8689 5: what must not be read on the way there, nor on the way back
         recipient = NewRecipient(message.sender)
-        spawn = NewMessage(sink.id, "", (recipient,), body, b"", now, now + self._lifetime, source="dsn", flags=int(flags))
+        spawn = NewMessage(sink.id, "", (recipient,), body, b"", now, now + self.lifetime, source="dsn", flags=int(flags))
         return spawn, sink.name
 
 

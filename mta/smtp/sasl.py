@@ -39,6 +39,7 @@ __all__ = [
 
 MECHANISMS: Final = ("PLAIN", "LOGIN", "CRAM-MD5")
 _OPEN: Final = frozenset({"PLAIN", "LOGIN"})  # they show the password to whoever listens
+_BASE64: Final = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 _CRAM: Final = re.compile(rb"(.+) ([0-9A-Fa-f]{32})", re.S)  # RFC 2195 2: user, blank, digest
 
 
@@ -87,10 +88,9 @@ def cram_digest(password: str, challenge: bytes) -> bytes:
 
 def decode(text: bytes) -> bytes:
     """The octets; Undecodable for any character outside the alphabet and for padding that is not at the end."""
-    try:
-        return binascii.a2b_base64(text, strict_mode=True) if text else b""
-    except binascii.Error:
-        raise Undecodable from None
+    if not _BASE64.fullmatch(text):
+        raise Undecodable
+    return binascii.a2b_base64(text)
 
 
 def encode(octets: bytes) -> bytes:

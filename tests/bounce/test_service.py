@@ -98,9 +98,14 @@ class BounceAgentTests(SynchronousTestCase):
         )
 
     def job(
-        self, sender="alice@example.org", body=b"Subject: hi\r\n\r\nsecret\r\n", reader=None, to=("bob@b.test", "eve@b.test")
+        self,
+        sender="alice@example.org",
+        body=b"Subject: hi\r\n\r\nsecret\r\n",
+        reader=None,
+        to=("bob@b.test", "eve@b.test"),
+        flags=0,
     ):
-        message = Message(64, sender, NOW - 1, NOW, 50, 0, 2, b"Received: x\r\n")
+        message = Message(64, sender, NOW - 1, NOW, 50, flags, 2, b"Received: x\r\n")
         claims = tuple(Claim(65 + n, 64, "bounce:", 0, 0, 1, a, last_reply="550 5.1.1 no") for n, a in enumerate(to))
         return Job(message, claims, "bounce:", body, lambda: reader)
 
@@ -196,3 +201,17 @@ class BounceAgentTests(SynchronousTestCase):
         self.assertEqual(Flag.SMTPUTF8 | Flag.EIGHTBITMIME, utf8.flags)
         eight = self.successResultOf(self.agent.deliver(self.job(to=("bób@b.test",)))).spawn[0]
         self.assertEqual(Flag.EIGHTBITMIME, eight.flags)
+
+    def test_requiretls_holds_on_the_way_back(self) -> None:
+        """P43, RFC 8689 5: the report carries the flag and headers only, even where RET=FULL was asked for (its own use is issue 4's)."""
+        for flags, expected in (
+            (Flag.REQUIRETLS, Flag.REQUIRETLS),
+            (Flag.REQUIRETLS | Flag.RET_FULL | Flag.TLS_REQUIRED_NO, Flag.REQUIRETLS),
+            (Flag.TLS_REQUIRED_NO | Flag.RET_FULL, Flag(0)),
+        ):
+            spawn = self.successResultOf(self.agent.deliver(self.job(flags=int(flags)))).spawn[0]
+            self.assertEqual(expected, spawn.flags)
+            self.assertIn(b"Subject: hi", spawn.body.data)
+            self.assertNotIn(b"secret", spawn.body.data)
+        utf8 = self.successResultOf(self.agent.deliver(self.job(sender="älice@example.org", flags=int(Flag.REQUIRETLS)))).spawn[0]
+        self.assertEqual(Flag.REQUIRETLS | Flag.SMTPUTF8 | Flag.EIGHTBITMIME, utf8.flags)

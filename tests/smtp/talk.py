@@ -6,13 +6,18 @@ from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any
 
-from mta.smtp.event import BodyChunk, BodyEnd, BodyStart, Hello, MailFrom, RcptTo, StartTls
+import attrs
+
+from mta.smtp.event import Auth, BodyChunk, BodyEnd, BodyStart, Hello, MailFrom, RcptTo, StartTls
 from mta.smtp.server import Counters, Receiver, ReceiverOptions
 from mta.status import Reply
 
 OPTIONS = ReceiverOptions("mx.test", max_size=100_000, max_recipients=3, starttls=True, max_errors=5)
+CHALLENGE = b"<1896.697170952@postoffice.reston.mci.net>"  # RFC 2195 2
+WITH_AUTH = attrs.evolve(OPTIONS, auth=("PLAIN", "LOGIN", "CRAM-MD5"), challenge=lambda: CHALLENGE)
 YES = {
     Hello: Reply(250, "", ""),
+    Auth: Reply(235, "2.7.0", "Authentication successful"),
     MailFrom: Reply(250, "2.1.0", "Ok"),
     RcptTo: Reply(250, "2.1.5", "Ok"),
     BodyStart: Reply(354, "", "Go on"),
@@ -35,10 +40,15 @@ class Talk:
     """A receiver with a session that says yes, but for the answers put into `answers` (by type, used up in order)."""
 
     def __init__(
-        self, options: ReceiverOptions = OPTIONS, in_tls: bool = False, counters: Counters | None = None, greet: bool = True
+        self,
+        options: ReceiverOptions = OPTIONS,
+        in_tls: bool = False,
+        counters: Counters | None = None,
+        greet: bool = True,
+        implicit: bool = False,
     ):
         self.counters = counters or Counters()
-        self.machine = Receiver(options, self.counters, in_tls)
+        self.machine = Receiver(options, self.counters, in_tls, implicit)
         self.answers: dict[type, list[Reply]] = {}
         self.events: list[Any] = []
         self.messages: list[bytes] = []  # that were accepted

@@ -1,7 +1,7 @@
 r"""The conversations in tests/dialogs/*.smtp, run against the receiver's machine.
 
     # comment            what the dialog shows, with the ids of the requirements
-    option: NAME VALUE   of ReceiverOptions, or `in_tls yes`, or `greet no`
+    option: NAME VALUE   of ReceiverOptions (A,B,C for several; a reply for refuse_all), or `in_tls yes`, `implicit yes`, `greet no`
     answer: EVENT CODE ENHANCED TEXT    what the session answers to the next event of that type, instead of yes
     c: LINE              the client sends LINE and CRLF, in a segment of its own
     c+ LINE              the same, in one segment with the next c: or c. line
@@ -11,6 +11,7 @@ r"""The conversations in tests/dialogs/*.smtp, run against the receiver's machin
     end:                 the server has ended the conversation
     open:                it has not
     message: BYTES       the session accepted this message (all of them, in order)
+    auth: WORDS          the session was asked about these credentials: mechanism, authzid, user, password; or user, digest
 
 In texts \r \n \0 \t \\ and \xHH stand for bytes, @99@ for 99 letters.  What the server says must be expected line by line, and nothing may be
 left.  Every dialog runs a second time with each segment byte by byte, but for those with `option: pieces no`, where it
@@ -28,9 +29,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from mta.smtp import event as events
 from mta.smtp.server import ReceiverOptions
 from mta.status import Reply
-from tests.smtp.talk import OPTIONS, Talk, bytewise
+from tests.smtp.talk import CHALLENGE, OPTIONS, Talk, bytewise
 
 DIALOGS = sorted((Path(__file__).parent.parent / "dialogs").glob("*.smtp"))
+PLAIN_OPTIONS = attrs.evolve(OPTIONS, challenge=lambda: CHALLENGE)
 ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|.)")
 MANY = re.compile(r"@([0-9]+)@")
 ESCAPES = {"r": b"\r", "n": b"\n", "0": b"\0", "t": b"\t", "\\": b"\\"}
@@ -42,39 +44,55 @@ def unescape(text: str) -> bytes:
     return b"".join(a.encode() + b for a, b in zip(plain, [*escaped, b""], strict=True))
 
 
+def option(name: str, value: str) -> object:
+    """As the field of ReceiverOptions wants it."""
+    if name == "refuse_all":
+        code, enhanced, text = value.split(" ", 2)
+        return Reply(int(code), enhanced, text)
+    if name in ("auth", "auth_elsewhere"):
+        return tuple(value.split(","))
+    return {"yes": True, "no": False}.get(value, int(value) if value.isdigit() else value)
+
+
+def as_text(word: str | bytes) -> str:
+    return word if isinstance(word, str) else word.decode()
+
+
 class Dialog:
     """One file, on its way."""
 
     def __init__(self, case: SynchronousTestCase, path: Path, split: bool) -> None:
         self.case = case
         self.steps = []
-        self.options: dict[str, object] = {"in_tls": False, "greet": True, "pieces": True}
+        self.options: dict[str, object] = {"in_tls": False, "implicit": False, "greet": True, "pieces": True}
         for number, line in enumerate(path.read_text().splitlines(), 1):
             word, _, rest = re.sub(r"^(c[+.]) ?", r"\1: ", line).partition(":")
             if word == "option":
-                name, value = rest.split()
-                self.options[name] = (
-                    {"yes": True, "no": False}.get(value) if value in ("yes", "no") else int(value) if value.isdigit() else value
-                )
+                name, value = rest.split(maxsplit=1)
+                self.options[name] = option(name, value)
             elif line.strip() and not line.startswith("#"):
                 self.steps.append((f"{path.name}:{number}", word, rest.removeprefix(" ")))
         self.pieces = bytewise if split and self.options["pieces"] else lambda data: [data]
         known = {field.name for field in attrs.fields(ReceiverOptions)}
         self.talk = Talk(
-            attrs.evolve(OPTIONS, **{name: value for name, value in self.options.items() if name in known}),
+            attrs.evolve(PLAIN_OPTIONS, **{name: value for name, value in self.options.items() if name in known}),
             in_tls=bool(self.options["in_tls"]),
             greet=bool(self.options["greet"]) and not self.options["in_tls"],
+            implicit=bool(self.options["implicit"]),
         )
-        case.assertEqual(set(), set(self.options) - known - {"in_tls", "greet", "pieces"}, path.name)
+        case.assertEqual(set(), set(self.options) - known - {"in_tls", "implicit", "greet", "pieces"}, path.name)
         self.said = self.talk.greeting
         self.segment = b""
         self.messages: list[bytes] = []
+        self.logins: list[str] = []
 
     def run(self) -> None:
         for where, word, text in self.steps:
             getattr(self, "do_" + {"c+": "more", "c.": "bytes"}.get(word, word))(text, where)
         self.case.assertEqual(b"", self.said, "said, but not expected")
         self.case.assertEqual(self.messages, self.talk.messages)
+        asked = [attrs.astuple(event.credentials) for event in self.talk.events if type(event) is events.Auth]
+        self.case.assertEqual(self.logins, [" ".join(map(as_text, words)) for words in asked])
 
     def do_more(self, text: str, where: str) -> None:
         self.segment += unescape(text) + b"\r\n"
@@ -110,6 +128,9 @@ class Dialog:
 
     def do_message(self, text: str, where: str) -> None:
         self.messages.append(unescape(text))
+
+    def do_auth(self, text: str, where: str) -> None:
+        self.logins.append(text)
 
 
 class DialogTests(SynchronousTestCase):

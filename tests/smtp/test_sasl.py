@@ -1,0 +1,219 @@
+"""The mechanisms: both ends, strict base64, and what is never shown."""
+
+from __future__ import annotations
+
+import base64
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from mta.smtp.sasl import (
+    CLIENT,
+    MECHANISMS,
+    SERVER,
+    CramCredentials,
+    Credentials,
+    Login,
+    PlainCredentials,
+    Undecodable,
+    choose,
+    cram_digest,
+    decode,
+    encode,
+    identity,
+)
+
+CHALLENGE = b"<1896.697170952@postoffice.reston.mci.net>"
+KEY = b"k" * 32
+names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20)
+passwords = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=30)
+
+
+def ask(mechanism: str, *responses: bytes) -> tuple[list[bytes], Credentials | None]:
+    """The challenges of the server's part, and the credentials when it came to its end."""
+    steps = SERVER[mechanism](CHALLENGE)
+    challenges = [next(steps)]
+    for response in responses:
+        try:
+            challenges.append(steps.send(response))
+        except StopIteration as end:
+            return challenges, end.value
+    return challenges, None
+
+
+class ServerTests(SynchronousTestCase):
+    def test_plain(self):
+        """RFC 4616 2: authzid NUL authcid NUL passwd, after an empty challenge."""
+        self.assertEqual(([b""], PlainCredentials("PLAIN", "", "tim", "tan")), ask("PLAIN", b"\0tim\0tan"))
+        self.assertEqual(PlainCredentials("PLAIN", "Ursel", "Kurt", "xipj3plmq"), ask("PLAIN", b"Ursel\0Kurt\0xipj3plmq")[1])
+        self.assertEqual(PlainCredentials("PLAIN", "", "jürgen", "ß \r\n"), ask("PLAIN", "\0jürgen\0ß \r\n".encode())[1])
+
+    def test_plain_malformed(self):
+        """A part too few or too many, nothing in one, no UTF-8, a control character in a name; an empty password never."""
+        for message in (
+            b"",
+            b"tim",
+            b"tim\0tan",
+            b"\0tim\0tan\0",
+            b"\0\0tan",
+            b"\0tim\0",
+            b"\0\xff\0tan",
+            b"\0tim\0\xff",
+            b"\0t\r\nim\0tan",
+            b"a\nb\0tim\0tan",
+        ):
+            self.assertRaises(Undecodable, ask, "PLAIN", message)
+
+    def test_login(self):
+        """Two prompts, two responses."""
+        asked = ask("LOGIN", b"tim", b"tan")
+        self.assertEqual(([b"Username:", b"Password:"], PlainCredentials("LOGIN", "", "tim", "tan")), asked)
+        for responses in ((b"",), (b"t\0m",), (b"tim", b""), (b"tim", b"t\0n"), (b"\xff",), (b"tim", b"\xff")):
+            self.assertRaises(Undecodable, ask, "LOGIN", *responses)
+
+    def test_cram_md5(self):
+        """RFC 2195 2: its own example; the password itself never comes."""
+        digest = b"b913a602c7eda7a495b4e6e7334d3890"
+        challenges, given = ask("CRAM-MD5", b"tim " + digest)
+        self.assertEqual(([CHALLENGE], CramCredentials("tim", CHALLENGE, digest)), (challenges, given))
+        self.assertTrue(given.is_proof_of("tanstaaftanstaaf"))
+        self.assertFalse(given.is_proof_of("tanstaaf"))
+        self.assertEqual(digest, cram_digest("tanstaaftanstaaf", CHALLENGE))
+        self.assertEqual(CramCredentials("tim r", CHALLENGE, digest), ask("CRAM-MD5", b"tim r " + digest.upper())[1])
+
+    def test_cram_md5_malformed(self):
+        """No blank, no user, no digest, a digest of another length."""
+        for response in (b"", b"tim", b"tim ", b" " + b"0" * 32, b"tim " + b"0" * 31, b"tim " + b"0" * 33, b"tim " + b"g" * 32):
+            self.assertRaises(Undecodable, ask, "CRAM-MD5", response)
+
+    @settings(deadline=None, max_examples=200)
+    @given(st.sampled_from(MECHANISMS), st.lists(st.binary(max_size=60), max_size=4))
+    def test_anything(self, mechanism, responses):
+        """Any octets give a challenge, credentials or Undecodable; credentials have a user."""
+        try:
+            _, given = ask(mechanism, *responses)
+        except Undecodable:
+            return
+        if given is not None:
+            self.assertTrue(given.user)
+
+
+class BothEndsTests(SynchronousTestCase):
+    @settings(deadline=None, max_examples=150)
+    @given(st.sampled_from(MECHANISMS), names, passwords)
+    def test_they_understand_each_other(self, mechanism, user, password):
+        """What our client says our server understands, whatever user and password."""
+        client, server = CLIENT[mechanism](Login(user, password)), SERVER[mechanism](CHALLENGE)
+        next(client)
+        challenge = next(server)
+        try:
+            for _ in range(3):
+                challenge = server.send(client.send(challenge))
+            self.fail("no end")
+        except StopIteration as end:
+            given = end.value
+        self.assertEqual(user, given.user)
+        if isinstance(given, CramCredentials):
+            self.assertTrue(given.is_proof_of(password))
+            self.assertFalse(given.is_proof_of(password + "x"))
+        else:
+            self.assertEqual((mechanism, "", password), (given.mechanism, given.authzid, given.password))
+
+    def test_the_client_says_at_once(self):
+        """PLAIN comes with the command, the others wait; a PLAIN that waited answers the empty challenge."""
+        login = Login("tim", "tan")
+        self.assertEqual([b"\0tim\0tan", b"", b""], [next(CLIENT[mechanism](login)) for mechanism in MECHANISMS])
+        plain = CLIENT["PLAIN"](login)
+        self.assertEqual(next(plain), plain.send(b""))
+        self.assertRaises(StopIteration, plain.send, b"")
+
+
+class Base64Tests(SynchronousTestCase):
+    def test_strict(self):
+        """RFC 4954 4: no character outside the alphabet, no padding but at the end, no padding missing."""
+        self.assertEqual(b"", decode(b""))
+        for text in (
+            b"=AAA",
+            b"AAA=BBB",
+            b"AA==BBBB",
+            b"A",
+            b"AA",
+            b"AAA",
+            b"AAAA=",
+            b"AAAA====",
+            b"AA==\n",
+            b"AA A",
+            b"AA\tA",
+            b"AA-_",
+            b"=",
+            b"*",
+            b"\xff",
+        ):
+            self.assertRaises(Undecodable, decode, text)
+
+    @settings(deadline=None, max_examples=100)
+    @given(st.binary(max_size=300))
+    def test_there_and_back(self, octets):
+        """One line, as everybody else writes it."""
+        self.assertEqual(octets, decode(encode(octets)))
+        self.assertEqual(base64.b64encode(octets), encode(octets))
+
+    @settings(deadline=None, max_examples=100)
+    @given(st.binary(max_size=30))
+    def test_anything(self, text):
+        """Octets, or Undecodable."""
+        try:
+            decode(text)
+        except Undecodable:
+            pass
+
+
+class ChooseTests(SynchronousTestCase):
+    def test_first_allowed(self):
+        """Our order counts, not theirs; upper and lower case are one."""
+        for offered, allowed, chosen in (
+            ("PLAIN LOGIN CRAM-MD5", ("LOGIN", "PLAIN"), "LOGIN"),
+            ("login plain", ("PLAIN", "LOGIN"), "PLAIN"),
+            ("GSSAPI NTLM", ("PLAIN", "LOGIN", "CRAM-MD5"), ""),
+            ("GSSAPI", ("GSSAPI",), ""),
+            ("XPLAIN PLAINX", ("PLAIN",), ""),
+            ("", ("PLAIN",), ""),
+            ("PLAIN", (), ""),
+        ):
+            self.assertEqual(chosen, choose(offered, allowed, confidential=True), offered)
+
+    def test_in_clear(self):
+        """C2.6, A41, X05, X06: where others can read, no password is shown, however long the list."""
+        many = " ".join(["PLAIN", "LOGIN", *(f"X{n}" for n in range(60))])
+        self.assertEqual("", choose(many, ("PLAIN", "LOGIN"), confidential=False))
+        self.assertEqual("CRAM-MD5", choose(f"{many} CRAM-MD5", ("PLAIN", "LOGIN", "CRAM-MD5"), confidential=False))
+
+    def test_old_form(self):
+        """A47: the parameters of "AUTH=LOGIN PLAIN"."""
+        for offered in ("=LOGIN PLAIN", "AUTH=LOGIN", "LOGIN=PLAIN LOGIN"):
+            self.assertEqual("LOGIN", choose(offered, ("LOGIN",), confidential=True))
+
+
+class SecretTests(SynchronousTestCase):
+    def test_no_repr(self):
+        """No log line that shows one of these values shows a password."""
+        for value in (Login("tim", "hidden"), PlainCredentials("PLAIN", "", "tim", "hidden")):
+            self.assertNotIn("hidden", repr(value))
+            self.assertIn("tim", repr(value))
+
+    def test_identity(self):
+        """Another user, password, mechanism or key is another identity; the password is not in it, nor a plain digest of it."""
+        login = Login("tim", "hidden")
+        given = identity(login, ("PLAIN", "LOGIN"), KEY)
+        self.assertEqual(given, identity(Login("tim", "hidden"), ("PLAIN", "LOGIN"), KEY))
+        self.assertRegex(given, "^PLAIN/LOGIN:tim:[0-9a-f]{32}$")
+        others = [
+            identity(Login("tim", "hidden2"), ("PLAIN", "LOGIN"), KEY),
+            identity(Login("tom", "hidden"), ("PLAIN", "LOGIN"), KEY),
+            identity(login, ("LOGIN", "PLAIN"), KEY),
+            identity(login, ("PLAIN",), KEY),
+            identity(login, ("PLAIN", "LOGIN"), b"x" * 32),
+        ]
+        self.assertEqual(6, len({given, *others}))
+        self.assertEqual(6, len({text.rpartition(":")[2] for text in (given, *others)}))
