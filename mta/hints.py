@@ -76,8 +76,12 @@ class MemoryHints:
         return [key for key, (expires, _) in self._kinds.get(kind, {}).items() if now < expires]
 
     def _drop(self, kind: str, key: str) -> None:
-        if self._kinds.get(kind, {}).pop(key, None) is not None:
-            self._changed(kind, key)
+        entries = self._kinds.get(kind, {})
+        if entries.pop(key, None) is None:
+            return
+        if not entries:
+            del self._kinds[kind]
+        self._changed(kind, key)
 
     def _changed(self, kind: str, key: str) -> None:
         """Called after each change; memory alone has nothing to do."""
