@@ -150,9 +150,10 @@ class Tally:
 
     __slots__ = ("plain",)
 
-    def __init__(self, plain: dict[str, Any] | None = None) -> None:
-        """plain: as another tally had it."""
-        self.plain: dict[str, Any] = {} if plain is None else plain
+    def __init__(self, plain: object = None) -> None:
+        """plain: as another tally had it; what is damaged in it is left out."""
+        known = plain if isinstance(plain, dict) else {}
+        self.plain: dict[str, Any] = {key: under for key, under in known.items() if _is_sound(under)}
 
     @property
     def rows(self) -> int:
@@ -197,6 +198,24 @@ class Tally:
             self.plain[key] = {"policy": policy, "summary": summary, "failure-details": {}}
         under: dict[str, Any] = self.plain[key]
         return under
+
+
+def _is_sound(under: object) -> bool:
+    match under:
+        case {
+            "policy": {"policy-type": str(), "policy-string": list(), "policy-domain": str()},
+            "summary": {"total-successful-session-count": int(), "total-failure-session-count": int()},
+            "failure-details": dict(failures),
+        }:
+            return all(_is_sound_failure(row) for row in failures.values())
+    return False
+
+
+def _is_sound_failure(row: object) -> bool:
+    match row:
+        case {"result-type": str(), "failed-session-count": int()}:
+            return True
+    return False
 
 
 def _policy(required: Required) -> dict[str, Any]:

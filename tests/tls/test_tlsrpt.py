@@ -262,6 +262,18 @@ class TallyTests(SynchronousTestCase):
         [under] = again.plain.values()
         self.assertEqual([row["failed-session-count"] for row in under["failure-details"].values()], [2])
 
+    def test_damaged(self) -> None:
+        """What a damaged file gives is left out, piece by piece."""
+        tally = Tally()
+        tally.failed(sts(), "certificate-expired", "x")
+        [(key, good)] = tally.plain.items()
+        bad_row = {**good, "failure-details": {"x": {"result-type": "x"}}}
+        bad = (1, None, {}, {**good, "summary": {}}, {**good, "policy": {}}, {**good, "failure-details": []}, bad_row)
+        mixed = {key: good, **{str(number): value for number, value in enumerate(bad)}}
+        self.assertEqual(Tally(mixed).plain, tally.plain)
+        for plain in (None, [], 7, "text"):
+            self.assertEqual(Tally(plain).plain, {})
+
     def test_domains(self) -> None:
         """1.1: whose report it is: the next hop's domain, a smarthost's own name, nobody for an address."""
         for next_hop, wanted in {
