@@ -39,15 +39,15 @@ class MaildirAgent:
     """Delivers each recipient to its Maildir.
 
     reactor: time and threads are wanted of it.  mailbox: the directory of an address, or None where there is no such
-    mailbox; asked in a thread, so it may look at the disk.  A directory it names is made when it is missing, so where a
-    Maildir must exist already it is `mailbox` that answers None.
+    mailbox; asked in a thread, so it may look at the disk; may be set anew for the jobs to come.  A directory it names is
+    made when it is missing, so where a Maildir must exist already it is `mailbox` that answers None.
     """
 
     _log = Logger()
 
     def __init__(self, reactor: Any, mailbox: Callable[[str], str | None], *, hostname: str, threads: int = 4) -> None:
         self._reactor = reactor
-        self._mailbox = mailbox
+        self.mailbox = mailbox
         self._hostname = hostname
         self._threads = threads
         self._pool: ThreadPool | None = None
@@ -117,7 +117,7 @@ class MaildirAgent:
 
     def _store(self, job: Job, claim: Claim) -> bool:
         """Put the message into the recipient's mailbox.  False: an earlier attempt has done so."""
-        path = self._mailbox(claim.address)
+        path = self.mailbox(claim.address)
         if path is None:
             raise permanent("5.1.1", "no such mailbox here", scope=Scope.RECIPIENT)
         message = job.message

@@ -91,6 +91,10 @@ class Dispatch:
         self._drained: Deferred[None] | None = None
         self.running = False  # jobs may start
 
+    def reconfigure(self, retry: Retry) -> None:
+        """Another ladder of retries, for the outcomes to come."""
+        self._retry = retry
+
     # What comes in
 
     def take(self, claims: Sequence[Claim], now: int) -> None:

@@ -71,6 +71,13 @@ class Intake:
         self._sampled = 0
         self.open = False
 
+    def reconfigure(self, router: IRouter, settings: Queue) -> None:
+        """Other routes and another deadline from now on, for what is being stored too."""
+        self._router = router
+        self._deadline = int(settings.accept_deadline * 1000)
+        if self._accepting:
+            self._rearm(self._now())
+
     @property
     def pressure(self) -> float:
         """The largest of: recipients in memory of the limit, commits of a second, the oldest commit of half its deadline."""

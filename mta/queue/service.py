@@ -58,6 +58,7 @@ class QueueService(Service):
         now: Callable[[], int] | None = None,
     ) -> None:
         self.queue = queue
+        self._router = router
         self.ready: Deferred[None] | None = None
         self._reactor = reactor
         self._now = now or (lambda: int(reactor.seconds() * 1000))
@@ -68,7 +69,7 @@ class QueueService(Service):
             agents,
             self._scheduler,
             settings.retry,
-            file=lambda message, at: filed(message, router.route, at),
+            file=lambda message, at: filed(message, self._router.route, at),
             random=random,
             now=self._now,
             events=log,
@@ -83,6 +84,14 @@ class QueueService(Service):
         self._walked = ""  # the destination up to which the file has been walked through
         self._started = False
         self._opened: Deferred[None] = Deferred()  # never fails: the attempt to open has ended
+
+    def reconfigure(self, settings: Settings, router: IRouter) -> None:
+        """Other limits, retries and routes from now on.  Mail that waits keeps the way it was filed under."""
+        self._router = router
+        self._scheduler.reconfigure(settings.concurrency, settings.queue.active_limit, settings.retry)
+        self._dispatch.reconfigure(settings.retry)
+        self._intake.reconfigure(router, settings.queue)
+        self._dispatch.pump()
 
     # IAccept
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
+from mta.config.settings import Queue, Seconds
 from mta.envelope import Refusal
 from mta.queue.state import State
 from mta.status import MailError, transient
@@ -94,6 +96,19 @@ class IntakeTests(SynchronousTestCase):
         self.assertNoResult(second)
         station.advance(1)
         self.failureResultOf(second, MailError)
+
+    def test_h38_other_deadline(self) -> None:
+        """H38: a reload with a shorter deadline holds for what is being stored already."""
+        self.station.queue.held = []
+        accepting = self.station.accept(TO)
+        settings = attrs.evolve(self.station.settings, queue=Queue(accept_deadline=Seconds(3)))
+        self.station.service.reconfigure(settings, self.station.router)
+        self.station.advance(2.9)
+        self.assertNoResult(accepting)
+        self.station.advance(0.2)
+        self.failureResultOf(accepting, MailError)
+        self.station.queue.let_go()
+        self.assertEqual((0, []), (self.scheduler.active, self.station.left))
 
     def test_repeat(self) -> None:
         """The same message again is accepted, delivered once, and keeps no place."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import attrs
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from mta.config.settings import Concurrency, Retry, Seconds
 from mta.envelope import BOUNCE, Settlement
 from mta.interfaces import IAccept
 from mta.queue.filing import filed
 from mta.queue.state import DestState
 from mta.status import MailError, transient
-from tests.queue.station import DAY, DOWN, Station, deferred, delivered, down, failed
+from tests.queue.station import DAY, DOWN, FakeAgent, FakeRouter, Station, deferred, delivered, down, failed
 
 TO = "bob@example.org"
 DEST = "smtp:default/example.org"
@@ -332,3 +334,46 @@ class LifeTests(Case):
         self.station.bounce.answer = delivered
         self.station.advance(331)
         self.ends_quiet()
+
+
+class ReloadTests(Case):
+    """`reconfigure`: H38, other settings while mail is on its way."""
+
+    def changed(self, **settings) -> None:
+        self.station.service.reconfigure(attrs.evolve(self.station.settings, **settings), self.station.router)
+
+    def test_h38_routes(self) -> None:
+        """New mail and reports go by the new routes, what waits keeps its way."""
+        self.station.smtp.wait = True
+        self.accepted()
+        self.station.router = FakeRouter()
+        self.station.router.agent = "maildir"
+        self.station.agents["maildir"] = FakeAgent(delivered)
+        self.changed()
+        self.accepted("new@example.org")
+        self.station.smtp.finish()
+        self.assertEqual([("new@example.org",)], self.station.agents["maildir"].seen)
+        self.assertEqual([(TO,)], self.station.smtp.seen)
+        self.ends_quiet()
+
+    def test_h38_room(self) -> None:
+        """More transactions at once begin in the same turn; fewer let those that run come to their end."""
+        self.changed(concurrency=Concurrency(per_destination=1, initial=1, total=1))
+        self.station.smtp.wait = True
+        for number in range(3):
+            self.accepted(f"{number}@{number}.example")
+        self.assertEqual(1, len(self.station.smtp.jobs))
+        self.changed(concurrency=Concurrency())
+        self.assertEqual(3, len(self.station.smtp.jobs))
+        self.changed(concurrency=Concurrency(per_destination=1, initial=1, total=1))
+        while self.station.smtp.jobs:
+            self.station.smtp.finish()
+        self.ends_quiet()
+
+    def test_h38_retries(self) -> None:
+        """The ladder of the new settings holds for the next failure."""
+        self.changed(retry=Retry(minimal_backoff=Seconds(1000)))
+        self.station.smtp.answer = deferred
+        self.accepted()
+        (line,) = self.station.log.lines
+        self.assertTrue(900 <= line[2]["retry"] <= 1100)

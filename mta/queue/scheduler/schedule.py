@@ -78,6 +78,12 @@ class Scheduler:
         self.active = 0
         self.running = 0
 
+    def reconfigure(self, concurrency: Concurrency, active_limit: int, retry: Retry) -> None:
+        """Other limits from now on.  What is above them already runs out; blocks stand as they were made."""
+        self._concurrency, self.active_limit, self._retry = concurrency, active_limit, retry
+        for dest in self._destinations.values():
+            dest.window.resize(concurrency.initial, concurrency.per_destination)
+
     def _destination(self, name: str) -> Destination:
         dest = self._destinations.get(name)
         if dest is None:

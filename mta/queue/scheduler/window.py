@@ -22,7 +22,14 @@ class Window:
     def __init__(self, initial: int, limit: int) -> None:
         self.limit = limit
         self.initial = min(initial, limit)
+        self.size = 0
         self.restart()
+
+    def resize(self, initial: int, limit: int) -> None:
+        """Other bounds from now on; what was learnt within them stays."""
+        self.limit = limit
+        self.initial = min(initial, limit)
+        self.size = min(self.size, limit)
 
     def restart(self) -> None:
         """Begin anew, as after a dead period ("slow open": no thundering herd)."""

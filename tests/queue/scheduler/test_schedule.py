@@ -384,3 +384,15 @@ class BlockTests(Case):
         self.pass_time(2 * DAY)
         self.assertEqual([DEST], self.scheduler.tidy(self.now))
         self.assertEqual({}, self.scheduler._destinations)
+
+    def test_h38_other_limits(self) -> None:
+        """H38: after a reload running transactions go on, and new ones obey the new limits."""
+        self.arrive(5)
+        self.assertEqual(5, len(running := self.start()))
+        self.scheduler.reconfigure(Concurrency(per_destination=2, initial=2, total=3), 6, Retry())
+        self.arrive(9)
+        self.assertEqual((6, 0), (self.scheduler.active, len(self.start())))
+        for batch in running:
+            self.end(batch)
+        self.arrive(9)
+        self.assertEqual(2, len(self.start()))

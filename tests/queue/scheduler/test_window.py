@@ -34,6 +34,16 @@ class WindowTests(SynchronousTestCase):
         """Safety: not unless N < busy + initial, or negative feedback would take too long to show."""
         self.assertEqual(7, self.succeed(1000, busy=2))
 
+    def test_h38_other_bounds(self) -> None:
+        """H38: a reload cuts what is above the new limit at once, and lets grow to a higher one."""
+        self.succeed(1000)
+        self.window.resize(2, 3)
+        self.assertEqual(3, self.window.size)
+        self.window.resize(5, 30)
+        self.assertEqual((3, 30), (self.window.size, self.succeed(10_000, busy=30)))
+        self.window.restart()
+        self.assertEqual(5, self.window.size)
+
     def test_q51_reverse_hysteresis(self) -> None:
         """The first failure of a cycle shrinks the window at once, the others of that cycle do not."""
         self.succeed(sum(range(5, 20)))
