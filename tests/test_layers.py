@@ -36,6 +36,7 @@ PURE = (
     "tls/owed.py",
     "tls/policy.py",
     "tls/policy_table.py",
+    "tls/tlsrpt.py",
     "receive/access.py",
     "receive/limits.py",
     "receive/trace.py",

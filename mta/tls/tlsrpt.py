@@ -16,6 +16,8 @@ from datetime import datetime, timedelta
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 
+import attrs
+
 from mta.tls.mtasts import Mode, StsError, parse_policy
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ __all__ = [
     "report_id",
     "result_type",
     "testing_fault",
+    "without_policy",
 ]
 
 STARTTLS: Final = "starttls-not-supported"
@@ -77,7 +80,6 @@ _WORDS: Final = (
     ("no secure TLSA record", "dane-required"),
     ("no usable TLSA record", "tlsa-invalid"),
     ("no TLSA record for", "tlsa-invalid"),
-    ("no MTA-STS policy", "sts-policy-fetch-error"),
 )
 
 
@@ -198,6 +200,11 @@ class Tally:
             self.plain[key] = {"policy": policy, "summary": summary, "failure-details": {}}
         under: dict[str, Any] = self.plain[key]
         return under
+
+
+def without_policy(required: Required) -> Required:
+    """Under what a failure to fetch the MTA-STS policy is counted: a policy of which nothing is known (4.3.2.2)."""
+    return attrs.evolve(required, origin="sts", evidence="", policy=(), tlsa=())
 
 
 def _is_sound(under: object) -> bool:

@@ -10,7 +10,7 @@ Nothing here may cost a delivery: counting never raises, and what there is no ro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
@@ -25,9 +25,10 @@ from zope.interface import implementer
 from mta.config.settings import Settings
 from mta.interfaces import IEventLog, IHints, IMailResolver, ITlsReports
 from mta.tls.https import Https, HttpsError
-from mta.tls.tlsrpt import Tally, packed, policy_domain, report, report_addresses, report_id
+from mta.tls.tlsrpt import Tally, packed, policy_domain, report, report_addresses, report_id, without_policy
 
 if TYPE_CHECKING:
+    from mta.tls.mtasts import StsError
     from mta.tls.policy import Required
 
 __all__ = ["TlsReports"]
@@ -45,7 +46,8 @@ DAY: Final = timedelta(days=1)
 class TlsReports(Service):
     """See ITlsReports.
 
-    reactor: time.  random: when the reports are sent.  uncounted: sessions of this day for which there was no room.
+    reactor: time.  random: when the reports are sent.  sts_failure: why the last fetch of a domain's MTA-STS policy failed, None
+    where it did not; counted with each session.  uncounted: sessions of this day for which there was no room.
     """
 
     name = "tlsrpt"
@@ -62,6 +64,7 @@ class TlsReports(Service):
         reactor: Any,
         log: IEventLog,
         random: Random,
+        sts_failure: Callable[[str], StsError | None] = lambda _: None,
     ) -> None:
         self.uncounted = 0
         self._enabled = settings.tlsrpt.enabled
@@ -75,6 +78,7 @@ class TlsReports(Service):
         self._reactor = reactor
         self._events = log
         self._random = random
+        self._sts_failure = sts_failure
         self._start = datetime.min.replace(tzinfo=UTC)  # of the day that is counted
         self._tallies: dict[str, Tally] = {}
         self._rows = 0
@@ -110,10 +114,14 @@ class TlsReports(Service):
                 return False
             tally = Tally()
         before, room = tally.rows, self._rows < MAX_ROWS
+        sending = self._sending(required.address)
+        error = None if required.origin == "dane" else self._sts_failure(domain)
+        if error is not None:
+            tally.failed(without_policy(required), error.result, error.detail, sending, room)
         if not result:
             counted = tally.succeeded(required, room)
         else:
-            counted = tally.failed(required, result, detail, self._sending(required.address), room)
+            counted = tally.failed(required, result, detail, sending, room)
         if counted:
             self._rows += tally.rows - before
             self._tallies[domain] = tally

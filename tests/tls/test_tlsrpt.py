@@ -147,7 +147,6 @@ class ResultTypeTests(SynchronousTestCase):
             "TLSA lookup error for mx.example.org:25 (SERVFAIL)": "dnssec-invalid",
             "level dane-only, and there are no secure TLSA records for mx.example.org:25": "dane-required",
             "level dane-only, and no TLSA record for mx.example.org:25 is usable": "tlsa-invalid",
-            "level sts, and no MTA-STS policy of example.org is known": "sts-policy-fetch-error",
             "the MTA-STS policy of example.org does not know the host mx.example.org": "validation-failure",
             **{each: each for each in RESULT_TYPES},
         }.items():

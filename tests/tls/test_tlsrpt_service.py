@@ -21,6 +21,7 @@ from mta.testing.dns import FakeResolver
 from mta.testing.pki import Authority
 from mta.tls import tlsrpt_service
 from mta.tls.https import Https, HttpsError, Page
+from mta.tls.mtasts import Result, StsError
 from mta.tls.tlsrpt_service import DAY, SPREAD, TlsReports
 from tests.test_hints_file import Events
 from tests.threads import ThreadedClock
@@ -261,6 +262,25 @@ class CountingTests(Case):
         [(_, _, document)] = self.posts.sent
         summary = document["policies"][0]["summary"]
         self.assertEqual(summary, {"total-successful-session-count": 1, "total-failure-session-count": 1})
+
+    def test_no_policy_to_be_had(self) -> None:
+        """4.3.2.2: while a domain's MTA-STS policy cannot be fetched, each session says so too, beside what came of it; where
+        DANE rules nobody asks."""
+        self.reports._sts_failure = {"company-y.example": StsError(Result.WEBPKI, "certificate has expired")}.get
+        self.reports.succeeded(required())
+        self.reports.succeeded(required(origin="dane", evidence="dane:x"))
+        self.reports.succeeded(required(next_hop="other.example"))
+        self.to(MIDNIGHT + SPREAD)
+        [(_, _, document)] = self.posts.sent
+        check_structure(self, document)
+        failed, good, dane = document["policies"]
+        self.assertEqual((failed["policy"]["policy-type"], failed["policy"]["policy-string"]), ("sts", []))
+        [detail] = failed["failure-details"]
+        self.assertEqual(
+            (detail["result-type"], detail["failure-reason-code"]), ("sts-webpki-invalid", "certificate has expired")
+        )
+        self.assertEqual(good["summary"], {"total-successful-session-count": 1, "total-failure-session-count": 0})
+        self.assertEqual((good["policy"]["policy-type"], dane["policy"]["policy-type"]), ("no-policy-found", "tlsa"))
 
     def test_bounded(self) -> None:
         """More domains or rows than there is room for are left out, and their number is logged at the day's end."""
