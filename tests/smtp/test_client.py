@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.envelope import Flag
 from mta.smtp.client import Sender, Transaction
 from mta.smtp.event import (
     BodyWanted,
@@ -252,37 +251,3 @@ class LockStepTests(SynchronousTestCase):
         self.assertEqual(
             ([b"RSET\r\n", b""], [ResetAnswered(Reply(500, "", "x"))]), self.run_through(ONE, b"500 x\r\n", rset=True)
         )
-
-
-class ParameterTests(SynchronousTestCase):
-    def mail(self, transaction: Transaction, *extensions: str) -> bytes:
-        machine = sender(*extensions)
-        machine.transact(transaction)
-        return machine.data_to_send().split(b"\r\n")[0].partition(b">")[2]
-
-    def test_only_what_was_offered(self):
-        """C06: SIZE, BODY, SMTPUTF8 only where they were offered, the latter two only where wanted."""
-        both = Transaction("a@c.test", ("b@mx.test",), 10, Flag.EIGHTBITMIME | Flag.SMTPUTF8)
-        self.assertEqual(b"", self.mail(both))
-        self.assertEqual(b" SIZE=10 BODY=8BITMIME SMTPUTF8", self.mail(both, "SIZE 100", "8BITMIME", "SMTPUTF8"))
-        self.assertEqual(b" SIZE=10", self.mail(ONE, "SIZE", "8BITMIME", "SMTPUTF8"))
-        self.assertEqual(b" SMTPUTF8", self.mail(Transaction("", ("ü@mx.test",), 1, 0), "SMTPUTF8"))
-        self.assertEqual(b"", self.mail(Transaction("a@c.test", ("b@mx.test",), 1, Flag.RET_HDRS), "8BITMIME", "SMTPUTF8"))
-
-    def test_unfit(self):
-        """What this server cannot take is known before anything is said; 8BITMIME is not asked for."""
-        big, utf8 = Transaction("", ("b@mx.test",), 11, Flag.EIGHTBITMIME), Transaction("", ("b@mx.test", "ü@mx.test"), 1, 0)
-        self.assertEqual("5.3.4", sender("SIZE 10").unfit(big).enhanced)
-        self.assertIsNone(sender("SIZE 11").unfit(big))
-        self.assertIsNone(sender("SIZE 0").unfit(big))
-        self.assertIsNone(sender().unfit(big))
-        self.assertEqual("5.6.7", sender().unfit(utf8).enhanced)
-        self.assertIsNone(sender("SMTPUTF8").unfit(utf8))
-        self.assertIsNone(sender().unfit(Transaction("a@c.test", ("b@mx.test",), 1, Flag.SMTPUTF8)))
-        self.assertEqual("5.1.3", sender().unfit(Transaction("a@c.test", ("b\n@mx.test",), 1, 0)).enhanced)
-
-    def test_no_command_in_an_address(self):
-        """X14: such a transaction does not even begin."""
-        machine = sender()
-        self.assertRaises(ValueError, machine.transact, Transaction("a@c.test", ("b@x>\r\nDATA",), 1, 0))
-        self.assertEqual((b"", True), (machine.data_to_send(), machine.is_idle))

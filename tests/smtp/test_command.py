@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mta.smtp import command
 from mta.smtp.address import NULL_PATH, Path
-from mta.smtp.command import EIGHTBITMIME, SMTPUTF8
+from mta.smtp.command import EIGHTBITMIME, REQUIRETLS, SMTPUTF8
 from mta.status import MailError
 from tests.smtp.test_address import paths
 
@@ -84,6 +84,26 @@ class ArgumentTests(SynchronousTestCase):
         ):
             self.refused(code, command.parse_mail, argument, 100)
 
+    def test_extras(self):
+        """RFC 4954 5 and RFC 8689 2: AUTH with any mailbox as xtext, believed of nobody; REQUIRETLS without a value; where allowed."""
+        both = frozenset({"AUTH", "REQUIRETLS"})
+        for words, flags in (
+            (b"AUTH=<>", 0),
+            (b"auth=e+3Dmc2@example.com", 0),
+            (b"requiretls", REQUIRETLS),
+            (b"AUTH=<> REQUIRETLS BODY=8BITMIME", REQUIRETLS | EIGHTBITMIME),
+        ):
+            self.assertEqual(flags, command.parse_mail(b"FROM:<a@b.test> " + words, 0, both).flags)
+        for code, words, extras in (
+            ("501 5.5.4", b"AUTH", both),
+            ("501 5.5.4", b"AUTH=a+b", both),
+            ("501 5.5.4", b"AUTH=+3d", both),
+            ("501 5.5.4", b"REQUIRETLS=1", both),
+            ("555 5.5.4", b"REQUIRETLS", frozenset({"AUTH"})),
+            ("555 5.5.4", b"AUTH=<>", frozenset({"REQUIRETLS"})),
+        ):
+            self.refused(code, command.parse_mail, b"FROM:<a@b.test> " + words, 0, extras)
+
     def test_no_size_limit(self):
         """RFC 1870: limit 0 is no limit."""
         self.assertEqual(10**19, command.parse_mail(b"FROM:<> SIZE=1" + b"0" * 19, 0).size)
@@ -122,12 +142,12 @@ class ArgumentTests(SynchronousTestCase):
 
 class LineTests(SynchronousTestCase):
     @settings(deadline=None, max_examples=150)
-    @given(paths, st.one_of(st.none(), st.integers(0, 10**12)), st.sampled_from([0, 1, 2, 3]))
+    @given(paths, st.one_of(st.none(), st.integers(0, 10**12)), st.integers(0, 7))
     def test_mail_round_trip(self, path, size, flags):
         """What the sender writes the receiver reads as the same."""
         flags |= 0 if path.is_ascii else SMTPUTF8
         verb, argument = command.split(command.mail_line(path.address, size, flags).removesuffix(b"\r\n"))
-        event = command.parse_mail(argument, 0)
+        event = command.parse_mail(argument, 0, frozenset({"REQUIRETLS"}))
         self.assertEqual((b"MAIL", path, size or 0, flags), (verb, event.sender, event.size, event.flags))
 
     @settings(deadline=None, max_examples=100)

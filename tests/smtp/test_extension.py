@@ -21,6 +21,13 @@ class ExtensionTests(SynchronousTestCase):
         )
         self.assertNotIn("STARTTLS", offer(1000, False))
 
+    def test_offer_more(self):
+        """S20, P40: the mechanisms on one line, in our order; REQUIRETLS; neither unless it is given."""
+        self.assertEqual(("SMTPUTF8", "AUTH PLAIN LOGIN", "REQUIRETLS"), offer(1, False, ("PLAIN", "LOGIN"), True)[-3:])
+        self.assertEqual("SMTPUTF8", offer(1, False, (), False)[-1])
+        found = self.parse(*offer(1, True, ("CRAM-MD5", "PLAIN"), True))
+        self.assertEqual(("CRAM-MD5 PLAIN", ""), (found["AUTH"], found["REQUIRETLS"]))
+
     def test_we_understand_what_we_offer(self):
         """parse(offer) has every keyword."""
         found = self.parse(*offer(1000, True))

@@ -57,6 +57,20 @@ class LineBufferTests(SynchronousTestCase):
             self.assertIsNone(buffer.take_line())
         self.assertLess(len(buffer), 2048)
 
+    def test_another_limit(self):
+        """RFC 4954 4: where a longer line is expected it is given, and one over its limit is passed over."""
+        for size, expected in ((12_286, b"x" * 12_286), (12_287, LineTooLong)):
+            for pieces in ([b"x" * size + b"\r\nNOOP\r\n"], [b"x" * 3000, b"x" * (size - 3000) + b"\r", b"\nNOOP\r\n"]):
+                buffer, found = LineBuffer(), []
+                for piece in pieces:
+                    buffer.receive(piece)
+                    try:
+                        found.append(buffer.take_line(12_288))
+                    except LineTooLong:
+                        found.append(LineTooLong)
+                self.assertEqual([None] * (len(pieces) - 1) + [expected], found)
+                self.assertEqual(b"NOOP", buffer.take_line())
+
     def test_line_too_long_and_unframed(self):
         """What comes first counts; the rest of a line too long is not looked at."""
         self.check(b"x" * 2000 + b"\n" + b"x" * 100, Unframed)

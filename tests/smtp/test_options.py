@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.config.settings import Limits, Tls
+from mta.config.settings import Limits, Listen, Tls
 from mta.smtp.options import Counters, ReceiverOptions
 
 
@@ -16,9 +16,26 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(Limits().message_size, options.max_size)
         self.assertEqual(Limits().recipients_per_message, options.max_recipients)
         self.assertEqual(Limits().errors, options.max_errors)
+        self.assertEqual(Limits().auth_failures, options.max_auth_failures)
+        self.assertEqual(Limits().transactions_per_connection, options.max_transactions)
+        self.assertEqual(Limits().recipients_per_connection, options.max_recipients_total)
+        self.assertEqual(Limits().commands_per_connection, options.max_commands)
+        self.assertEqual(Listen("tcp:25").mail_requires, options.mail_requires)
+        self.assertEqual(Listen("tcp:25").auth_clear, options.auth)
         self.assertEqual(Tls().starttls_needs_ehlo, options.starttls_needs_ehlo)
         self.assertEqual(Tls().starttls_in_transaction, options.starttls_in_transaction)
         self.assertFalse(options.starttls)
+
+    def test_contradictions(self):
+        """A mistake of the embedder is said when it is made, not at the first client."""
+        for changes in (
+            {"mail_requires": "ssl"},
+            {"auth": ("PLAIN", "SCRAM-SHA-1")},
+            {"auth_elsewhere": ("plain",)},
+            {"auth": ("CRAM-MD5",)},
+        ):
+            self.assertRaises(ValueError, ReceiverOptions, "mx.test", **changes)
+        ReceiverOptions("mx.test", auth=("CRAM-MD5",), challenge=lambda: b"<1@x>")
 
     def test_frozen_and_not(self):
         """Options are shared between connections, counters belong to one."""

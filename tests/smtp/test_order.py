@@ -5,7 +5,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from mta.smtp import wording
-from mta.smtp.order import ALLOWED, State, is_foreign, misplaced
+from mta.smtp.order import ALLOWED, REQUIREMENTS, State, gate, is_foreign, misplaced
+from mta.status import Reply
 
 TALKING = (State.CONNECTED, State.READY, State.MAIL, State.RCPT)
 
@@ -57,3 +58,35 @@ class OrderTests(SynchronousTestCase):
             self.assertTrue(is_foreign(text), text)
         for text in (b"XYZZY", b"MAILFROM <a@b>", b"GETTING", b"", b"foo bar: x", b":", b"HELLO a"):
             self.assertFalse(is_foreign(text), text)
+
+
+class GateTests(SynchronousTestCase):
+    def test_what_must_come_first(self):
+        """S21, A40: each value of mail_requires, in clear and in TLS, known and not."""
+        tls, auth, either = wording.STARTTLS_FIRST, wording.AUTH_FIRST, wording.STARTTLS_OR_AUTH_FIRST
+        for requirement, replies in {
+            "none": (None, None, None, None),
+            "tls": (tls, tls, None, None),
+            "auth": (auth, None, auth, None),
+            "tls-or-auth": (either, None, None, None),
+            "tls+auth": (tls, tls, auth, None),
+        }.items():
+            cases = [(in_tls, known) for in_tls in (False, True) for known in (False, True)]
+            gates = [gate(requirement, in_tls, known) for in_tls, known in cases]
+            self.assertEqual(list(replies), [found and found.reply for found in gates], requirement)
+            self.assertIn(requirement, REQUIREMENTS)
+        self.assertEqual(5, len(REQUIREMENTS))
+
+    def test_what_is_free(self):
+        """RFC 3207 4 and RFC 4954 6: never the way out, nor the way in."""
+        harmless = {b"EHLO", b"HELO", b"NOOP", b"RSET", b"HELP", b"QUIT", b"STARTTLS"}
+        self.assertEqual(harmless, gate("tls", False, False).free)
+        for requirement in ("auth", "tls-or-auth"):
+            self.assertEqual(harmless | {b"AUTH"}, gate(requirement, False, False).free)
+        self.assertEqual(harmless | {b"AUTH"}, gate("tls+auth", True, False).free)
+
+    def test_nothing_is_served(self):
+        """S23: QUIT alone, whatever else is required or reached."""
+        no = Reply(554, "5.7.1", "No")
+        for requirement in REQUIREMENTS:
+            self.assertEqual((no, {b"QUIT"}), ((found := gate(requirement, True, True, no)).reply, found.free))

@@ -10,22 +10,26 @@ from twisted.trial.unittest import SynchronousTestCase
 from mta.envelope import Flag
 from mta.smtp.client import Sender, Transaction
 from mta.smtp.data import LONG_LINE
-from mta.smtp.event import BodyWanted, Greeted, HelloAnswered, QuitAnswered, RcptTo, Transacted
+from mta.smtp.event import Auth, AuthAnswered, BodyChunk, BodyWanted, Greeted, HelloAnswered, QuitAnswered, RcptTo, Transacted
+from mta.smtp.sasl import MECHANISMS, CramCredentials, Login
 from mta.status import Reply
-from tests.smtp.talk import OPTIONS, Talk, cut
+from tests.smtp.talk import CHALLENGE, OPTIONS, Talk, cut
 from tests.smtp.test_address import paths
 from tests.smtp.test_data import anything, canonical, cuts
+from tests.smtp.test_sasl import names, passwords
 
 ROOMY = attrs.evolve(OPTIONS, max_size=0, max_recipients=100)
+
+SECURE = attrs.evolve(ROOMY, auth=MECHANISMS, challenge=lambda: CHALLENGE, requiretls=True, mail_requires="tls+auth")
 
 
 class Pair:
     """Both machines and the wire between them, which cuts what it carries."""
 
-    def __init__(self, places=(), extended: bool = True) -> None:
+    def __init__(self, places=(), extended: bool = True, options=ROOMY, in_tls: bool = False) -> None:
         self.places = list(places)
-        self.talk = Talk(ROOMY)
-        self.sender = Sender("c.test")
+        self.talk = Talk(options, in_tls, greet=not in_tls)
+        self.sender = Sender("c.test", in_tls)
         self.body: list[bytes] = []
         self.events: list[object] = []
         self.hear(self.talk.greeting)
@@ -48,6 +52,14 @@ class Pair:
         """Until both are silent."""
         while data := self.sender.data_to_send():
             self.hear(self.talk.say(data, lambda data: cut(data, self.places)))
+
+    def login(self, mechanism: str, login: Login) -> Reply:
+        self.sender.authenticate(mechanism, login)
+        self.exchange()
+        answered = self.events[-1]
+        assert isinstance(answered, AuthAnswered), self.events
+        assert answered.mechanism == mechanism
+        return answered.reply
 
     def send(self, body: list[bytes], transaction: Transaction, rset: bool = False) -> Transacted:
         self.body = body
@@ -109,7 +121,7 @@ class PairTests(SynchronousTestCase):
         self.assertEqual((4, 0), (pair.talk.counters.commands, pair.talk.counters.errors))
 
     @settings(deadline=None, max_examples=100)
-    @given(paths, st.lists(paths, min_size=1, max_size=3), st.sampled_from([0, 1, 2, 3]), st.integers(0, 10**9))
+    @given(paths, st.lists(paths, min_size=1, max_size=3), st.integers(0, 3), st.integers(0, 10**9))
     def test_envelopes_arrive_unchanged(self, sender, recipients, flags, size):
         """Every path and the flags, as they were given."""
         pair = Pair()
@@ -120,3 +132,65 @@ class PairTests(SynchronousTestCase):
         self.assertEqual((sender, size, recipients), (mail.sender, mail.size, [event.recipient for event in rcpts]))
         utf8 = flags & Flag.SMTPUTF8 or not all(path.is_ascii for path in (sender, *recipients))
         self.assertEqual(flags & 1 | (2 if utf8 else 0), mail.flags)
+
+    def test_requiretls(self):
+        """P42: the flag goes over the wire, in TLS."""
+        pair = Pair(options=attrs.evolve(ROOMY, requiretls=True), in_tls=True)
+        done = pair.send([b"x\r\n"], Transaction("a@c.test", ("b@mx.test",), 3, int(Flag.REQUIRETLS)))
+        self.assertEqual(250, done.replies[0].code)
+        (mail,) = [event for event in pair.talk.events if hasattr(event, "sender")]
+        self.assertEqual(Flag.REQUIRETLS, mail.flags)
+
+
+class AuthPairTests(SynchronousTestCase):
+    def test_refused_and_again(self):
+        """A42, S20: EHLO, a login refused, another one, then mail; all in one conversation."""
+        pair = Pair(options=SECURE, in_tls=True)
+        pair.talk.answers[Auth] = [Reply(535, "5.7.8", "No")]
+        self.assertEqual(535, pair.login("PLAIN", Login("tim", "wrong")).code)
+        done = pair.send([b"x\r\n"], Transaction("a@c.test", ("b@mx.test",), 3, 0))
+        self.assertEqual(Reply(530, "5.7.0", "Authentication required"), done.mail)
+        self.assertEqual(235, pair.login("LOGIN", Login("tim", "right")).code)
+        self.assertEqual(503, pair.login("LOGIN", Login("tim", "right")).code)
+        done = pair.send([b"x\r\n"], Transaction("a@c.test", ("b@mx.test",), 3, 0), rset=True)
+        self.assertEqual((250, [b"x\r\n"]), (done.replies[0].code, pair.talk.messages))
+
+    @settings(deadline=None, max_examples=150)
+    @given(st.sampled_from(MECHANISMS), names, passwords, cuts, st.booleans())
+    def test_any_login_in_any_pieces(self, mechanism, user, password, places, welcome):
+        """The server's session is asked about just what the client's was given, however the wire cuts it; then mail goes."""
+        pair = Pair(places, options=SECURE, in_tls=True)
+        answer = Reply(235, "2.7.0", "Welcome") if welcome else Reply(535, "5.7.8", "No")
+        pair.talk.answers[Auth] = [answer]
+        self.assertEqual(answer, pair.login(mechanism, Login(user, password)))
+        (given,) = [event.credentials for event in pair.talk.events if type(event) is Auth]
+        self.assertEqual(user, given.user)
+        knows = given.is_proof_of(password) if isinstance(given, CramCredentials) else given.password == password
+        self.assertTrue(knows)
+        self.assertEqual((welcome, not welcome), (pair.talk.machine.authenticated, bool(pair.talk.counters.auth_failures)))
+        done = pair.send([b"x\r\n"], Transaction("a@c.test", ("b@mx.test",), 3, 0))
+        self.assertEqual(250 if welcome else 530, done.replies[0].code)
+        whole = Pair(options=SECURE, in_tls=True)
+        whole.talk.answers[Auth] = [answer]
+        whole.login(mechanism, Login(user, password))
+        whole.send([b"x\r\n"], Transaction("a@c.test", ("b@mx.test",), 3, 0))
+        self.assertEqual(without_bodies(whole), without_bodies(pair))
+
+    def test_long_password(self):
+        """RFC 4954 4: a PLAIN too long for the command waits for its challenge, and is read as a whole."""
+        for size, challenged in ((300, False), (400, True), (8000, True)):
+            pair = Pair(options=SECURE, in_tls=True)
+            pair.sender.authenticate("PLAIN", Login("tim", "p" * size))
+            command = pair.sender.data_to_send()
+            self.assertEqual((challenged, True), (command == b"AUTH PLAIN\r\n", len(command) <= 512))
+            pair.hear(pair.talk.say(command))
+            pair.exchange()
+            self.assertEqual(235, pair.events[-1].reply.code)
+            (given,) = [event.credentials for event in pair.talk.events if type(event) is Auth]
+            self.assertEqual(("tim", "p" * size), (given.user, given.password))
+
+
+def without_bodies(pair: Pair) -> tuple[object, ...]:
+    """What both sessions heard, but for how a body was cut."""
+    heard = [event for event in pair.talk.events if type(event) is not BodyChunk]
+    return heard, pair.events, pair.talk.messages, pair.talk.counters

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.smtp.event import BodyChunk, BodyEnd, BodyStart, Hello, MailFrom, RcptTo, StartTls
+from mta.smtp.event import Auth, BodyChunk, BodyEnd, BodyStart, Hello, MailFrom, RcptTo, StartTls
+from mta.smtp.order import REQUIREMENTS
 from mta.smtp.server import Counters, Receiver
 from mta.status import Reply
-from tests.smtp.talk import OPTIONS, Talk, bytewise, cut
+from tests.smtp.talk import OPTIONS, WITH_AUTH, Talk, bytewise, cut
 
 LINES = [
     b"EHLO c.test\r\n",
@@ -24,14 +26,24 @@ LINES = [
     b"NOOP\r\n",
     b"STARTTLS\r\n",
     b"QUIT\r\n",
+    b"AUTH PLAIN AHRpbQB0YW4=\r\n",
     b".\r\n",
     b"XYZZY\r\n",
     b"\r\n",
 ]
 SHRAPNEL = [*LINES, *LINES, b"\r", b"\n", b"\0", b"\r\n.\r\n", b"x" * 1500, b"MAIL FROM:<", b"\xff", b"GET / HTTP/1.1\r\n"]
+SHRAPNEL += [b"AUTH LOGIN\r\n", b"AUTH CRAM-MD5\r\n", b"dGlt\r\n", b"*\r\n"]
 # Commands behind which more may lie without harm: for these the pieces do not matter.
 STEADY = [line for line in LINES if line[:4] not in (b"EHLO", b"HELO", b"DATA", b"STAR")]
-WANT_ANSWERS = (Hello, MailFrom, RcptTo, BodyStart, BodyEnd, StartTls)
+WANT_ANSWERS = (Hello, Auth, MailFrom, RcptTo, BodyStart, BodyEnd, StartTls)
+
+
+OPTIONS_ALL = [
+    OPTIONS,
+    *(attrs.evolve(WITH_AUTH, mail_requires=requirement, max_auth_failures=2) for requirement in REQUIREMENTS),
+    attrs.evolve(OPTIONS, max_commands=7, max_transactions=2, max_recipients_total=2),
+    attrs.evolve(OPTIONS, refuse_all=Reply(554, "5.7.1", "No")),
+]
 
 
 class SplitTests(SynchronousTestCase):
@@ -39,13 +51,14 @@ class SplitTests(SynchronousTestCase):
     @given(
         st.lists(st.sampled_from([*STEADY, b"x" * 2500, b"NOOP x\n", b"\0"]), max_size=15),
         st.lists(st.integers(0, 3000), max_size=8),
+        st.sampled_from(OPTIONS_ALL),
     )
-    def test_any_pieces_of_commands(self, lines, places):
+    def test_any_pieces_of_commands(self, lines, places, options):
         """The same events, replies and counters, however a batch of commands arrives."""
         data = b"".join(lines)
         results = []
         for pieces in ([data], cut(data, places), bytewise(data)):
-            talk = Talk()
+            talk = Talk(options)
             talk.say(b"EHLO c.test\r\n")
             said = talk.say(data, lambda _, pieces=pieces: pieces)
             results.append((said, talk.events, talk.counters, talk.machine.ended))
@@ -90,13 +103,18 @@ class ReceiverModel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.counters = Counters()
-        self.machine = Receiver(OPTIONS, self.counters)
-        self.machine.greet()
+        self.known = False  # the session has said 235
         self.waiting: object | None = None
         self.asked = self.replies = 0
         self.accepted = 0  # recipients of this transaction
         self.dead = False
         self.body_open = False
+
+    @initialize(options=st.sampled_from(OPTIONS_ALL))
+    def begin(self, options) -> None:
+        self.options = options
+        self.machine = Receiver(options, self.counters)
+        self.machine.greet()
 
     def look(self) -> None:
         for event in self.machine.events():
@@ -106,6 +124,8 @@ class ReceiverModel(RuleBasedStateMachine):
                 self.asked += 1
             if type(event) is BodyStart:
                 assert self.accepted
+            if type(event) is MailFrom:
+                assert self.known or self.options.mail_requires == "none", "mail from somebody unknown, in clear"
             if type(event) is BodyChunk or type(event) is BodyEnd:
                 assert self.body_open
         if self.machine.ended:
@@ -125,7 +145,8 @@ class ReceiverModel(RuleBasedStateMachine):
     @rule(yes=st.sampled_from([True, True, True, False]))
     def session_answers(self, yes) -> None:
         event, self.waiting = self.waiting, None
-        code = {BodyStart: 354, StartTls: 220}.get(type(event), 250) if yes else 451
+        code = {BodyStart: 354, StartTls: 220, Auth: 235}.get(type(event), 250) if yes else 535 if type(event) is Auth else 451
+        self.known |= yes and type(event) is Auth
         unread = self.machine.buffered
         self.machine.reply(Reply(code, "", "x"))
         if type(event) is RcptTo:
@@ -155,6 +176,16 @@ class ReceiverModel(RuleBasedStateMachine):
         assert self.counters.messages <= self.counters.transactions
         assert self.counters.errors <= OPTIONS.max_errors + 1
         assert self.counters.recipients >= self.accepted or self.machine.ended
+        assert self.machine.authenticated == self.known
+
+    @invariant()
+    def limits_hold(self) -> None:
+        for count, limit in (
+            (self.counters.transactions, self.options.max_transactions),
+            (self.counters.recipients, self.options.max_recipients_total),
+            (self.counters.auth_failures, self.options.max_auth_failures),
+        ):
+            assert count <= limit or not limit
 
 
 class ModelTests(SynchronousTestCase):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.smtp import command, data, wording
+from mta.smtp import command, data, transaction, wording
 from mta.smtp.reply import ReplyParser, serialise
 from mta.status import Reply
 
-REPLIES = [value for module in (wording, command, data) for value in vars(module).values() if isinstance(value, Reply)]
+REPLIES = [
+    value for module in (wording, command, data, transaction) for value in vars(module).values() if isinstance(value, Reply)
+]
 
 
 class WordingTests(SynchronousTestCase):
