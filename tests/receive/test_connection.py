@@ -26,7 +26,7 @@ class GreetingTests(DoorCase):
         self.assertEqual((gone["client"], gone["why"], gone["commands"]), (STRANGER, "closed by client", 0))
 
     def test_s30a_s05_not_offered(self) -> None:
-        """S30a, S05: without a certificate EHLO lists no STARTTLS, and the command is 502 5.5.1."""
+        """S30a, S05, A58, A65, A70: without a certificate EHLO lists no STARTTLS, and the command is 502 5.5.1."""
         session, _ = self.connect(tls="starttls")
         self.assertNotIn("STARTTLS", " ".join(self.say(session, b"EHLO a\r\n")))
         self.assertIn("502 5.5.1", self.say(session, b"STARTTLS\r\n")[0])

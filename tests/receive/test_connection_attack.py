@@ -19,7 +19,7 @@ class AttackTests(TlsCase):
     """What must not get through."""
 
     async def test_s18_injection_in_one_segment(self) -> None:
-        """S18: commands behind STARTTLS in its segment are 554 and the end; none is executed."""
+        """S18, X01: commands behind STARTTLS in its segment are 554 and the end; none is executed."""
         await self.serve()
         client = await self.client()
         await client.until(b"220 ")
@@ -29,7 +29,7 @@ class AttackTests(TlsCase):
         self.assertEqual(self.log.named("disconnect")[0]["transactions"], 0)
 
     async def test_s19_s15_s48_clear_text_after_220(self) -> None:
-        """S15, S19, S48: SMTP or HTTP in place of the ClientHello is a failed handshake: no SMTP text, nothing executed."""
+        """S15, S19, S48, X17, A48, A49: SMTP or HTTP in place of the ClientHello is a failed handshake: no SMTP text, nothing executed."""
         await self.serve()
         for text in (b"QUIT\r\n", b"MAIL FROM:<injected@evil.example>\r\n", b"GET / HTTP/1.1\r\n\r\n"):
             client = await self.client()
@@ -50,7 +50,7 @@ class AttackTests(TlsCase):
         self.assertEqual((await client.gone)[:4], b"554 ")
 
     async def test_s17_end_in_the_handshake(self) -> None:
-        """S17: EOF and RST in place of the handshake leave nothing (tearDown counts slots and sessions)."""
+        """S17, X20, A64: EOF and RST in place of the handshake leave nothing (tearDown counts slots and sessions)."""
         await self.serve()
         for reset in (False, True):
             client = await self.client()
@@ -111,7 +111,7 @@ class AttackTests(TlsCase):
         self.assertEqual(self.flushLoggedErrors(), [])
 
     async def test_s25_close_notify(self) -> None:
-        """S25: close_notify from an idle client is answered, TCP is closed, and the log says who ended it."""
+        """S25, X10: close_notify from an idle client is answered, TCP is closed, and the log says who ended it."""
         await self.serve()
         client = await self.secured()
         client.transport.loseConnection()
@@ -119,7 +119,7 @@ class AttackTests(TlsCase):
         self.assertEqual(await self.why(), "TLS closed by client")
 
     async def test_s26_close_notify_in_data(self) -> None:
-        """S26: close_notify in a body and then the rest in clear: the message is dropped, the clear bytes are not read."""
+        """S26, X11: close_notify in a body and then the rest in clear: the message is dropped, the rest unread.  (BDAT is a later issue's.)"""
         await self.serve()
         client = await self.secured()
         await client.hello()

@@ -10,7 +10,7 @@ class StartTlsTests(TlsCase):
     """The command."""
 
     async def test_s01_s03_s11(self) -> None:
-        """S01 listed once, bare; S03 inside TLS it is not, and is 503; S11 MAIL is 503 before EHLO, NOOP and RSET are not."""
+        """S01 listed once, bare; S03 inside TLS it is not, and is 503; S11, A26, A33, A44, A45, A46: MAIL is 503 before EHLO, NOOP is not."""
         await self.serve()
         client = await self.client()
         await client.until(b"220 ")
@@ -45,7 +45,7 @@ class StartTlsTests(TlsCase):
         await client.secure()
 
     async def test_s04_s43_forms(self) -> None:
-        """S04, S43: an argument is 501; lower case and trailing blanks are 220."""
+        """S04, S43, A35: an argument is 501; lower case and trailing blanks are 220."""
         await self.serve()
         for command in (b"starttls\r\n", b"STARTTLS  \r\n"):
             client = await self.client()
@@ -56,7 +56,7 @@ class StartTlsTests(TlsCase):
             await client.secure()
 
     async def test_s08_too_many(self) -> None:
-        """S08: the fourth STARTTLS of a connection is 421 and the end."""
+        """S08, X20: the fourth STARTTLS of a connection is 421 and the end."""
         await self.serve()
         client = await self.client()
         await client.until(b"220 ")
@@ -68,7 +68,7 @@ class StartTlsTests(TlsCase):
         await client.gone
 
     async def test_s32_lost_context(self) -> None:
-        """S32: offered, and then no connection can be made: 454 4.7.0, and the session goes on in clear."""
+        """S32, A61, A62, A65, A68, A69: offered, and then no connection can be made: 454 4.7.0, and the session goes on in clear."""
         await self.serve()
         client = await self.client()
         await client.until(b"220 ")
@@ -79,7 +79,7 @@ class StartTlsTests(TlsCase):
         self.assertEqual(self.log.named("rejected")[0]["stage"], "starttls")
 
     async def test_s12_transaction_dropped(self) -> None:
-        """S12: MAIL and RCPT given in clear are forgotten in TLS."""
+        """S12, X02, A36: MAIL and RCPT given in clear are forgotten in TLS."""
         await self.serve()
         client = await self.client()
         await client.until(b"220 ")
@@ -102,7 +102,7 @@ class StartTlsTests(TlsCase):
         self.assertEqual((await client.say(b"RCPT TO:<user@example.org>\r\n"))[:4], b"250 ")
 
     async def test_s10_fresh_machine(self) -> None:
-        """S10: behind TLS stands another machine that knows nothing; only the counters are the same."""
+        """S10, X02, A25, A27: behind TLS stands another machine that knows nothing; only the counters are the same."""
         await self.serve()
         client = await self.client()
         await client.until(b"220 ")
@@ -198,7 +198,7 @@ class ManyTests(TlsCase):
     """More handshakes than slots."""
 
     async def test_s47_forty_with_two_slots(self) -> None:
-        """S47: forty clients that want TLS at once are all served, two at a time; half come by the implicit port."""
+        """S47, X20: forty clients that want TLS at once are all served, two at a time; half come by the implicit port."""
         await self.serve({"handshakes_at_once": 2})
         clients = [await self.client(number % 2) for number in range(40)]
         most = 0

@@ -6,7 +6,7 @@ import json
 
 from twisted.internet.defer import Deferred
 
-from mta.config.settings import Limits, Size
+from mta.config.settings import Limits, Size, TlsClient
 from mta.envelope import Flag, NewRecipient
 from mta.status import permanent
 from tests.receive.door import BODY, FULL, STRANGER, TRUSTED, DoorCase
@@ -161,6 +161,30 @@ class AcceptTests(DoorCase):
         for byte in b"..dot\r\n...\r\n.\r\n":
             session.dataReceived(bytes([byte]))
         self.assertEqual(self.accept.accepted[0].body.data, b".dot\r\n..\r\n")
+
+
+class TlsRequiredTests(DoorCase):
+    """The header "TLS-Required: No" (RFC 8689 5)."""
+
+    def flags(self, header: bytes) -> int:
+        """Of a message with that header, sent in pieces."""
+        session, _ = self.hello()
+        self.envelope(session)
+        for number in range(0, len(header), 7):
+            session.dataReceived(header[number : number + 7])
+        self.assertEqual(self.codes(session, b"\r\nbody\r\n.\r\n"), ["250"])
+        return self.accept.accepted[-1].flags
+
+    def test_said(self) -> None:
+        """The message is marked, and none is that does not say so."""
+        self.assertEqual(self.flags(b"Subject: x\r\nTls-Required: no\r\n"), Flag.TLS_REQUIRED_NO)
+        self.assertEqual(self.flags(b"Subject: x\r\nTLS-Required: never\r\n"), 0)
+        self.assertEqual(self.flags(b"Subject: x\r\n"), 0)
+
+    def test_switched_off(self) -> None:
+        """Where the operator does not obey it, it is a line like any other."""
+        self.begin(tls_client=TlsClient(allow_tls_required_no=False))
+        self.assertEqual(self.flags(b"TLS-Required: No\r\n"), 0)
 
 
 class RefusalTests(DoorCase):

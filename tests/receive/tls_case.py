@@ -14,7 +14,7 @@ from mta.receive.service import ReceiveService
 from mta.testing.pki import Authority
 from mta.tls.context import ServerTls
 from tests.receive.client import Client, turn
-from tests.receive.door import SETTINGS, FakeAccept, FakeLog, FakeRouter
+from tests.receive.door import SETTINGS, FakeAccept, FakeLog, FakePolicy, FakeRouter
 
 AUTHORITY = Authority.create()
 ENVELOPE = b"MAIL FROM:<s@client.example>\r\nRCPT TO:<user@example.org>\r\nDATA\r\n"
@@ -24,19 +24,22 @@ class TlsCase(TestCase):
     """A service with a certificate: port 0 of `ports` speaks STARTTLS, port 1 TLS from the start."""
 
     timeout = 20
+    policy: FakePolicy | None = None
 
-    async def serve(self, tls: dict[str, Any] | None = None, **changes: Any) -> None:
-        """Begin."""
+    async def serve(self, tls: dict[str, Any] | None = None, listen: dict[str, Any] | None = None, **changes: Any) -> None:
+        """Begin.  tls: keys of [tls], listen: of both [[listen]] entries."""
         self.directory = Path(self.mktemp())
         self.directory.mkdir()
         certificate, key = AUTHORITY.issue("mx.example.org").write(self.directory)
-        listen = tuple(Listen("tcp:0:interface=127.0.0.1", kind) for kind in ("starttls", "implicit"))
+        ports = tuple(Listen("tcp:0:interface=127.0.0.1", kind, **(listen or {})) for kind in ("starttls", "implicit"))
         settings: Settings = attrs.evolve(
-            SETTINGS, listen=listen, tls=Tls(certificate=certificate, key=key, **(tls or {})), **changes
+            SETTINGS, listen=ports, tls=Tls(certificate=certificate, key=key, **(tls or {})), **changes
         )
         self.tls = ServerTls.load(settings.tls)
         self.accept, self.log = FakeAccept(), FakeLog()
-        self.receive = ReceiveService(settings, self.accept, FakeRouter(), reactor=reactor, log=self.log, tls=self.tls)
+        self.receive = ReceiveService(
+            settings, self.accept, FakeRouter(), reactor=reactor, log=self.log, tls=self.tls, policy=self.policy
+        )
         self.clients: list[Client] = []
         await self.receive.open()
         self.ports = [port.getHost().port for port in self.receive.ports]
