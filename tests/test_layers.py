@@ -34,6 +34,7 @@ PURE = (
     "dns/servers.py",
     "tls/dane.py",
     "tls/owed.py",
+    "tls/mtasts.py",
     "tls/policy.py",
     "tls/policy_table.py",
     "tls/tlsrpt.py",

@@ -11,6 +11,8 @@ import rich_click as click
 from mta import __version__
 from mta.cli.check import check
 from mta.cli.dev_cert import dev_cert
+from mta.cli.explain import explain
+from mta.cli.reload import reload
 from mta.cli.run import run
 
 __all__ = ["main"]
@@ -24,4 +26,6 @@ def main() -> None:
 
 main.add_command(check)
 main.add_command(dev_cert)
+main.add_command(explain)
+main.add_command(reload)
 main.add_command(run)
