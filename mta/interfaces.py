@@ -247,7 +247,7 @@ class IPolicy(Interface):
     """
 
     def judge(stage: str, facts: Mapping[str, Any]) -> Any:
-        """stage: connect, helo, mail, rcpt, data, end.  facts: what is known of client and transaction so far."""
+        """stage: connect, helo, starttls, mail, rcpt, data, end.  facts: what is known of client and transaction so far."""
 
 
 class IEventLog(Interface):
