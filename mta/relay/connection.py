@@ -20,6 +20,7 @@ from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from mta.config.settings import Timeouts
+from mta.interfaces import ITlsReports
 from mta.relay.deadline import Deadline
 from mta.relay.destination import Fault, Trouble
 from mta.smtp import event
@@ -82,7 +83,10 @@ class Owner(Shape):
 
 @attrs.frozen(slots=True)
 class Conduct:
-    """What all connections of one relay have in common.  reactor: IReactorTCP and IReactorTime."""
+    """What all connections of one relay have in common.
+
+    reactor: IReactorTCP and IReactorTime.  reports: told of each new TLS session and of each that did not come to be.
+    """
 
     hello: str
     timeouts: Timeouts
@@ -90,6 +94,7 @@ class Conduct:
     tls: ClientTls
     pool: Pool
     reactor: Any
+    reports: ITlsReports | None = None
 
 
 class Connection(Protocol):

@@ -21,10 +21,13 @@ from mta.smtp.client import Sender
 from mta.smtp.sasl import choose
 from mta.status import Reply
 from mta.tls.policy import Required, judge
+from mta.tls.tlsrpt import result_type, testing_fault
 
 __all__ = ["Negotiation"]
 
 TLS_TEXT: Final = "Cannot start TLS: "
+# What TLSRPT counts as a session that did not come to be (RFC 8460 4.3); after the handshake (T8, T9) there was one.
+_REPORTED: Final = (Trouble.T2, Trouble.T3, Trouble.T4, Trouble.T5, Trouble.T6, Trouble.T7, Trouble.T10)
 _REFUSALS: Final = {4: Trouble.T2, 5: Trouble.T3}
 
 
@@ -43,6 +46,7 @@ class Negotiation(Connection):
         self.tls_why = "" if step.tls else "broken" if step.fallback else "level"  # why there is no TLS
         self.ready_at = 0.0
         self.mail_max = 0  # transactions that the server takes in one connection, 0: it sets no limit
+        self._is_cut = False
         self._tls = conduct.tls.creator(self.required) if step.tls else None
 
     # ---- greeting and EHLO
@@ -68,9 +72,10 @@ class Negotiation(Connection):
             if self.machine.awaiting:  # else bytes lie behind the reply to EHLO, and Broken is on its way
                 self._phase = Phase.STARTTLS
         else:
-            self._stay_in_clear("not-offered")
+            self._stay_in_clear(Trouble.T1, "not-offered")
 
-    def _stay_in_clear(self, why: str) -> None:
+    def _stay_in_clear(self, trouble: Trouble, why: str) -> None:
+        self._report_failure(trouble, why)
         self.tls_why = why
         self._log_in()
 
@@ -93,7 +98,7 @@ class Negotiation(Connection):
             return
         trouble = Trouble.T5 if code in (221, 421) else _REFUSALS.get(code // 100, Trouble.T4)
         if self._follows(trouble) is Consequence.CLEAR:
-            self._stay_in_clear(f"refused-{code}")
+            self._stay_in_clear(trouble, f"refused-{code}")
         else:
             self._give_up(Fault(trouble, told(f"{TLS_TEXT}STARTTLS was answered", happened.reply, "4.7.5")))
 
@@ -112,9 +117,35 @@ class Negotiation(Connection):
         if reason := judge(self.required, self.achieved):
             self._give_up(Fault(Trouble.T7, Reply(451, "4.7.5", f"{TLS_TEXT}{reason}")))
             return
+        self._report_success()
         self._phase = Phase.TLS_HELLO
         self.machine.hello()
         self._turn()
+
+    # ---- TLSRPT: each new handshake counts once, a kept session no more
+
+    def _report_success(self) -> None:
+        reports = self._conduct.reports
+        if reports is None:
+            return
+        if fault := testing_fault(self.required, self.achieved):
+            reports.failed(self.required, result_type(Trouble.T7.value, fault), fault)
+        else:
+            reports.succeeded(self.required)
+
+    def _report_failure(self, trouble: Trouble, detail: str) -> None:
+        if self._conduct.reports is not None:
+            self._conduct.reports.failed(self.required, result_type(trouble.value, detail), detail)
+
+    def _tell(self, fault: Fault) -> None:
+        if fault.trouble in _REPORTED and self._owner is not None and not self._is_cut:
+            self._report_failure(fault.trouble, fault.reply.text)
+        super()._tell(fault)
+
+    def cut(self) -> None:
+        """The service stops and can wait no longer: that is no failure of the peer's TLS."""
+        self._is_cut = True
+        super().cut()
 
     # ---- AUTH
 

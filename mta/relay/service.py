@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from mta.config.settings import Settings
 from mta.envelope import Job, Kind, Settlement, Target, split_dest
-from mta.interfaces import IDeliveryAgent, IDemands, IEventLog, IHandover, IHints, INextHops
+from mta.interfaces import IDeliveryAgent, IDemands, IEventLog, IHandover, IHints, INextHops, ITlsReports
 from mta.relay.attempt import Attempt
 from mta.relay.connection import Conduct
 from mta.relay.credentials import Credentials
@@ -32,6 +32,7 @@ from mta.relay.way import KEY_FLAGS, Outlook, Way, Ways
 from mta.status import MailError, Reply, Scope
 from mta.tls.client import ClientTls
 from mta.tls.policy import Demand, Level
+from mta.tls.tlsrpt import result_type
 
 __all__ = ["RelayService"]
 
@@ -61,6 +62,7 @@ class RelayService(Service):
         log: IEventLog,
         routes: Mapping[str, Level],
         credentials: Mapping[str, Credentials] = MappingProxyType({}),
+        reports: ITlsReports | None = None,
         name_of: Callable[[int], str] = str,
     ) -> None:
         self._settings = settings
@@ -69,12 +71,13 @@ class RelayService(Service):
         self._demands = demands
         self._routes = routes
         self._credentials = credentials
+        self._reports = reports
         self._name_of = name_of
         self._memory = StrikeMemory(hints, settings.tls_client)
         self._closing_delay = min(self.CLOSING_DELAY, settings.retry.minimal_backoff)
         self.pool = Pool(settings.handover, reactor, hints)
         timeout = settings.tls_client.starttls_timeout
-        conduct = Conduct(settings.hostname, settings.timeouts, timeout, tls, self.pool, reactor)
+        conduct = Conduct(settings.hostname, settings.timeouts, timeout, tls, self.pool, reactor, reports)
         sources = {6 if ":" in address else 4: address for address in settings.relay.source_address}
         self._ways = Ways(conduct, settings.handover, sources, handover, log)
         self._known: dict[tuple[str, int], Outlook] = {}
@@ -156,6 +159,9 @@ class RelayService(Service):
             "reason": demand.refusal.reply.text,
         }
         self._ways.events.event("tls-fault", "", fields)
+        if self._reports is not None:
+            reason = demand.refusal.reply.text
+            self._reports.failed(required, result_type(Trouble.POLICY.value, reason), reason)
 
     def _lost_way(self, job: Job, failure: Failure) -> Settlement:
         """The next hop has no hosts, or nobody could say."""

@@ -2,9 +2,9 @@
 
 It speaks SMTP well enough for any client (RFC 5321, 2920, 3207) and, at the points a script names, answers otherwise,
 falls silent, hangs up or talks nonsense.  Points: "greeting", the verb of a command ("EHLO", "STARTTLS", "MAIL", "RCPT",
-"DATA", "RSET", "QUIT"), a verb with the address in it ("RCPT user@example.org"), "body" (the first bytes of a body), "."
-(the end of data), "client hello" (TLS bytes where there is no TLS), "handshake" (TLS is up); "tls " in front of a point
-means: inside TLS.  The most specific one counts.
+"DATA", "AUTH", "RSET", "QUIT"), a verb with the address in it ("RCPT user@example.org"), "body" (the first bytes of a body),
+"." (the end of data), "client hello" (TLS bytes where there is no TLS), "handshake" (TLS is up), "login" (the verdict on
+credentials); "tls " in front of a point means: inside TLS.  The most specific one counts.
 It counts connections, handshakes and QUITs, and keeps every command and every message it took, byte for byte.
 
     server = ScriptedServer({"RCPT": ["450 4.2.0 later"]}, certificate=authority.issue("localhost"))
@@ -13,7 +13,7 @@ It counts connections, handshakes and QUITs, and keeps every command and every m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, Final, TypeAlias
 
@@ -28,6 +28,7 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from mta.smtp.sasl import SERVER, Credentials, PlainCredentials, ServerExchange, Undecodable, decode, encode
 from mta.testing.pki import Issued
 
 __all__ = ["EXTENSIONS", "Act", "Clear", "Received", "ScriptedServer"]
@@ -64,6 +65,7 @@ class Received:
     recipients: tuple[str, ...]
     body: bytes
     in_tls: bool
+    user: str = ""  # who logged in
 
 
 class ScriptedServer(ServerFactory):
@@ -71,7 +73,9 @@ class ScriptedServer(ServerFactory):
 
     script: point -> what to do there: one answer for ever, a tuple of answers to give one after another at one time, or a
     list of answers for the first, second ... time (None: as usual), after which it is as usual.
-    certificate: STARTTLS is offered with it, unless `extensions` says all there is to say.
+    certificate: STARTTLS is offered with it, unless `extensions` says all there is to say.  prepare: what to make of the TLS
+    context (versions, ciphers, asking for a certificate).  users: name -> password; with them AUTH is offered, with `mechanisms`
+    inside TLS and `clear_mechanisms` in clear, and MAIL wants it (RFC 4954 6).
     """
 
     noisy = False
@@ -84,17 +88,25 @@ class ScriptedServer(ServerFactory):
         extensions: tuple[str, ...] = EXTENSIONS,
         tls_extensions: tuple[str, ...] | None = None,
         offer_tls: bool = True,
+        prepare: Callable[[SSL.Context], None] | None = None,
+        users: Mapping[str, str] | None = None,
+        mechanisms: tuple[str, ...] = tuple(SERVER),
+        clear_mechanisms: tuple[str, ...] = (),
     ) -> None:
         self.script: dict[str, Any] = dict(script or {})
-        self.extensions = (*extensions, "STARTTLS") if certificate and offer_tls else extensions
-        self.tls_extensions = extensions if tls_extensions is None else tls_extensions
-        self.tls = certificate and _Tls(certificate)
+        offered = (*extensions, "STARTTLS") if certificate and offer_tls else extensions
+        self.extensions = _with_auth(offered, clear_mechanisms if users else ())
+        self.tls_extensions = _with_auth(extensions if tls_extensions is None else tls_extensions, mechanisms if users else ())
+        self.tls = certificate and _Tls(certificate, prepare)
+        self.users = users or {}
         self.open: set[_Peer] = set()
         self.connections = 0
         self.handshakes = 0
         self.quits = 0
         self.commands: list[str] = []  # "1 MAIL FROM:<a@b>", "1 tls MAIL ...": the connection's number first
         self.messages: list[Received] = []
+        self.logins: list[str] = []  # "1 tls PLAIN user": those that were let in
+        self.client_certificates: list[str] = []  # of each handshake, the subject of what was shown, "" for nothing
 
     def buildProtocol(self, addr: IAddress | None) -> _Peer:
         """Called for each connection."""
@@ -141,6 +153,8 @@ class _Peer(Protocol):
         self._body: bytearray | None = None
         self._sender: str | None = None
         self._recipients: list[str] = []
+        self._exchange: ServerExchange | None = None  # AUTH is under way
+        self._user = ""
 
     def connectionMade(self) -> None:
         self._server.open.add(self)
@@ -154,6 +168,8 @@ class _Peer(Protocol):
         """TLS is up."""
         self._in_tls = True
         self._server.handshakes += 1
+        shown = self.transport.getHandle().get_peer_certificate(as_cryptography=True)
+        self._server.client_certificates.append(shown.subject.rfc4514_string() if shown else "")
         self._answer(("handshake",), "")
 
     def dataReceived(self, data: bytes) -> None:
@@ -171,7 +187,10 @@ class _Peer(Protocol):
             if not crlf:
                 return
             self._buffer = rest
-            self._command(line.decode("utf-8", "replace"))
+            if self._exchange is not None:
+                self._respond(self._exchange, line)
+            else:
+                self._command(line.decode("utf-8", "replace"))
 
     def _command(self, line: str) -> None:
         verb = line.split(" ")[0].upper()
@@ -206,6 +225,7 @@ class _Peer(Protocol):
 
     def _ehlo(self, points: list[str], address: str) -> None:
         server = self._server
+        self._user = ""
         lines = ["scripted.example", *(server.tls_extensions if self._in_tls else server.extensions)]
         self._reset()
         self._answer(points, "\r\n".join([*(f"250-{line}" for line in lines[:-1]), f"250 {lines[-1]}"]))
@@ -217,8 +237,45 @@ class _Peer(Protocol):
             self._buffer = b""
             self.transport.startTLS(self._server.tls)
 
+    def _auth(self, points: list[str], address: str) -> None:
+        """RFC 4954 4, as far as any client needs it."""
+        _, mechanism, *initial = f"{self._server.commands[-1].partition('AUTH')[2]} ".split(" ")
+        offered = self._server.tls_extensions if self._in_tls else self._server.extensions
+        if mechanism not in next((line.split() for line in offered if line.startswith("AUTH ")), ()):
+            self._answer(points, "504 5.5.4 not that one")
+            return
+        exchange = SERVER[mechanism](b"<1@scripted.example>")
+        challenge = next(exchange)
+        if initial[0]:
+            self._respond(exchange, initial[0].encode())
+        elif self._answer(points, f"334 {encode(challenge).decode()}") == "334":
+            self._exchange = exchange
+
+    def _respond(self, exchange: ServerExchange, line: bytes) -> None:
+        self._exchange = None
+        try:
+            challenge = exchange.send(decode(line))
+        except StopIteration as done:
+            self._judge(done.value)
+        except Undecodable:
+            self._answer(["login"], "501 5.5.2 what?")
+        else:
+            self._exchange = exchange
+            self.transport.write(b"334 " + encode(challenge) + b"\r\n")
+
+    def _judge(self, claimed: Credentials) -> None:
+        password = self._server.users.get(claimed.user, "")
+        good = claimed.password == password if isinstance(claimed, PlainCredentials) else claimed.is_proof_of(password)
+        mechanism = claimed.mechanism if isinstance(claimed, PlainCredentials) else "CRAM-MD5"
+        if self._answer(["login"], "235 2.7.0 welcome" if password and good else "535 5.7.8 no") == "235":
+            self._user = claimed.user
+            place = "tls " if self._in_tls else ""
+            self._server.logins.append(f"{self._number} {place}{mechanism} {claimed.user}")
+
     def _mail(self, points: list[str], address: str) -> None:
-        if self._answer(points, "250 2.1.0 ok") == "250":
+        if self._server.users and not self._user:
+            self._answer(points, "530 5.7.0 AUTH first")
+        elif self._answer(points, "250 2.1.0 ok") == "250":
             self._sender, self._recipients = address, []
 
     def _rcpt(self, points: list[str], address: str) -> None:
@@ -246,7 +303,7 @@ class _Peer(Protocol):
             text = text[1:]
         text = text.replace(b"\r\n.", b"\r\n")
         if self._answer(["."], "250 2.0.0 taken") == "250":
-            taken = Received(self._number, self._sender or "", tuple(self._recipients), text, self._in_tls)
+            taken = Received(self._number, self._sender or "", tuple(self._recipients), text, self._in_tls, self._user)
             self._server.messages.append(taken)
         self._reset()
         return True
@@ -267,11 +324,15 @@ class _Peer(Protocol):
         self._sender, self._recipients = None, []
 
 
+def _with_auth(extensions: tuple[str, ...], mechanisms: tuple[str, ...]) -> tuple[str, ...]:
+    return (*extensions, f"AUTH {' '.join(mechanisms)}") if mechanisms else extensions
+
+
 @implementer(IOpenSSLServerConnectionCreator)
 class _Tls:
     """The server's side of TLS, with the chain of an issued certificate."""
 
-    def __init__(self, issued: Issued) -> None:
+    def __init__(self, issued: Issued, prepare: Callable[[SSL.Context], None] | None) -> None:
         leaf, *others = x509.load_pem_x509_certificates(issued.certificate_pem)
         key = load_pem_private_key(issued.key_pem, None)
         assert isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey)
@@ -280,6 +341,8 @@ class _Tls:
         for certificate in others:
             self._context.add_extra_chain_cert(certificate)
         self._context.use_privatekey(key)
+        if prepare is not None:
+            prepare(self._context)
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """Called by `startTLS`."""

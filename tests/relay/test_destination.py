@@ -13,7 +13,7 @@ from mta.envelope import Target
 from mta.hints import MemoryHints
 from mta.relay.destination import CONSEQUENCES, Candidate, Consequence, Fault, Plan, Step, StrikeMemory, Trouble
 from mta.relay.handover import ReuseKey
-from mta.status import Reply, Scope
+from mta.status import MailError, Reply, Scope, transient
 from mta.tls.policy import Demand, Level, Required
 
 ONE = Target("mx1.example.org", "192.0.2.1", 25, 10)
@@ -200,6 +200,38 @@ class FallbackTests(PlanCase):
                 self.assertIsNone(plan.step(self.now))
                 self.clock.advance(3600)
 
+    def test_never_clear(self) -> None:
+        """C49: level may with credentials, REQUIRETLS, TLSA or MTA-STS: no strike, no clear text, whatever others have learned."""
+        self.broken()
+        plan = self.plan(ONE, TWO, never_clear=True)
+        steps = self.fail(plan, Trouble.T6, Trouble.T9)
+        self.assertEqual([step.tls for step in steps], [True, True])
+        self.assertIsNone(plan.step(self.now))
+        self.assertEqual((plan.verdict().scope, plan.verdict().retry_after), (Scope.SITE, None))
+
+    def test_wanted(self) -> None:
+        """C30: TLS was left out and the server wants it: once more with TLS; when that fails the next address, not clear again."""
+        self.broken()
+        plan = self.plan(ONE, TWO)
+        step = plan.step(self.now)
+        assert step is not None
+        self.assertTrue(plan.wanted(step))
+        again = plan.step(self.now)
+        self.assertEqual(again, Step(candidate(ONE), tls=True))
+        assert again is not None
+        self.assertFalse(plan.wanted(again), "it was not left out")
+        self.assertEqual([step.target for step in self.fail(plan, Trouble.T6, Trouble.CONNECT)], [ONE, TWO])
+
+    def test_wanted_after_it_was_tried(self) -> None:
+        """C30: TLS has just failed in this attempt: it is not tried again."""
+        self.broken()
+        self.clock.advance(15 * 60)
+        plan = self.plan()
+        self.fail(plan, Trouble.T6)
+        step = plan.step(self.now)
+        assert step is not None
+        self.assertEqual((step.tls, plan.wanted(step)), (False, False))
+
     @settings(deadline=None, max_examples=150)
     @given(st.lists(st.tuples(st.sampled_from([*STRIKING, Trouble.CONNECT, Trouble.T10, None]), st.floats(0, 200)), max_size=25))
     def test_clear_only_after_two_strikes(self, story: list[tuple[Trouble | None, float]]) -> None:
@@ -267,3 +299,50 @@ class VerdictTests(PlanCase):
         """421 from every host: the site is asked again soon."""
         self.assertEqual(self.told(Trouble.CLOSING, Trouble.CLOSING).retry_after, 60.0)
         self.assertIsNone(self.told(Trouble.CLOSING, Trouble.CONNECT).retry_after)
+
+
+class RefusedTests(PlanCase):
+    """P13 P14: addresses to which nothing may be sent."""
+
+    def refused(self, target: Target, text: str = "TLSA lookup error") -> Demand:
+        return Demand(target, candidate(target).required, transient("4.7.5", text, scope=Scope.SITE))
+
+    def test_all(self) -> None:
+        """No step; the last refusal is what is told."""
+        plan = self.plan(refused=(self.refused(ONE, "one"), self.refused(TWO, "two")))
+        self.assertIsNone(plan.step(self.now))
+        self.assertFalse(plan.tried)
+        self.assertEqual((plan.verdict().reply.text, plan.blamed.target), ("two", TWO))
+
+    def test_some(self) -> None:
+        """A TLS fault of another address is told first, then the refusal, then what else failed."""
+        for trouble, target in ((Trouble.T7, ONE), (Trouble.CONNECT, TWO)):
+            self.fail(plan := self.plan(ONE, refused=(self.refused(TWO),)), trouble)
+            self.assertEqual(plan.blamed.target, target)
+            self.assertEqual(plan.verdict().reply.enhanced, "4.7.5")
+
+
+class RequireTlsTests(PlanCase):
+    """P41: RFC 8689 4.2.1."""
+
+    def told(self, *troubles: Trouble, refused: tuple[Demand, ...] = ()) -> MailError:
+        targets = tuple(Target(f"mx{n}.example.org", f"192.0.2.{n}", 25) for n in range(len(troubles)))
+        self.fail(plan := self.plan(*targets, level=Level.VERIFY, refused=refused, requiretls=True), *troubles)
+        return plan.verdict()
+
+    def test_for_good(self) -> None:
+        """5.7.30 when a host with TLS does not support it, 5.7.10 when no host has TLS; of the message, not of the site."""
+        for troubles, enhanced in (
+            ((Trouble.REQUIRETLS,), "5.7.30"),
+            ((Trouble.T3, Trouble.REQUIRETLS), "5.7.30"),
+            ((Trouble.T3, Trouble.T4), "5.7.10"),
+        ):
+            error = self.told(*troubles)
+            self.assertEqual((error.reply.code, error.reply.enhanced, error.scope), (550, enhanced, Scope.MESSAGE))
+
+    def test_not_yet(self) -> None:
+        """A host that could not be asked, or failed in another way, may support it."""
+        for trouble in (Trouble.CONNECT, Trouble.T2, Trouble.T6, Trouble.T7, Trouble.CLOSING):
+            self.assertFalse(self.told(Trouble.REQUIRETLS, trouble).reply.is_permanent, trouble)
+        refusal = Demand(ONE, candidate(ONE).required, transient("4.7.5", "no"))
+        self.assertFalse(self.told(Trouble.REQUIRETLS, refused=(refusal,)).reply.is_permanent)

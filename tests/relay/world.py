@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from pathlib import Path
@@ -14,10 +15,11 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
-from mta.config.settings import Handover, Relay, Retry, Settings, Timeouts, TlsClient
+from mta.config.settings import Handover, Relay, Retry, RouteAuth, Settings, Timeouts, TlsClient
 from mta.envelope import Claim, Flag, Job, Kind, Message, Outcome, Settlement, Target
 from mta.hints import MemoryHints
-from mta.interfaces import IBodyReader, IDemands, IEventLog, INextHops
+from mta.interfaces import IBodyReader, IDemands, IEventLog, INextHops, ITlsReports
+from mta.relay.credentials import Credentials
 from mta.relay.handover import HandoverPolicy
 from mta.relay.service import RelayService
 from mta.testing.peers import ScriptedServer
@@ -97,6 +99,22 @@ class Owed:
         return self.holds
 
 
+@implementer(ITlsReports)
+class Reports:
+    """What TLSRPT would count: "success", or result type and a part of the detail."""
+
+    def __init__(self) -> None:
+        self.counted: list[str] = []
+        self.details: list[str] = []
+
+    def succeeded(self, required: Required) -> None:
+        self.counted.append("success")
+
+    def failed(self, required: Required, result_type: str, detail: str) -> None:
+        self.counted.append(result_type)
+        self.details.append(detail)
+
+
 @implementer(IEventLog)
 class Log:
     """What was logged."""
@@ -145,6 +163,9 @@ class RelayCase(TestCase):
         self.relay: RelayService | None = None
         self.hops = Hops([])
         self.owed = Owed()
+        self.reports = Reports()
+        self.credentials: dict[str, Credentials] = {}
+        self.now = time.time
         trusted = Path(self.mktemp())
         trusted.write_bytes(AUTHORITY.certificate_pem)
         self.tls_client = TlsClient(trust=(trusted,))
@@ -202,11 +223,13 @@ class RelayCase(TestCase):
             reactor=self.reactor,
             next_hops=self.hops,
             demands=self.owed,
-            tls=ClientTls(settings.tls_client),
+            tls=ClientTls(settings.tls_client, lambda: self.now()),
             handover=HandoverPolicy(settings.handover),
             hints=MemoryHints(self.reactor),
             log=self.log,
             routes={level.value: level for level in Level},
+            credentials=self.credentials,
+            reports=self.reports,
             name_of=lambda number: f"Q{number}",
         )
         self.relay.startService()
@@ -251,6 +274,13 @@ class RelayCase(TestCase):
     def turn(self, seconds: float = 0.01) -> Deferred[None]:
         """Let the reactor run."""
         return deferLater(real, seconds, lambda: None)
+
+    def password(self, user: str, password: str, route: str = "encrypt", **auth: Any) -> Credentials:
+        """The route logs in as this user."""
+        path = Path(self.mktemp())
+        path.write_text(f"{password}\n")
+        known = self.credentials[route] = Credentials.load(RouteAuth(user, path, **auth), b"key")
+        return known
 
     def faults(self) -> list[object]:
         """The classes of the TLS faults logged."""

@@ -1,12 +1,14 @@
 """`mta.route.table`: first match wins, whatever the index does, and templates never leave their folder."""
 
 import os.path
+from pathlib import Path
 
+import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.config.settings import RouteEntry, Settings
+from mta.config.settings import RouteAuth, RouteEntry, Settings
 from mta.route.table import DEFAULT, RouteTable, is_safe, maildir_paths, maildir_template
 
 LOCAL = ("example.org", "B\u00fccher.example")
@@ -19,6 +21,29 @@ def table(*matches, local_domains=LOCAL):
         for n, match in enumerate(matches)
     )
     return RouteTable(Settings(hostname="mx.example.org", data_dir="/nowhere", local_domains=local_domains, route=routes))
+
+
+class AuthTests(SynchronousTestCase):
+    """Credentials of a route."""
+
+    def routed(self, auth):
+        entries = (RouteEntry(match=("*",), relay="[relay.test]", auth=auth), RouteEntry(match=("x.test",), relay="[x.test]"))
+        return RouteTable(Settings(hostname="mx.example.org", data_dir="/nowhere", route=entries))
+
+    def test_by_name(self):
+        """They are found by the name that the route gets in the file's order; a route without has none."""
+        auth = RouteAuth("me", Path("/etc/mta/password"))
+        self.assertEqual(self.routed(auth).auth, {"route1": auth})
+        self.assertEqual(self.routed(None).auth, {})
+
+    def test_digest(self):
+        """Another user, file or set of mechanisms is another table."""
+        auth = RouteAuth("me", Path("/etc/mta/password"))
+        others = [
+            attrs.evolve(auth, **{key: value}) for key, value in (("user", "you"), ("mechanisms", ("PLAIN",)), ("clear", True))
+        ]
+        others += [attrs.evolve(auth, password_file=Path("/etc/mta/other")), None]
+        self.assertEqual(len({self.routed(each).digest for each in (auth, *others)}), 6)
 
 
 class FindTests(SynchronousTestCase):

@@ -12,6 +12,7 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
+from mta.smtp.sasl import encode
 from mta.testing.peers import Act, Clear, Received, ScriptedServer
 from mta.testing.pki import Authority
 
@@ -81,6 +82,28 @@ class ScriptTests(SynchronousTestCase):
             b"go on\r\n"[-6:],
         )
         self.assertEqual(self.transport.producerState, "paused")
+
+    def test_auth(self) -> None:
+        """MAIL wants a login; each mechanism lets in who knows the password and nobody else; EHLO forgets who it was."""
+        server = ScriptedServer(users={"me": "secret"}, clear_mechanisms=("PLAIN", "LOGIN"))
+        plain = [encode(b"\0me\0" + password) for password in (b"wrong", b"secret")]
+        said = self.talk(
+            server,
+            b"MAIL FROM:<a@b>\r\nAUTH CRAM-MD5\r\nAUTH PLAIN "
+            + plain[0]
+            + b"\r\nAUTH PLAIN "
+            + plain[1]
+            + b"\r\nMAIL FROM:<a@b>\r\n",
+            b"EHLO x\r\nMAIL FROM:<a@b>\r\nAUTH LOGIN\r\n"
+            + encode(b"me")
+            + b"\r\n"
+            + encode(b"secret")
+            + b"\r\nAUTH PLAIN\r\n=\r\n",
+        )
+        self.assertIn(b"250 AUTH PLAIN LOGIN\r\n", said)
+        codes = [line[:3] for line in said.splitlines() if line[3:4] == b" "]
+        self.assertEqual(b" ".join(codes), b"530 504 535 235 250 250 530 334 334 235 334 501")
+        self.assertEqual(server.logins, ["1 PLAIN me", "1 LOGIN me"])
 
     def test_no_tls(self) -> None:
         """Without a certificate STARTTLS is not offered and refused, and TLS bytes get text."""
