@@ -18,7 +18,7 @@ from typing import Any, Final
 import attrs
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
-from twisted.cred.error import UnauthorizedLogin
+from twisted.cred.error import LoginFailed, UnauthorizedLogin
 from twisted.cred.portal import IRealm, Portal
 from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred, succeed
 from twisted.logger import Logger
@@ -95,7 +95,8 @@ def _refused(failure: Failure) -> Login:
         raise MailError(INVALID, "wrong user or password")
     if isinstance(error, CancelledError):
         raise MailError(FAILED, "no answer in time")
-    _bugs.failure("the portal failed", failure)
+    if not isinstance(error, LoginFailed):  # those are how a portal says no: denied by the realm, no checker for such a proof
+        _bugs.failure("the portal failed", failure)
     raise MailError(FAILED, f"the portal failed: {type(error).__name__}")
 
 
