@@ -169,7 +169,6 @@ class ReceiveService(Service):
             place.door.listener = listener
         for place in opened:
             self._announce(place)
-        self._check_certificate()
         self._own_addresses -= _addresses(vanished) - _addresses(self._ports)
         self._own_addresses |= _addresses(opened)
         await _close(vanished)
@@ -235,7 +234,6 @@ class ReceiveService(Service):
         self._own_addresses |= _addresses(self._ports)
         for place in self._ports:
             self._announce(place)
-        self._check_certificate()
         self._common.roster.open = True
         for session in self._common.roster.here():
             session.begin()
@@ -243,12 +241,6 @@ class ReceiveService(Service):
 
     def _give_up(self, _: None) -> None:
         raise self._faults[0]
-
-    def _check_certificate(self) -> None:
-        """An expired one is still offered: a peer that does not verify is better off with it (docs/tls.md)."""
-        tls = self._common.tls
-        if tls.offered and tls.not_after <= self._reactor.seconds():
-            self._log.event("certificate_expired", "", {"certificate": str(self._common.settings.tls.certificate)})
 
     def _announce(self, place: _Open) -> None:
         """Say what the port is in truth: `tcp:0` has got a number."""

@@ -154,6 +154,15 @@ class StartTlsTests(TlsCase):
         self.assertNotEqual(*serials)
         self.assertEqual((await first.say(b"NOOP\r\n"))[:4], b"250 ")
 
+    async def test_s34_expired(self) -> None:
+        """S34, A66: an expired certificate of ours is offered, and works.  (The alarm is the watch's, tests/tls/test_watch.py.)"""
+        await self.serve()
+        AUTHORITY.issue("mx.example.org", expired=True).write(self.directory)
+        self.tls.reload()
+        client = await self.secured()
+        self.assertTrue(client.transport.getPeerCertificate().has_expired())
+        self.assertEqual((await client.say(b"NOOP\r\n"))[:4], b"250 ")
+
 
 class ImplicitTests(TlsCase):
     """RFC 8314."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import tempfile
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -18,8 +17,6 @@ from mta.config.settings import Listen, Settings, Tls
 from mta.receive.connection import LAST_WORDS
 from mta.receive.service import GRACE, ReceiveService
 from mta.status import MailError
-from mta.testing.pki import Authority
-from mta.tls.context import ServerTls
 from tests.receive.client import Client, turn
 from tests.receive.door import SETTINGS, FakeAccept, FakeLog, FakeRouter, Wire
 
@@ -134,23 +131,6 @@ class StartTests(SynchronousTestCase):
         clock = MemoryReactorClock()
         service(Listen("tcp:25"), Listen("tcp:26:backlog=7"), clock=clock).open()
         self.assertEqual([(port, backlog) for port, _, backlog, _ in clock.tcpServers], [(25, 1024), (26, 7)])
-
-    def test_expired_certificate(self) -> None:
-        """S34: an expired certificate is said at the start, and used."""
-        directory = Path(self.mktemp())
-        directory.mkdir()
-        certificate, key = Authority.create().issue("mx.example.org", expired=True).write(directory)
-        settings = Tls(certificate=certificate, key=key)
-        log = FakeLog()
-        clock = MemoryReactorClock()
-        tls = ServerTls.load(settings)
-        clock.advance(tls.not_after + 1)
-        receive = ReceiveService(
-            attrs.evolve(SETTINGS, tls=settings), FakeAccept(), FakeRouter(), reactor=clock, log=log, tls=tls
-        )
-        receive.open()
-        self.assertEqual(log.named("certificate_expired"), [{"certificate": str(certificate)}])
-        self.assertTrue(tls.offered)
 
 
 class StopTests(SynchronousTestCase):
