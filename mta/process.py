@@ -1,8 +1,9 @@
 """What `twistd mta` and `mta run` do to the process, and what is never touched when the server is embedded.
 
 More open files (every connection is one), a shorter thread switch interval (a commit waits for the GIL beside a busy
-reactor: 166 ms became 6 ms), SIGHUP (new log file, certificates read anew).  A server that cannot start, or whose queue
-fails later, ends the process with status 1 and says why on standard error: an operator, and systemd, must see it.
+reactor: 166 ms became 6 ms), the control socket, SIGHUP and `mta reload` (new log file, the whole configuration read anew).
+A server that cannot start, or whose queue fails later, ends the process with status 1 and says why on standard error: an
+operator, and systemd, must see it.  A reload with a mistake ends nothing: the log, and `mta reload`, say what it is.
 """
 
 from __future__ import annotations
@@ -12,14 +13,19 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from mta.config.mistake import ConfigError
+from mta.config.settings import Settings
+from mta.control.socket import ControlSocket
 from mta.status import MailError
 
 if TYPE_CHECKING:
@@ -35,9 +41,15 @@ class Process(Service):
 
     _log = Logger()
 
-    def __init__(self, make: Callable[[], Mta], reactor: Any) -> None:
-        """make: makes the server; MailError is a mistake of the operator's.  Called at once, before twistd forks."""
+    def __init__(self, make: Callable[[], Mta], reactor: Any, reread: Callable[[], Settings], control: Path) -> None:
+        """make: makes the server; MailError is a mistake of the operator's.  Called at once, before twistd forks.
+
+        reread: reads the configuration anew, in a thread; ConfigError.  control: where the control socket is to be.
+        """
         self._reactor = reactor
+        self._reread = reread
+        self._control = ControlSocket(control, {"reload": self._reload_asked}, reactor)
+        self._reloading = DeferredLock()
         try:
             self._mta = make()
         except MailError as error:
@@ -56,21 +68,48 @@ class Process(Service):
         """Prepare the process, start the server."""
         super().startService()  # type: ignore[no-untyped-call]
         sys.setswitchinterval(SWITCH_INTERVAL)
-        signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._reopen))
+        signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload))
         self._mta.failed.addCallback(self._fail)
+        self._mta.ready.addCallback(self._open_control)
         self._mta.ready.addErrback(lambda failure: self._fail(_reason(failure)))
         self._mta.startService()
+
+    def _open_control(self, _: None) -> None:
+        if self.running:  # else it was stopped meanwhile
+            self._control.open()
 
     def stopService(self) -> Deferred[None]:
         """Stop the server."""
         super().stopService()  # type: ignore[no-untyped-call]
-        return self._mta.stopService()
+        return self._control.close().addCallback(lambda _: self._mta.stopService())
 
-    def _reopen(self) -> None:
+    def reload(self) -> Deferred[Mapping[str, object]]:
+        """Go on in a new log file, and by the configuration as it is now.  Never errbacks; one reload after the other.
+
+        Fires with {"generation", "restart"}, or {"ok": False, "mistakes"} when all stays as it was.
+        """
+        self._mta.reopen()
+        return self._reloading.run(lambda: Deferred.fromCoroutine(self._reload()))
+
+    async def _reload_asked(self, _: Mapping[str, Any]) -> Mapping[str, object]:
+        return await self.reload()
+
+    async def _reload(self) -> Mapping[str, object]:
         try:
-            self._mta.reopen()
+            settings = await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._reread)
+            done = await self._mta.reload(settings)
+        except ConfigError as error:
+            mistakes = [str(mistake) for mistake in error.mistakes]
         except MailError as error:
-            self._log.error("reload: {error}; the old certificates are kept", error=error)
+            mistakes = [error.reason or str(error)]
+        except Exception as error:
+            self._log.failure("the reload failed")
+            mistakes = [f"internal trouble: {error!r}"]
+        else:
+            return {"generation": done.generation, "restart": done.restart}
+        for mistake in mistakes:
+            self._mta.log.event("reload", "", {"status": "refused", "mistake": mistake})
+        return {"ok": False, "mistakes": mistakes}
 
     def _fail(self, reason: object) -> None:
         """End the process, with status 1.

@@ -15,24 +15,26 @@ import os
 import pathlib
 import random
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from math import inf
 from typing import Any
 
 import attrs
 from twisted.application.service import IService, Service
-from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock, succeed
 from twisted.python.usage import Options as UsageOptions
 from zope.interface import implementer
 
 from mta.bounce.service import BounceAgent
 from mta.config.loader import load
 from mta.config.mistake import ConfigError
-from mta.config.settings import RouteAuth, Settings
+from mta.config.settings import Settings
 from mta.control.log import EventLog
+from mta.control.socket import NAME as CONTROL
 from mta.deliver.service import MaildirAgent
 from mta.dns.client import Resolver
 from mta.envelope import Target
+from mta.generation import Generation, Lasting, kept
 from mta.hints import MemoryHints
 from mta.interfaces import IDeliveryAgent, IDemands, IEventLog, IHandover, IMailResolver, IPolicy, IQueue
 from mta.process import Process
@@ -40,17 +42,20 @@ from mta.queue.ids import id_text
 from mta.queue.service import QueueService
 from mta.queue.sqlite.engine import SqliteQueue
 from mta.receive.service import ReceiveService
-from mta.relay.credentials import Credentials
-from mta.relay.handover import HandoverPolicy
 from mta.relay.service import RelayService
-from mta.route.hosts import NextHops
-from mta.route.service import Router
-from mta.smtp.address import Path
-from mta.tls.client import ClientTls
-from mta.tls.context import ServerTls
+from mta.status import transient
 from mta.tls.policy import Demand, Level, Required
+from mta.tls.watch import CertificateWatch
 
 __all__ = ["Mta", "Options", "makeService", "make_mta"]
+
+
+@attrs.frozen(slots=True)
+class Reloaded:
+    """A reload that succeeded.  restart: keys that have changed and hold only after a restart."""
+
+    generation: int
+    restart: tuple[str, ...]
 
 
 class Mta(Service):
@@ -69,21 +74,30 @@ class Mta(Service):
         *,
         log: IEventLog,
         own: tuple[EventLog | None, Resolver | None],
-        tls: ServerTls,
         maildir: MaildirAgent,
         relay: RelayService,
         queue: QueueService,
         receive: ReceiveService,
+        bounces: BounceAgent,
+        demands: _Levels,
+        watch: CertificateWatch,
+        generation: Generation,
+        lasting: Lasting,
     ) -> None:
         self.log = log
-        self.tls = tls
         self.queue = queue
         self.receive = receive
         self.ready: Deferred[None] = Deferred()
         self.failed: Deferred[BaseException] = Deferred()
         self._own_log, self._own_resolver = own
+        self._reloading = DeferredLock()
         self._maildir = maildir
         self._relay = relay
+        self._bounces = bounces
+        self._demands = demands
+        self._watch = watch
+        self._generation = generation
+        self._lasting = lasting
 
     def privilegedStartService(self) -> None:
         """Bind the ports while it is allowed.  Raises MailError when one is in use."""
@@ -108,6 +122,7 @@ class Mta(Service):
                 await self.queue.ready
             if self.running:  # else it was stopped meanwhile
                 await self.receive.open()
+                self._watch.startService()
         except BaseException:
             await self._stop()
             raise
@@ -119,6 +134,7 @@ class Mta(Service):
 
     async def _stop(self) -> None:
         self.log.event("stopping", "", {})
+        self._watch.stopService()
         await self.receive.stopService()
         settled = self.queue.stopService()  # starts nothing from here on, and awaits what runs
         relayed = self._relay.stopService()  # ends what runs: without it the queue would await each next hop that stalls
@@ -131,10 +147,43 @@ class Mta(Service):
             self._own_log.close()
 
     def reopen(self) -> None:
-        """SIGHUP: go on in a new log file, read the certificates anew.  MailError keeps the old ones."""
+        """Go on in a new log file of the same name (the old one was renamed)."""
         if self._own_log is not None:
             self._own_log.reopen()
-        self.tls.reload()
+
+    def reload(self, settings: Settings) -> Deferred[Reloaded]:
+        """Serve by other settings: what is new holds for new connections, what runs goes on as it began.
+
+        Errbacks, and then nothing has changed: MailError for a file, a certificate or a port that cannot be had, or a server
+        that is not open; ValueError for what no configuration file can say.
+        """
+        return self._reloading.run(lambda: Deferred.fromCoroutine(self._reload(settings)))
+
+    async def _reload(self, settings: Settings) -> Reloaded:
+        old = self._generation
+        settings, restart = kept(old.settings, settings)
+        new = Generation.of(settings, self._lasting, old.number + 1)
+        if new.tls.fault and old.tls.offered:  # `tls.error = "offer-nothing"`: of a start, not of a slip while we run
+            raise transient("4.3.5", "Local configuration error", reason=new.tls.fault)
+        await self.receive.reconfigure(settings, new.router, new.tls)
+        # All that can fail has succeeded.
+        self._generation = new
+        self.queue.reconfigure(settings, new.router)
+        self._maildir.mailbox = new.router.mailbox
+        self._bounces.lifetime = int(settings.retry.queue_lifetime * 1000)
+        self._demands.reconfigure(settings)
+        self._watch.reconfigure(new.tls)
+        self._relay.reconfigure(
+            settings,
+            new.number,
+            next_hops=new.next_hops,
+            tls=new.client_tls,
+            handover=new.handover,
+            routes=new.levels,
+            credentials=new.credentials,
+        )
+        self.log.event("reload", "", {"status": "done", "generation": new.number, "restart": ",".join(restart) or None})
+        return Reloaded(new.number, tuple(restart))
 
 
 def make_mta(
@@ -148,29 +197,28 @@ def make_mta(
     engine: IQueue | None = None,
 ) -> Mta:
     """A mail server for any Twisted application (docs/embedding.md).  MailError when a certificate cannot be used."""
-    unpredictable = random.SystemRandom()
     own_log = own_resolver = None
     if log is None:
         log = own_log = EventLog(settings.log, reactor, reactor.seconds)
     if resolver is None:
-        resolver = own_resolver = Resolver(reactor, settings.dns, random=unpredictable)
-    tls = ServerTls.load(settings.tls)
-    router = Router(settings)
-    addresses: set[tuple[str, int]] = set()  # of our own ports; filled when they are open
+        resolver = own_resolver = Resolver(reactor, settings.dns, random=random.SystemRandom())
+    lasting = Lasting(resolver, log, random.SystemRandom(), handover)
+    first = Generation.of(settings, lasting)
+    demands = _Levels(settings)
     relay = RelayService(
         settings,
         reactor=reactor,
-        next_hops=_next_hops(settings, router, resolver, unpredictable, addresses),
-        demands=_Levels(Level(settings.tls_client.level)),
-        tls=ClientTls(settings.tls_client),
-        handover=handover or HandoverPolicy(settings.handover),
+        next_hops=first.next_hops,
+        demands=demands,
+        tls=first.client_tls,
+        handover=first.handover,
         hints=MemoryHints(reactor),
         log=log,
-        routes={name: Level(level) for name, level in router.levels.items()},
-        credentials=_credentials(router.auth),
+        routes=first.levels,
+        credentials=first.credentials,
         name_of=id_text,
     )
-    maildir = MaildirAgent(reactor, router.mailbox, hostname=settings.hostname)
+    maildir = MaildirAgent(reactor, first.router.mailbox, hostname=settings.hostname)
     agents: dict[str, IDeliveryAgent] = {"smtp": relay, "maildir": maildir}
 
     def broken(reason: BaseException) -> None:
@@ -178,25 +226,37 @@ def make_mta(
             mta.failed.callback(reason)
 
     engine = engine or SqliteQueue(settings.data_dir, reactor, completions=settings.queue.completions, on_fatal=broken)
-    queue = QueueService(engine, router, agents, settings, reactor=reactor, log=log, random=random.Random())
-    agents["bounce"] = _bounces(settings, queue, reactor, log)
-    receive = ReceiveService(settings, queue, router, reactor=reactor, log=log, policy=policy, tls=tls, own_addresses=addresses)
-    own = (own_log, own_resolver)
-    mta = Mta(log=log, own=own, tls=tls, maildir=maildir, relay=relay, queue=queue, receive=receive)
+    queue = QueueService(engine, first.router, agents, settings, reactor=reactor, log=log, random=random.Random())
+    agents["bounce"] = bounces = _bounces(settings, queue, reactor, log)
+    receive = ReceiveService(
+        settings, queue, first.router, reactor=reactor, log=log, policy=policy, tls=first.tls, own_addresses=lasting.addresses
+    )
+    mta = Mta(
+        log=log,
+        own=(own_log, own_resolver),
+        maildir=maildir,
+        relay=relay,
+        queue=queue,
+        receive=receive,
+        bounces=bounces,
+        demands=demands,
+        watch=CertificateWatch(first.tls, reactor, log),
+        generation=first,
+        lasting=lasting,
+    )
     return mta
-
-
-def _credentials(auth: Mapping[str, RouteAuth]) -> dict[str, Credentials]:
-    key = os.urandom(32)
-    return {name: Credentials.load(known, key) for name, known in auth.items()}
 
 
 @implementer(IDemands)
 class _Levels:
     """Demands that rest on the levels of routes and `[tls_client]` alone."""
 
-    def __init__(self, default: Level) -> None:
-        self._default = default
+    def __init__(self, settings: Settings) -> None:
+        self._default = Level(settings.tls_client.level)
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Other settings from now on."""
+        self._default = Level(settings.tls_client.level)
 
     def of(self, next_hop: str, level: Level | None, targets: Sequence[Target], flags: int, sasl: str) -> Deferred[list[Demand]]:
         """See IDemands."""
@@ -225,21 +285,6 @@ def _bounces(settings: Settings, queue: QueueService, reactor: Any, log: IEventL
     )
 
 
-def _next_hops(
-    settings: Settings, router: Router, resolver: IMailResolver, unpredictable: random.Random, addresses: set[tuple[str, int]]
-) -> NextHops:
-    return NextHops(
-        resolver,
-        random=unpredictable,
-        own_names=(settings.hostname,),
-        own_addresses=addresses,
-        port=settings.relay.port,
-        prefer=settings.relay.prefer,
-        # A local domain as next hop: mail that waits from before it was one.  It is not the sender who can mend that.
-        relays=router.relays | {Path("", domain).domain_key for domain in settings.local_domains},
-    )
-
-
 class Options(UsageOptions):
     """The options of `twistd mta`."""
 
@@ -258,15 +303,17 @@ class Options(UsageOptions):
 
 def makeService(options: Options) -> IService:
     """What twistd runs.  A configuration with mistakes prints them all and ends the process with status 1."""
+    config = pathlib.Path(options["config"]).absolute()  # twistd as a daemon changes its directory
     try:
-        settings = load(pathlib.Path(options["config"]), options.overrides)
+        settings = load(config, options.overrides)
     except ConfigError as error:
         _end([str(error)], 1)
     if options["check"]:
         _end(["ok"], 0)
     from twisted.internet import reactor  # installed by twistd before it calls this
 
-    return Process(lambda: make_mta(settings, reactor=reactor), reactor)
+    control = settings.data_dir / CONTROL
+    return Process(lambda: make_mta(settings, reactor=reactor), reactor, lambda: load(config, options.overrides), control)
 
 
 def _end(lines: Iterable[str], status: int) -> Any:

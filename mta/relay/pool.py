@@ -45,7 +45,7 @@ class Pool:
         self._queues: tuple[OrderedDict[Session, float], OrderedDict[Session, float]] = (OrderedDict(), OrderedDict())
         self._stale: dict[str, int] = {}
         self._timer: IDelayedCall | None = None
-        self._stopping = False
+        self._stopping = self._retired = False
         self._stopped: Deferred[None] | None = None
 
     @property
@@ -103,6 +103,8 @@ class Pool:
         settings = self._settings
         if self._stopping:
             return "stopping"
+        if self._retired:
+            return "reload"
         if session.opened + settings.reuse_time_limit <= self._clock.seconds():
             return "reuse_time_limit"
         if settings.reuse_count_limit and session.uses >= settings.reuse_count_limit:
@@ -154,6 +156,17 @@ class Pool:
         if heads:
             self._timer = self._clock.callLater(min(heads) - now, self._expire)
 
+    @property
+    def empty(self) -> bool:
+        """No connection is left."""
+        return not self._alive
+
+    def retire(self) -> None:
+        """Another configuration holds, and another pool: QUIT to all that idle, and to the others when they are done (H38)."""
+        self._retired = True
+        self._cancel()
+        self._quit_idle()
+
     def stop(self) -> Deferred[None]:
         """QUIT to all that idle, the end to those that were not used yet; fires when every connection is closed.
 
@@ -166,12 +179,15 @@ class Pool:
         stopped: Deferred[None] = Deferred()
         self._stopped = stopped
         self._timer = self._clock.callLater(self.QUIT_LIMIT, self._cut_leaving)
-        for session in [session for queue in self._queues for session in queue]:
-            self.forget(session)
-            session.quit()
+        self._quit_idle()
         for session in [session for session in self._alive if session.unused]:
             session.cut()
         return stopped
+
+    def _quit_idle(self) -> None:
+        for session in [session for queue in self._queues for session in queue]:
+            self.forget(session)
+            session.quit()
 
     def _cut_leaving(self) -> None:
         self._timer = self._clock.callLater(self.STOP_LIMIT - self.QUIT_LIMIT, self._cut)

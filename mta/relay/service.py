@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
+from weakref import WeakSet
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
@@ -65,7 +66,6 @@ class RelayService(Service):
         reports: ITlsReports | None = None,
         name_of: Callable[[int], str] = str,
     ) -> None:
-        self._settings = settings
         self._reactor = reactor
         self._next_hops = next_hops
         self._demands = demands
@@ -73,17 +73,47 @@ class RelayService(Service):
         self._credentials = credentials
         self._reports = reports
         self._name_of = name_of
-        self._memory = StrikeMemory(hints, settings.tls_client)
-        self._closing_delay = min(self.CLOSING_DELAY, settings.retry.minimal_backoff)
-        self.pool = Pool(settings.handover, reactor, hints)
-        timeout = settings.tls_client.starttls_timeout
-        conduct = Conduct(settings.hostname, settings.timeouts, timeout, tls, self.pool, reactor, reports)
-        sources = {6 if ":" in address else 4: address for address in settings.relay.source_address}
-        self._ways = Ways(conduct, settings.handover, sources, handover, log)
+        self._hints = hints
+        self._events = log
+        self._retired: list[Pool] = []  # of older generations, while connections are left in them
+        self._every_ways: WeakSet[Ways] = WeakSet()  # those of older generations live as long as their attempts
         self._known: dict[tuple[str, int], Outlook] = {}
+        self._arrange(settings, tls, handover)
         self._asking: set[Deferred[Any]] = set()
         self._running: set[Deferred[Settlement]] = set()
         self._drained: Deferred[None] | None = None
+
+    def _arrange(self, settings: Settings, tls: ClientTls, handover: IHandover, generation: int = 1) -> None:
+        self._settings = settings
+        self._memory = StrikeMemory(self._hints, settings.tls_client)
+        self._closing_delay = min(self.CLOSING_DELAY, settings.retry.minimal_backoff)
+        self.pool = Pool(settings.handover, self._reactor, self._hints)
+        timeout = settings.tls_client.starttls_timeout
+        conduct = Conduct(settings.hostname, settings.timeouts, timeout, tls, self.pool, self._reactor, self._reports)
+        sources = {6 if ":" in address else 4: address for address in settings.relay.source_address}
+        self._ways = Ways(conduct, settings.handover, sources, handover, self._events, generation)
+        self._every_ways.add(self._ways)
+
+    def reconfigure(
+        self,
+        settings: Settings,
+        generation: int,
+        *,
+        next_hops: INextHops,
+        tls: ClientTls,
+        handover: IHandover,
+        routes: Mapping[str, Level],
+        credentials: Mapping[str, Credentials],
+    ) -> None:
+        """Other settings for the deliveries to come; what is looked up already and what runs goes on by the old ones.
+
+        Connections are never shared over the change: those that idle get their QUIT, the busy ones when they are done.
+        """
+        self._next_hops, self._routes, self._credentials = next_hops, routes, credentials
+        self.pool.retire()
+        self._retired = [pool for pool in (*self._retired, self.pool) if not pool.empty]
+        self._known.clear()
+        self._arrange(settings, tls, handover, generation)
 
     def deliver(self, job: Job) -> Deferred[Settlement]:
         """One outcome for each claim of the job.  Never errbacks, always fires."""
@@ -135,14 +165,15 @@ class RelayService(Service):
         asked.addCallbacks(answered, unknown)
 
     async def _look(self, dest: str, flags: int) -> Outlook:
-        way = self._way(dest)
+        way, ways = self._way(dest), self._ways
         targets: list[Target] = await self._next_hops.hosts(way.next_hop)
         until = self._reactor.seconds() + self.REMEMBERED
         demands: list[Demand] = await self._demands.of(way.next_hop, way.level, targets, flags, way.sasl)
-        outlook = self._ways.outlook(way, demands, flags, min(until, self._demands.until(demands)))
-        if len(self._known) >= self.MOST_KNOWN:
-            self._known.clear()
-        self._known[dest, flags] = outlook
+        outlook = ways.outlook(way, demands, flags, min(until, self._demands.until(demands)))
+        if ways is self._ways:  # else it was asked for by older settings
+            if len(self._known) >= self.MOST_KNOWN:
+                self._known.clear()
+            self._known[dest, flags] = outlook
         for demand in outlook.refused:
             self._note(demand)
         return outlook
@@ -180,10 +211,12 @@ class RelayService(Service):
     def stopService(self) -> Deferred[Any]:
         """Fires when every delivery is settled and every connection closed, after `Pool.STOP_LIMIT` at the latest."""
         Service.stopService(self)  # type: ignore[no-untyped-call]
-        self._ways.stopping = True
+        for ways in self._every_ways:
+            ways.stopping = True
         for asked in list(self._asking):
             asked.cancel()
+        ends = [pool.stop() for pool in (*self._retired, self.pool)]
         if self._running:
             drained = self._drained = Deferred()
-            return DeferredList([self.pool.stop(), drained])
-        return self.pool.stop()
+            ends.append(drained)
+        return DeferredList(ends)

@@ -62,13 +62,20 @@ class Ways:
     _log = Logger()
 
     def __init__(
-        self, conduct: Conduct, settings: Handover, sources: Mapping[int, str], handover: IHandover, log: IEventLog
+        self,
+        conduct: Conduct,
+        settings: Handover,
+        sources: Mapping[int, str],
+        handover: IHandover,
+        log: IEventLog,
+        generation: int = 1,
     ) -> None:
-        """sources: our own address for IPv4 (4) and IPv6 (6), where one is set."""
+        """sources: our own address for IPv4 (4) and IPv6 (6), where one is set.  generation: of the configuration."""
         self.conduct = conduct
         self.settings = settings
         self.events = log
         self.stopping = False
+        self._generation = generation
         self._sources = sources
         self._handover = handover
 
@@ -86,7 +93,7 @@ class Ways:
 
     def _key(self, way: Way, demand: Demand, flags: int) -> ReuseKey:
         source, hello = self.source(demand.target), self.conduct.hello
-        return ReuseKey.of(demand.required, route=way.route, source=source, hello=hello, flags=flags)
+        return ReuseKey.of(demand.required, route=f"{way.route}@{self._generation}", source=source, hello=hello, flags=flags)
 
     def verdict(self, session: Session) -> tuple[Verdict, str]:
         """The policy's word on a connection, asked once for each requirement: it is pure.  An exception means QUIT."""

@@ -48,6 +48,13 @@ class CertificateWatch(Service):
         if timer is not None:
             timer.cancel()
 
+    def reconfigure(self, tls: ServerTls) -> None:
+        """Other certificates are in use from now on: look after these."""
+        self._tls, self._loads = tls, -1
+        if self._timer is not None:
+            self._timer.cancel()
+            self._turn(look=False)
+
     def _turn(self, look: bool = True) -> None:
         try:
             if look and self._tls.watch:

@@ -1,0 +1,131 @@
+"""One generation of the configuration: everything that the settings decide, made ready before anything in use is touched.
+
+A start makes the first generation, each reload the next one.  `Generation.of` does all that can go wrong in it (files,
+certificates, lists) and changes nothing, so that a mistake leaves the running generation as it is.  What lives longer than
+a generation, and what a new one takes over from the last, is `Lasting`.  Some keys are read at the start alone
+(`AT_START`): a reload keeps their old values, everywhere alike, and says which have changed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from random import Random
+from typing import Final
+
+import attrs
+
+from mta.config.settings import Settings
+from mta.interfaces import IEventLog, IHandover, IMailResolver, INextHops
+from mta.relay.credentials import Credentials
+from mta.relay.handover import HandoverPolicy
+from mta.relay.hostlist import HostLists
+from mta.route.hosts import NextHops
+from mta.route.service import Router
+from mta.smtp.address import Path as MailPath
+from mta.tls.client import ClientTls
+from mta.tls.context import ServerTls
+from mta.tls.policy import Level
+
+__all__ = ["AT_START", "Generation", "Lasting", "kept"]
+
+AT_START: Final = ("hostname", "data_dir", "dns", "log", "tlsrpt", "queue.completions")
+
+
+@attrs.frozen(slots=True)
+class Lasting:
+    """What all generations of one server share.
+
+    random: unpredictable.  handover: an embedder's, None for the lists of `[handover]`.  addresses: (address, port) of our
+    own ports; filled when they are open, and kept up to date by `receive`.
+    """
+
+    resolver: IMailResolver
+    log: IEventLog
+    random: Random
+    handover: IHandover | None = None
+    addresses: set[tuple[str, int]] = attrs.Factory(set)
+
+
+@attrs.frozen(slots=True)
+class Generation:
+    """See the module.  number: from 1, one more with each reload."""
+
+    number: int
+    settings: Settings
+    router: Router
+    tls: ServerTls
+    next_hops: INextHops
+    client_tls: ClientTls
+    handover: IHandover
+    levels: Mapping[str, Level]  # of routes, by name
+    credentials: Mapping[str, Credentials]  # of routes, by name
+
+    @classmethod
+    def of(cls, settings: Settings, lasting: Lasting, number: int = 1) -> Generation:
+        """Make everything ready.  MailError for a file that cannot be used, ValueError for a bad item in a host list."""
+        router = Router(settings)
+        return cls(
+            number=number,
+            settings=settings,
+            router=router,
+            tls=ServerTls.load(settings.tls, lasting.log),
+            next_hops=_next_hops(settings, router, lasting),
+            client_tls=ClientTls(settings.tls_client),
+            handover=lasting.handover or HandoverPolicy(settings.handover, _host_lists(settings, lasting.addresses)),
+            levels={name: Level(level) for name, level in router.levels.items()},
+            credentials=_credentials(router),
+        )
+
+
+def kept(old: Settings, new: Settings) -> tuple[Settings, list[str]]:
+    """The new settings with the old values of `AT_START`, and the names of those that have changed."""
+    changed: list[str] = []
+    for name in AT_START:
+        table, _, key = name.partition(".")
+        was, given = getattr(old, table), getattr(new, table)
+        wanted = attrs.evolve(given, **{key: getattr(was, key)}) if key else was
+        if wanted != given:
+            changed.append(name)
+            new = attrs.evolve(new, **{table: wanted})
+    return new, changed
+
+
+def _next_hops(settings: Settings, router: Router, lasting: Lasting) -> NextHops:
+    return NextHops(
+        lasting.resolver,
+        random=lasting.random,
+        own_names=(settings.hostname,),
+        own_addresses=lasting.addresses,
+        port=settings.relay.port,
+        prefer=settings.relay.prefer,
+        # A local domain as next hop: mail that waits from before it was one.  It is not the sender who can mend that.
+        relays=router.relays | {MailPath("", domain).domain_key for domain in settings.local_domains},
+    )
+
+
+def _credentials(router: Router) -> dict[str, Credentials]:
+    key = os.urandom(32)
+    return {name: Credentials.load(known, key) for name, known in router.auth.items()}
+
+
+def _host_lists(settings: Settings, addresses: set[tuple[str, int]]) -> HostLists:
+    named = {entry.name: entry.hosts for entry in settings.hostlist}
+    return HostLists(named, _Addresses(addresses), lambda path: Path(path).read_text("utf-8"))
+
+
+class _Addresses(Collection[str]):
+    """The addresses of ports without their numbers, as they are when asked for."""
+
+    def __init__(self, ports: set[tuple[str, int]]) -> None:
+        self._ports = ports
+
+    def __contains__(self, address: object) -> bool:
+        return any(address == mine for mine in self)
+
+    def __iter__(self) -> Iterator[str]:
+        return (address for address, _ in self._ports)
+
+    def __len__(self) -> int:
+        return len(self._ports)
