@@ -131,7 +131,7 @@ class AuthTests(SynchronousTestCase):
             self.assertNotIn(word, shown)
 
     def test_forgotten_in_tls(self):
-        """S10, S13, X02, C1.5: who was known in clear is nobody in TLS; an exchange begun in clear is gone; failures stay."""
+        """S10, S13, X02, A46, C1.5: who was known in clear is nobody in TLS; an exchange begun in clear is gone; failures stay."""
         options = attrs.evolve(WITH_AUTH, mail_requires="auth")
         talk = hello(options)
         talk.answers[Auth] = [NO]

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mta.smtp.client import Sender
-from mta.smtp.event import AuthAnswered, Broken, Ended
+from mta.smtp.event import AuthAnswered, Broken, Ended, Transacted
 from mta.smtp.sasl import MECHANISMS, Login
 from mta.status import Reply
-from tests.smtp.test_client import hear, sender
+from tests.smtp.test_client import ONE, hear, sender
 
 TIM = Login("tim", "tanstaaftanstaaf")
 YES = Reply(235, "2.7.0", "Ok")
@@ -52,6 +52,21 @@ class AuthTests(SynchronousTestCase):
         machine = self.ask("CRAM-MD5", b"AUTH CRAM-MD5\r\n")
         hear(machine, b"334 PDE4OTYuNjk3MTcwOTUyQHBvc3RvZmZpY2UucmVzdG9uLm1jaS5uZXQ+\r\n")
         self.assertEqual(b"dGltIGI5MTNhNjAyYzdlZGE3YTQ5NWI0ZTZlNzMzNGQzODkw\r\n", machine.data_to_send())
+
+    def test_530(self):
+        """C30, A41: that MAIL wants STARTTLS or AUTH first is told as it is, and either can be said then; when, the session knows."""
+        machine = sender("AUTH PLAIN")
+        machine.transact(ONE)
+        machine.data_to_send()
+        no = Reply(530, "5.7.0", "Must issue a STARTTLS or AUTH command first")
+        self.assertEqual(
+            [Transacted((no,), no, None)], hear(machine, b"530 5.7.0 Must issue a STARTTLS or AUTH command first\r\n")
+        )
+        machine.authenticate("PLAIN", TIM)
+        self.assertEqual([AuthAnswered(YES, "PLAIN")], hear(machine, b"235 2.7.0 Ok\r\n"))
+        machine.data_to_send()
+        machine.starttls()
+        self.assertEqual(b"STARTTLS\r\n", machine.data_to_send())
 
     def test_any_answer_is_told(self):
         """535, 454, 534, 504, even 250: the session decides; the conversation goes on."""

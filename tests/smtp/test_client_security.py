@@ -64,7 +64,7 @@ class StartTlsTests(SynchronousTestCase):
         self.assertEqual({"SIZE": "1"}, event.extensions)
 
     def test_ehlo_refused_in_tls(self):
-        """C07: no HELO in TLS."""
+        """C07, A43: no HELO in TLS."""
         machine = Sender("c.test", in_tls=True)
         machine.hello()
         machine.data_to_send()

@@ -184,7 +184,7 @@ class ChooseTests(SynchronousTestCase):
             self.assertEqual(chosen, choose(offered, allowed, confidential=True), offered)
 
     def test_in_clear(self):
-        """C2.6, A41, X05, X06: where others can read, no password is shown, however long the list."""
+        """C31, C2.6, A41, X05, X06: where others can read, no password is shown, however long the list."""
         many = " ".join(["PLAIN", "LOGIN", *(f"X{n}" for n in range(60))])
         self.assertEqual("", choose(many, ("PLAIN", "LOGIN"), confidential=False))
         self.assertEqual("CRAM-MD5", choose(f"{many} CRAM-MD5", ("PLAIN", "LOGIN", "CRAM-MD5"), confidential=False))

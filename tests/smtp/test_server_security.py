@@ -96,7 +96,7 @@ class StartTlsTests(SynchronousTestCase):
         self.assertEqual([503, 354], talk.codes(b"STARTTLS\r\n") + talk.codes(b"DATA\r\n"))
 
     def test_fresh_machine(self):
-        """S10, S11: knows nothing but the counters; does not greet; EHLO is needed again."""
+        """S10, S11, A44, A45: knows nothing but the counters; does not greet; EHLO is needed again."""
         talk = self.hello()
         talk.codes(b"STARTTLS\r\n")
         fresh = Talk(in_tls=True, counters=talk.counters, greet=False)
