@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+import attrs
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
@@ -44,7 +45,7 @@ class Demands:
     """See IDemands.
 
     sts: None for no MTA-STS at all.  clock: the reactor, for its seconds.  wall: seconds since the epoch, for the dates of
-    `[[tls_policy]] until`.  validates: the resolver's verdicts on DNSSEC are believed.
+    `[[tls_policy]] until`.  settings: that hold now.  validates: the resolver's verdicts on DNSSEC are believed.
     """
 
     def __init__(
@@ -58,17 +59,20 @@ class Demands:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.validates = False
-        self._settings = settings
-        self._client = settings.tls_client
         self._resolver = resolver
         self._sts = sts
         self._clock = clock
         self._log = log
         self._wall = wall
-        self._table = PolicyTable(settings.tls_policy)
-        self._lookup = TlsaLookup(resolver, settings.tls_client.dane_nxdomain_proof)
         self._probe_again = 0.0
-        self._why_off = ""
+        self._told = ""
+        self.reconfigure(settings)
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Other settings from now on; `[dns]` holds for as long as we run."""
+        self.settings = settings
+        self._table = PolicyTable(settings.tls_policy)
+        self._lookup = TlsaLookup(self._resolver, settings.tls_client.dane_nxdomain_proof)
 
     def start(self) -> Deferred[None]:
         """Find out whether the resolver validates.  Fires when that is known; never errbacks."""
@@ -84,9 +88,11 @@ class Demands:
 
     async def _of(self, next_hop: str, level: Level | None, targets: Sequence[Target], flags: int, sasl: str) -> list[Demand]:
         entry = self._table.entry(next_hop, datetime.fromtimestamp(self._wall(), UTC).date())
-        rule = rule_for(self._client, entry, next_hop, level, flags, sasl)
-        if rule.dane and not self.validates:
+        rule = rule_for(self.settings.tls_client, entry, next_hop, level, flags, sasl)
+        if not self.validates and (rule.dane or rule.requiretls):
             await self._probe()
+        if not self.validates and not next_hop.startswith("["):  # nobody vouches for an MX
+            targets = [attrs.evolve(target, mx_secure=False) if target.mx_secure else target for target in targets]
         sts = self._sts.policy(rule.host) if self._sts is not None and rule.sts else None
         lookups = self._look_up(rule, targets)  # all are on their way before the first is awaited
         found = {key: await lookup for key, lookup in lookups.items()}
@@ -116,8 +122,8 @@ class Demands:
         if self.validates or now < self._probe_again:
             return
         self._probe_again = now + _PROBE_AGAIN
-        why = "" if self._settings.dns.trusted else "[dns] trusted is false"
-        name = self._settings.dns.dnssec_probe
+        why = "" if self.settings.dns.trusted else "[dns] trusted is false"
+        name = self.settings.dns.dnssec_probe
         if name and not why:
             answer = await self._resolver.query(name, "A")
             self._probe_again = max(self._probe_again, answer.expires)
@@ -128,14 +134,14 @@ class Demands:
 
     def _tell(self, why: str) -> None:
         """One line when it has changed, where it makes a difference."""
-        if why != self._why_off and self._is_wanted:
+        if why != self._told and self._is_wanted:
             self._log.event("dane_off" if why else "dane_on", "", {"reason": why or None})
-        self._why_off = why
+            self._told = why
 
     @property
     def _is_wanted(self) -> bool:
         """Does the operator want DANE anywhere?"""
-        settings = self._settings
+        settings = self.settings
         levels = {
             settings.tls_client.level,
             *[route.tls for route in settings.route],

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from random import Random
 
-from mta.config.settings import Dns, RouteEntry, TlsPolicyEntry
+import attrs
+
+from mta.config.settings import Dns, RouteEntry, TlsClient, TlsPolicyEntry
+from mta.envelope import Flag
 from mta.route.hosts import NextHops
+from mta.status import MailError
 from mta.testing.dns import FakeResolver
 from mta.tls.policy import Level
-from tests.tls.asking import GOOD, DemandsCase, zone
+from tests.tls.asking import GOOD, DemandsCase, tlsa, zone
 
 
 class ProbeTests(DemandsCase):
@@ -37,6 +41,18 @@ class ProbeTests(DemandsCase):
             self.assertEqual(self.log.events, [("dane_off", f"the name servers did not validate '.' ({why})")])
             targets = self.successResultOf(NextHops(resolver, random=Random(1)).hosts("example.org"))
             self.assertEqual(self.levels(self.successResultOf(demands.of("example.org", None, targets, 0, ""))), ["may"])
+
+    def test_requiretls(self) -> None:
+        """P41: an MX record that a resolver without DNSSEC calls secure does not make a host's name known; brackets do."""
+        resolver = FakeResolver(self.RECORDS, secure={"example.org", ".example.org"})
+        demands = self.make(resolver)
+        for next_hop, level in (("example.org", None), ("example.org", Level.VERIFY), ("[mx.example.org]", None)):
+            targets = self.successResultOf(NextHops(resolver, random=Random(1)).hosts(next_hop))
+            asking = demands.of(next_hop, level, targets, Flag.REQUIRETLS, "")
+            if next_hop.startswith("["):
+                self.assertEqual(self.levels(self.successResultOf(asking)), ["verify"])
+            else:
+                self.assertEqual(self.failureResultOf(asking, MailError).value.reply.enhanced, "5.7.10")
 
     def test_probe_of_the_operator(self) -> None:
         """Another name, or none: then the resolver is believed as it is."""
@@ -76,3 +92,28 @@ class ProbeTests(DemandsCase):
         ):
             self.make(FakeResolver({}), dns=Dns(), **more)
             self.assertEqual(bool(self.log.events), told, more)
+
+    def test_wanted_later(self) -> None:
+        """A reload that asks for DANE: what was of no interest before is told with the first mail that wants it."""
+        resolver = FakeResolver(self.RECORDS)
+        demands = self.make(resolver, level="may")
+        self.assertEqual(self.log.events, [])
+        demands.reconfigure(attrs.evolve(demands.settings, tls_client=TlsClient(level="dane")))
+        self.clock.advance(300.0)
+        self.successResultOf(demands.of("example.org", None, [], 0, ""))
+        self.assertEqual([name for name, _ in self.log.events], ["dane_off"])
+
+    def test_reconfigured(self) -> None:
+        """Level, table and proof are those of the new settings."""
+        records = {key: value for key, value in self.RECORDS.items() if key == "example.org"}
+        records["mx.example.org"] = {"A": ["192.0.2.1"]}
+        [before] = self.owed(records, fail={tlsa("mx.example.org") + "/TLSA": "TIMEOUT"})
+        self.assertIsNotNone(before.refusal)
+        settings = attrs.evolve(self.demands.settings, tls_client=TlsClient(level="dane", dane_nxdomain_proof=True))
+        self.demands.reconfigure(settings)
+        [proven] = self.successResultOf(self.demands.of("example.org", None, [before.target], 0, ""))
+        self.assertEqual(self.levels([proven]), ["may"])
+        entry = TlsPolicyEntry(("example.org",), level="encrypt")
+        self.demands.reconfigure(attrs.evolve(settings, tls_policy=(entry,)))
+        [strict] = self.successResultOf(self.demands.of("example.org", None, [before.target], 0, ""))
+        self.assertEqual(self.levels([strict]), ["encrypt"])
