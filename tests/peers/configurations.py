@@ -1,7 +1,7 @@
 """What Postfix and Exim are told: text from a few choices, the same for tests and benchmarks.
 
 Both take mail for sink.test and its subdomains into one Maildir, offer STARTTLS when they are given a certificate, and, when given a
-next hop, relay everything else to it.  Neither looks anything up in DNS.
+next hop, relay everything else to it.  Neither looks anything up in DNS.  Both log what each connection has seen (wire.py).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ retry     unix  -  -  n  -      -  error
 discard   unix  -  -  n  -      -  discard
 virtual   unix  -  n  n  -      -  virtual
 anvil     unix  -  -  n  -      1  anvil
+tlsproxy  unix  -  -  n  -      0  tlsproxy
 scache    unix  -  -  n  -      1  scache
 postlog   unix-dgram n  -  n  -  1  postlogd
 """
@@ -100,7 +101,11 @@ local_interfaces = 127.0.0.1
 {tls}
 chunking_advertise_hosts = *
 smtputf8_advertise_hosts = *
-acl_smtp_mail = accept_all
+acl_smtp_connect = note_connect
+acl_smtp_helo = note_helo
+acl_smtp_starttls = note_starttls
+acl_smtp_auth = note_auth
+acl_smtp_mail = note_mail
 acl_smtp_rcpt = accept_all
 acl_smtp_data = accept_all
 message_size_limit = 100M
@@ -117,19 +122,22 @@ log_file_path = {directory}/log/%slog
 spool_directory = {directory}/spool
 add_environment = PATH=/usr/bin:/usr/sbin
 qualify_domain = peer.test
+{more}
 begin acl
 accept_all:
   accept
+{notes}
 begin routers
 to_maildir:
   driver = accept
   domains = +local_domains
   transport = maildir
-no_relay:
-  driver = redirect
-  allow_fail
-  data = :fail: no relay here
+{relay}
 begin transports
+to_next_hop:
+  driver = smtp
+  port = {next_port}
+{transport}
 maildir:
   driver = appendfile
   directory = {directory}/mail/all
@@ -142,18 +150,59 @@ maildir:
   group = Debian-exim
 begin retry
 * * F,1h,5s
+{authenticators}
 """
+EXIM_NOTED = ("connect", "helo", "starttls", "auth", "mail")
+EXIM_AUTHENTICATORS = """\
+begin authenticators
+plain:
+  driver = plaintext
+  public_name = PLAIN
+  server_prompts = :
+  server_condition = ${{if and {{{{eq{{$auth2}}{{{user}}}}}{{eq{{$auth3}}{{{password}}}}}}}}}
+  server_set_id = $auth2
+  server_advertise_condition = ${{if def:tls_in_cipher}}
+"""
+EXIM_RELAY = "to_next_hop:\n  driver = manualroute\n  transport = to_next_hop\n  route_list = * 127.0.0.1\n  self = send\n"
+EXIM_NO_RELAY = "no_relay:\n  driver = redirect\n  allow_fail\n  data = :fail: no relay here\n"
 
 
-def exim(directory: Path, port: int, *, tls: tuple[Path, Path] | None) -> None:
-    """Write exim4.conf below directory/etc."""
+def exim(
+    directory: Path,
+    port: int,
+    *,
+    tls: tuple[Path, Path] | None,
+    user: tuple[str, str] | None,
+    relay_to: int | None,
+    more: str,
+    transport: str,
+) -> None:
+    """Write exim4.conf below directory/etc.  user: name and password, without which nobody may send."""
     offer = "tls_advertise_hosts ="
     if tls is not None:
         offer = f"tls_advertise_hosts = *\ntls_certificate = {tls[0]}\ntls_privatekey = {tls[1]}"
+    notes = "".join(
+        f"note_{name}:\n  warn logwrite = noted {name} $sender_host_port\n"
+        + ("  deny !authenticated = *\n" if name == "mail" and user else "")
+        + "  accept\n"
+        for name in EXIM_NOTED
+    )
     etc = directory / "etc/exim4"
     etc.mkdir(parents=True, exist_ok=True)
     configuration = etc / "exim4.conf"
-    configuration.write_text(EXIM.format(directory=directory, port=port, tls=offer))
+    configuration.write_text(
+        EXIM.format(
+            directory=directory,
+            port=port,
+            tls=offer,
+            more=more,
+            notes=notes,
+            relay=EXIM_NO_RELAY if relay_to is None else EXIM_RELAY,
+            next_port=relay_to or 25,
+            transport=transport,
+            authenticators=EXIM_AUTHENTICATORS.format(user=user[0], password=user[1]) if user else "",
+        )
+    )
     configuration.chmod(0o644)
     for folder in ("log", "spool"):
         (directory / folder).mkdir(exist_ok=True)

@@ -104,6 +104,12 @@ class Server:
         """The messages it has stored."""
         return [path for folder in ("new", "cur") for path in (self.maildir / folder).glob("*")]
 
+    def run(self, *command: str) -> str:
+        """Run a command where the server runs, in its namespaces, as root; give what it says.  CalledProcessError."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        enter = ["nsenter", "-t", children[0], "-m", "-p", *command]
+        return subprocess.run(enter, check=True, capture_output=True, text=True, timeout=60, cwd="/").stdout
+
     def start(self) -> None:
         """Start, and wait until the port answers."""
         with open(self.output, "ab") as output:
@@ -165,11 +171,23 @@ def start_postfix(
     return Server(["bash", str(HERE / "postfix.sh"), str(directory)], directory, port)
 
 
-def start_exim(directory: Path, *, tls: tuple[Path, Path] | None = None) -> Server:
-    """Exim that stores mail for sink.test."""
+def start_exim(
+    directory: Path,
+    *,
+    tls: tuple[Path, Path] | None = None,
+    user: tuple[str, str] | None = None,
+    relay_to: int | None = None,
+    more: str = "",
+    transport: str = "",
+) -> Server:
+    """Exim that stores mail for sink.test, and relays the rest to a port of this machine if one is given.
+
+    tls: certificate and key.  user: name and password that everybody must log in with, inside TLS.  more: further lines for
+    the main section.  transport: further options of the transport to the next hop.
+    """
     require("exim")
     port = free_port()
-    configurations.exim(directory, port, tls=tls)
+    configurations.exim(directory, port, tls=tls, user=user, relay_to=relay_to, more=more, transport=transport)
     return Server(["bash", str(HERE / "exim.sh"), str(directory)], directory, port)
 
 

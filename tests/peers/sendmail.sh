@@ -7,6 +7,6 @@ serve() {
     chown -R root:root /etc/mail && chmod -R go-w /etc/mail
     printf 'hosts files\naliases files\n' >/etc/mail/switch
     m4 -D_CF_DIR_=$cf/ /etc/mail/sendmail.mc >/etc/mail/sendmail.cf || return 1
-    exec /usr/libexec/sendmail/sendmail -bD -C /etc/mail/sendmail.cf -q10s
+    exec /usr/libexec/sendmail/sendmail -bD -C /etc/mail/sendmail.cf -q10s -X "$1/wire"
 }
 run_peer sendmail "$(readlink -f "$0")" "$@"
