@@ -170,10 +170,12 @@ class Attempt:
     def _note(self, fault: Fault) -> None:
         """A TLS fault is logged by itself: it may be mended by the next address and then be forgotten."""
         if fault.trouble.is_tls:
+            required = self._step.required
             fields = {
                 "relay": where(self._step.target),
                 "class": fault.trouble.value,
-                "level": self._step.required.level.value,
+                "level": required.level.value,
+                "origin": required.origin,
                 "reason": fault.reply.text,
             }
             self._ways.events.event("tls-fault", self._name, fields)
