@@ -30,8 +30,10 @@ class BackoffTests(SynchronousTestCase):
     """The ladder."""
 
     def test_q55_ladder(self) -> None:
-        """300, 600, 1200, 2400, 4000, 4000 seconds."""
+        """C45: 300, 600, 1200, 2400, 4000, 4000 seconds; 225 and 7200, the other way to set it, too."""
         self.assertEqual([300, 600, 1200, 2400, 4000, 4000], [backoff(n, RETRY, MIDDLE) // 1000 for n in range(6)])
+        slower = Retry(minimal_backoff=225.0, maximal_backoff=7200.0)
+        self.assertEqual([225, 450, 900, 1800, 3600, 7200, 7200], [backoff(n, slower, MIDDLE) // 1000 for n in range(7)])
 
     def test_q55_jitter(self) -> None:
         """+- 10 %, and nothing beyond, however many attempts."""

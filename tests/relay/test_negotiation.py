@@ -35,6 +35,12 @@ class NegotiationTests(RelayCase):
         outcome = await self.delivered(route="none")
         self.assertEqual((server.verbs(1), outcome.facts["tls"]), (IN_CLEAR, "none"))
 
+    async def test_c03_the_handshake_begins_at_once(self) -> None:
+        """C03 A48: behind 220 the first byte is 0x16, a TLS record; no command comes any more."""
+        server = self.serve({"STARTTLS": "220 go", "client hello": [Act.CLOSE]}, tls=False, extensions=("STARTTLS",))
+        await self.deferred()
+        self.assertEqual((server.commands, server.script["client hello"]), (["1 EHLO relay.example.com", "1 STARTTLS"], []))
+
     async def test_c05_starttls_offered_inside_tls(self) -> None:
         """C05: ignored."""
         server = self.serve(tls_extensions=("PIPELINING", "STARTTLS"))

@@ -45,7 +45,7 @@ class WindowTests(SynchronousTestCase):
         self.assertEqual(5, self.window.size)
 
     def test_q51_reverse_hysteresis(self) -> None:
-        """The first failure of a cycle shrinks the window at once, the others of that cycle do not."""
+        """C47: the first failure of a cycle shrinks the window at once, the others of that cycle do not."""
         self.succeed(sum(range(5, 20)))
         sizes = []
         for _ in range(10):
