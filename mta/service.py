@@ -15,15 +15,14 @@ import os
 import pathlib
 import random
 import sys
-from collections.abc import Iterable, Sequence
-from math import inf
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
 from twisted.application.service import IService, Service
-from twisted.internet.defer import Deferred, DeferredList, DeferredLock, succeed
+from twisted.cred.portal import Portal
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock
 from twisted.python.usage import Options as UsageOptions
-from zope.interface import implementer
 
 from mta.bounce.service import BounceAgent
 from mta.config.loader import load
@@ -33,10 +32,9 @@ from mta.control.log import EventLog
 from mta.control.socket import NAME as CONTROL
 from mta.deliver.service import MaildirAgent
 from mta.dns.client import Resolver
-from mta.envelope import Target
+from mta.evidence import Evidence
 from mta.generation import Generation, Lasting, kept
-from mta.hints import MemoryHints
-from mta.interfaces import IDeliveryAgent, IDemands, IEventLog, IHandover, IMailResolver, IPolicy, IQueue
+from mta.interfaces import IDeliveryAgent, IEventLog, IHandover, IMailResolver, IPolicy, IQueue
 from mta.process import Process
 from mta.queue.ids import id_text
 from mta.queue.service import QueueService
@@ -44,7 +42,6 @@ from mta.queue.sqlite.engine import SqliteQueue
 from mta.receive.service import ReceiveService
 from mta.relay.service import RelayService
 from mta.status import transient
-from mta.tls.policy import Demand, Level, Required
 from mta.tls.watch import CertificateWatch
 
 __all__ = ["Mta", "Options", "makeService", "make_mta"]
@@ -79,7 +76,7 @@ class Mta(Service):
         queue: QueueService,
         receive: ReceiveService,
         bounces: BounceAgent,
-        demands: _Levels,
+        evidence: Evidence,
         watch: CertificateWatch,
         generation: Generation,
         lasting: Lasting,
@@ -94,7 +91,7 @@ class Mta(Service):
         self._maildir = maildir
         self._relay = relay
         self._bounces = bounces
-        self._demands = demands
+        self._evidence = evidence
         self._watch = watch
         self._generation = generation
         self._lasting = lasting
@@ -115,6 +112,9 @@ class Mta(Service):
                 self._own_log.open()
             if self._own_resolver is not None:
                 self._own_resolver.start()
+            await self._evidence.start()
+            if not self.running:
+                return  # it was stopped meanwhile, and has undone what was begun
             self._maildir.start()
             self._relay.startService()  # type: ignore[no-untyped-call]
             self.queue.startService()
@@ -140,6 +140,7 @@ class Mta(Service):
         relayed = self._relay.stopService()  # ends what runs: without it the queue would await each next hop that stalls
         await settled
         await DeferredList([relayed, self._maildir.stop()])
+        await self._evidence.stop()
         if self._own_resolver is not None:
             await self._own_resolver.close()
         self.log.event("stopped", "", {})
@@ -166,12 +167,14 @@ class Mta(Service):
         if new.tls.fault and old.tls.offered:  # `tls.error = "offer-nothing"`: of a start, not of a slip while we run
             raise transient("4.3.5", "Local configuration error", reason=new.tls.fault)
         await self.receive.reconfigure(settings, new.router, new.tls)
+        if not self.running:  # a stop has come in between: nothing may begin anew behind it
+            raise transient("4.3.2", "The service stops", reason="the server stops: the settings stay")
         # All that can fail has succeeded.
         self._generation = new
         self.queue.reconfigure(settings, new.router)
         self._maildir.mailbox = new.router.mailbox
         self._bounces.lifetime = int(settings.retry.queue_lifetime * 1000)
-        self._demands.reconfigure(settings)
+        self._evidence.reconfigure(settings)
         self._watch.reconfigure(new.tls)
         self._relay.reconfigure(
             settings,
@@ -193,6 +196,7 @@ def make_mta(
     resolver: IMailResolver | None = None,
     handover: IHandover | None = None,
     policy: IPolicy | None = None,
+    portal: Portal | None = None,
     log: IEventLog | None = None,
     engine: IQueue | None = None,
 ) -> Mta:
@@ -204,20 +208,9 @@ def make_mta(
         resolver = own_resolver = Resolver(reactor, settings.dns, random=random.SystemRandom())
     lasting = Lasting(resolver, log, random.SystemRandom(), handover)
     first = Generation.of(settings, lasting)
-    demands = _Levels(settings)
-    relay = RelayService(
-        settings,
-        reactor=reactor,
-        next_hops=first.next_hops,
-        demands=demands,
-        tls=first.client_tls,
-        handover=first.handover,
-        hints=MemoryHints(reactor),
-        log=log,
-        routes=first.levels,
-        credentials=first.credentials,
-        name_of=id_text,
-    )
+    lasting_hints = engine is None  # whoever brings a queue of his own may want nothing on disk
+    evidence = Evidence(settings, reactor=reactor, resolver=resolver, log=log, random=random.Random(), lasting=lasting_hints)
+    relay = _relay(settings, first, evidence, reactor, log)
     maildir = MaildirAgent(reactor, first.router.mailbox, hostname=settings.hostname)
     agents: dict[str, IDeliveryAgent] = {"smtp": relay, "maildir": maildir}
 
@@ -229,7 +222,15 @@ def make_mta(
     queue = QueueService(engine, first.router, agents, settings, reactor=reactor, log=log, random=random.Random())
     agents["bounce"] = bounces = _bounces(settings, queue, reactor, log)
     receive = ReceiveService(
-        settings, queue, first.router, reactor=reactor, log=log, policy=policy, tls=first.tls, own_addresses=lasting.addresses
+        settings,
+        queue,
+        first.router,
+        reactor=reactor,
+        log=log,
+        policy=policy,
+        tls=first.tls,
+        own_addresses=lasting.addresses,
+        portal=portal,
     )
     mta = Mta(
         log=log,
@@ -239,7 +240,7 @@ def make_mta(
         queue=queue,
         receive=receive,
         bounces=bounces,
-        demands=demands,
+        evidence=evidence,
         watch=CertificateWatch(first.tls, reactor, log),
         generation=first,
         lasting=lasting,
@@ -247,30 +248,21 @@ def make_mta(
     return mta
 
 
-@implementer(IDemands)
-class _Levels:
-    """Demands that rest on the levels of routes and `[tls_client]` alone."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._default = Level(settings.tls_client.level)
-
-    def reconfigure(self, settings: Settings) -> None:
-        """Other settings from now on."""
-        self._default = Level(settings.tls_client.level)
-
-    def of(self, next_hop: str, level: Level | None, targets: Sequence[Target], flags: int, sasl: str) -> Deferred[list[Demand]]:
-        """See IDemands."""
-        owed, origin = (level, "route") if level else (self._default, "default")
-        demands = []
-        for target in targets:
-            name = target.name
-            required = Required(owed, name, target.address, target.port, next_hop, (name,), sni=name, origin=origin, sasl=sasl)
-            demands.append(Demand(target, attrs.evolve(required, never_clear=bool(sasl))))
-        return succeed(demands)
-
-    def until(self, demands: Sequence[Demand]) -> float:
-        """See IDemands."""
-        return inf
+def _relay(settings: Settings, first: Generation, evidence: Evidence, reactor: Any, log: IEventLog) -> RelayService:
+    return RelayService(
+        settings,
+        reactor=reactor,
+        next_hops=first.next_hops,
+        demands=evidence.demands,
+        tls=first.client_tls,
+        handover=first.handover,
+        hints=evidence.hints,
+        log=log,
+        routes=first.levels,
+        credentials=first.credentials,
+        reports=evidence.reports,
+        name_of=id_text,
+    )
 
 
 def _bounces(settings: Settings, queue: QueueService, reactor: Any, log: IEventLog) -> BounceAgent:
