@@ -14,6 +14,7 @@ from mta.cli.dev_cert import dev_cert
 from mta.cli.explain import explain
 from mta.cli.reload import reload
 from mta.cli.run import run
+from mta.cli.tls_probe import tls_probe
 
 __all__ = ["main"]
 
@@ -29,3 +30,4 @@ main.add_command(dev_cert)
 main.add_command(explain)
 main.add_command(reload)
 main.add_command(run)
+main.add_command(tls_probe)
