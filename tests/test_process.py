@@ -124,6 +124,72 @@ class ProcessTests(SynchronousTestCase):
         self.assertIn("event=stopped", log.read_text())
         self.assertNotIn("event=stopped", (self.folder / "old.log").read_text())
 
+    def events(self, name: str) -> list[str]:
+        """The lines of an event in mail.log."""
+        log = self.folder / "mail.log"
+        return [line for line in log.read_text().splitlines() if f" event={name} " in line] if log.exists() else []
+
+    def logged(self, port: int = 0, more: str = "") -> str:
+        return MINIMAL.format(port=port, more=f'[log]\nfile = "mail.log"\n{more}')
+
+    def test_s35_sighup_reads_everything_anew(self) -> None:
+        """S35 H38: a new port is served, a mistake is logged and changes nothing, and the next SIGHUP finds it mended."""
+        process = self.start(self.logged())
+        self.wait_for(lambda: self.events("listening"))
+        config = self.folder / "mta.toml"
+        config.write_text(self.logged(more='[[listen]]\nendpoint = "tcp:0:interface=127.0.0.1:backlog=9"\n'))
+        process.send_signal(signal.SIGHUP)
+        self.wait_for(lambda: self.events("reload"))
+        self.assertIn("status=done generation=2", self.events("reload")[0])
+        self.assertEqual(2, len(self.events("listening")))
+        config.write_text(self.logged(more="[limits]\nerrors = 0\nconnections = 0\n"))
+        process.send_signal(signal.SIGHUP)
+        self.wait_for(lambda: len(self.events("reload")) == 3)
+        self.assertRegex(self.events("reload")[1], r'status=refused mistake="[^"]*mta\.toml:8: limits\.errors: at least 1')
+        config.write_text(self.logged())
+        process.send_signal(signal.SIGHUP)
+        self.wait_for(lambda: len(self.events("reload")) == 4)
+        self.assertIn("status=done generation=3", self.events("reload")[3])
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(-signal.SIGTERM, process.wait(20))
+
+    def test_mta_reload(self) -> None:
+        """H38: the command says generation, mistakes with status 1, what wants a restart; and that nobody is there."""
+        process = self.start(self.logged())
+        self.wait_for((self.folder / "data" / "control.sock").exists)
+        self.assertEqual((0, "generation 2 of the configuration is in force\n"), self.mta_reload())
+        (self.folder / "mta.toml").write_text(self.logged(more='[dns]\nattempts = 7\n[tls_client]\nlevel = "encypt"\n'))
+        status, output = self.mta_reload()
+        self.assertEqual(1, status)
+        self.assertRegex(output, r"^/.*mta\.toml:10: tls_client\.level: .* did you mean 'encrypt'\?\n$")
+        (self.folder / "mta.toml").write_text(self.logged(more="[dns]\nattempts = 7\n"))
+        status, output = self.mta_reload()
+        self.assertEqual((0, True), (status, output.endswith("in force only after a restart: dns\n")))
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+        self.assertFalse((self.folder / "data" / "control.sock").exists())
+        status, output = self.mta_reload()
+        self.assertEqual((1, True), (status, "no service is running" in output))
+
+    def test_control_socket_after_kill_9(self) -> None:
+        """The file that a killed server left behind does not hinder the next."""
+        control = self.folder / "data" / "control.sock"
+        first = self.start(self.logged())
+        self.wait_for(control.exists)
+        first.kill()
+        first.wait(20)
+        self.assertTrue(control.exists())
+        (self.folder / "mail.log").unlink()
+        self.start(self.logged())
+        self.wait_for(lambda: self.events("listening"))
+        self.wait_for(lambda: self.mta_reload()[0] == 0)
+
+    def mta_reload(self) -> tuple[int, str]:
+        """Status and output of the command."""
+        command = [str(Path(sys.executable).with_name("mta")), "reload", "--config", str(self.folder / "mta.toml")]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False)
+        return done.returncode, done.stdout
+
     def wait_for(self, true: object) -> None:
         for _ in range(1000):
             if true():  # type: ignore[operator]

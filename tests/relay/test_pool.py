@@ -231,6 +231,32 @@ class SuspensionTests(PoolCase):
         self.assertEqual(self.pool.release(self.session()), "")
 
 
+class RetireTests(PoolCase):
+    """H38: another generation has a pool of its own."""
+
+    def test_h38_idle_and_busy(self) -> None:
+        """H38: QUIT to the idle, and no busy one idles here again; nothing is left on the clock."""
+        idle, busy = self.idle(), self.session()
+        self.pool.retire()
+        self.assertEqual((idle.asked, busy.asked), (["park", "quit"], []))
+        self.assertIsNone(self.pool.acquire(KEY, MAIL))
+        self.assertEqual(self.pool.release(busy), "reload")
+        self.assertEqual((self.clock.getDelayedCalls(), self.pool.empty), ([], False))
+        for session in (idle, busy):
+            self.pool.left(session)
+        self.assertTrue(self.pool.empty)
+        self.successResultOf(self.pool.stop())
+
+    def test_h38_stopped_afterwards(self) -> None:
+        """H38: the stop of the service ends what a retired pool still has."""
+        busy = self.session()
+        self.pool.retire()
+        stopped = self.pool.stop()
+        self.clock.pump([Pool.QUIT_LIMIT, Pool.STOP_LIMIT])
+        self.assertEqual(busy.asked, ["cut"])
+        self.successResultOf(stopped)
+
+
 class StopTests(PoolCase):
     """H39: the end."""
 

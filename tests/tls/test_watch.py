@@ -185,3 +185,24 @@ class AlarmTests(WatchCase):
         self.watch.startService()
         (alarm,) = self.log.named("certificate_weak")
         self.assertEqual(alarm, {"certificate": str(self.certificate), "signature": "sha256"})
+
+
+class ReloadTests(WatchCase):
+    """`reconfigure`."""
+
+    def test_s35_other_certificates(self) -> None:
+        """S35: after a reload the new certificates are looked after at their own interval, and the old ones no more."""
+        self.watch.startService()
+        old = self.tls
+        other = ServerTls.load(attrs.evolve(self.settings, watch=7.0), self.log, self.clock.seconds)
+        self.watch.reconfigure(other)
+        (call,) = self.clock.getDelayedCalls()
+        self.assertEqual(7.0, call.getTime() - self.clock.seconds())
+        AUTHORITY.issue("mx.example.org").write(self.directory)
+        self.clock.advance(7)
+        self.assertEqual((1, 2, ["certificate_loaded"]), (old.loads, other.loads, self.names()))
+
+    def test_not_started(self) -> None:
+        """Before the start, and after the stop, nothing is put on the clock."""
+        self.watch.reconfigure(self.tls)
+        self.assertEqual([], self.clock.getDelayedCalls())
