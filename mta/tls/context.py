@@ -63,24 +63,33 @@ class ServerTls:
     default certificate expires (seconds since the epoch).  loads: how often the default certificate was read with success.
     """
 
-    __slots__ = ("_log", "_now", "_offer", "_settings", "fault", "loads")
+    __slots__ = ("_before", "_log", "_now", "_offer", "_settings", "fault", "loads")
 
     def __init__(self, log: IEventLog | None = None, now: Callable[[], float] = time.time) -> None:
         self._log = log
         self._now = now
         self._settings = Tls()
         self._offer: _Offer | None = None
+        self._before: _Offer | None = None
         self.fault = ""
         self.loads = 0
 
     @classmethod
-    def load(cls, settings: Tls, log: IEventLog | None = None, now: Callable[[], float] = time.time) -> ServerTls:
+    def load(
+        cls,
+        settings: Tls,
+        log: IEventLog | None = None,
+        now: Callable[[], float] = time.time,
+        after: ServerTls | None = None,
+    ) -> ServerTls:
         """Read the files and test them.  Raises MailError, or offers nothing where the settings say so.
 
-        log: for what goes wrong later.  now: seconds since the epoch, for the dates of client certificates.
+        log: for what goes wrong later.  now: seconds since the epoch, for the dates of client certificates.  after: whom
+        this one takes the place of; its certificates of [[tls.sni]] are used on while nothing about them has changed.
         """
         tls = cls(log, now)
         tls._settings = settings
+        tls._before = after._offer if after is not None else None
         try:
             tls.reload()
         except MailError:
@@ -120,7 +129,7 @@ class ServerTls:
         except MailError as error:
             self.fault = error.reason
             raise
-        self._offer, self._settings, self.fault = offer, settings, ""
+        self._offer, self._before, self._settings, self.fault = offer, None, settings, ""
         self.loads += 1
 
     def _made(self, settings: Tls) -> _Offer:
@@ -133,8 +142,8 @@ class ServerTls:
         choose = selection.choose if settings.sni or selection.refusing else None
         default = maker.make([Pair(settings.certificate, settings.key), *names.everywhere], choose)
         names.add_default(name for leaf in default.leaves for name in leaf.names)
-        if self._offer is not None:
-            contexts.adopt(self._offer.selection.contexts, names.pairs)
+        if before := self._offer or self._before:
+            contexts.adopt(before.selection.contexts, names.pairs)
         return _Offer(maker, default, selection)
 
     def look(self) -> None:

@@ -188,3 +188,12 @@ class ThousandsTests(ContextCase):
         client, _ = client_of(self.tls, name=b"n0.example")
         self.assertEqual(leaf_of(client).serial_number, serial)
         self.assertEqual(len(self.log.named("certificate_fault")), 1)
+
+    def test_s42_a_new_configuration_keeps_what_is_in_memory(self) -> None:
+        """S42, S36: the same where a new configuration takes the place of the old one."""
+        serial = leaf_of(client_of(self.tls, name=b"n0.example")[0]).serial_number
+        (self.directory / "n0" / "cert.pem").write_bytes(b"-----BEGIN CERT")
+        settings = attrs.evolve(self.settings, sni=self.tls._settings.sni[:3], sni_cached=2)
+        newer = ServerTls.load(settings, self.log, after=self.tls)
+        self.assertEqual(newer.cached, 1)
+        self.assertEqual(leaf_of(client_of(newer, name=b"n0.example")[0]).serial_number, serial)
