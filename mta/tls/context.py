@@ -207,6 +207,7 @@ class _Connection(SSL.Connection):
 
     def __init__(self, context: SSL.Context, refusing: SSL.Context | None) -> None:
         super().__init__(context, None)
+        self._first = context  # a second hello (RFC 8446 4.1.2) asks *its* callback again, though a reload has let go of it
         self._refusing = refusing
 
     def do_handshake(self) -> None:

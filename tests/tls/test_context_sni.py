@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import weakref
 from pathlib import Path
 
 import attrs
@@ -48,6 +50,18 @@ class MapTests(ContextCase):
             client, _ = client_of(tls, only("TLSv1.2", ciphers), b"a.example")
             self.assertIn(f"{kind}PublicKey", type(leaf_of(client).public_key()).__name__)
         self.assertEqual(tls.cached, 1)
+
+    def test_s35_reload_between_two_hellos(self) -> None:
+        """S35, S40: OpenSSL asks the first context for the name again when it wants a second hello: a reload does not free it."""
+        tls = self.serving(self.entry("a", "a.example"))
+        client, server = client_of(tls, name=b"a.example")
+        before = weakref.ref(tls._offer.default.context)
+        tls.reload()
+        gc.collect()
+        self.assertIsNotNone(before(), "its callback is freed memory")
+        del client, server
+        gc.collect()
+        self.assertIsNone(before(), "it is kept for ever")
 
     def test_alpn_behind_sni(self) -> None:
         """S44, S40: the context of a name has the same rules: smtp is selected, other protocols end the handshake."""
