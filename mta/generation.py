@@ -1,6 +1,6 @@
 """One generation of the configuration: everything that the settings decide, made ready before anything in use is touched.
 
-A start makes the first generation, each reload the next one.  `Generation.of` does all that can go wrong in it (files,
+A start makes the first generation, each reload the next one.  `Generation.of` does all of it that can go wrong (files,
 certificates, lists) and changes nothing, so that a mistake leaves the running generation as it is.  What lives longer than
 a generation, and what a new one takes over from the last, is `Lasting`.  Some keys are read at the start alone
 (`AT_START`): a reload keeps their old values, everywhere alike, and says which have changed.

@@ -221,17 +221,8 @@ def make_mta(
     engine = engine or SqliteQueue(settings.data_dir, reactor, completions=settings.queue.completions, on_fatal=broken)
     queue = QueueService(engine, first.router, agents, settings, reactor=reactor, log=log, random=random.Random())
     agents["bounce"] = bounces = _bounces(settings, queue, reactor, log)
-    receive = ReceiveService(
-        settings,
-        queue,
-        first.router,
-        reactor=reactor,
-        log=log,
-        policy=policy,
-        tls=first.tls,
-        own_addresses=lasting.addresses,
-        portal=portal,
-    )
+    seams = {"reactor": reactor, "log": log, "policy": policy, "portal": portal}
+    receive = ReceiveService(settings, queue, first.router, tls=first.tls, own_addresses=lasting.addresses, **seams)
     mta = Mta(
         log=log,
         own=(own_log, own_resolver),

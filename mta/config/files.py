@@ -124,16 +124,27 @@ def _fits(certificate: bytes, key: bytes) -> bool:
 
 def _users_fault(text: bytes) -> str | None:
     """Lines "user:password"; blank ones and comments may be between them."""
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith(b"#")]
-    if not lines:
-        return "empty; a line 'user:password' for each user is wanted"
-    for number, line in enumerate(text.splitlines(), 1):
-        user, _, password = line.partition(b":")
-        if line in lines and not (user and password):
+    try:
+        lines = text.decode("utf-8").replace("\r\n", "\n").split("\n")
+    except UnicodeDecodeError:
+        return "not in UTF-8"
+    users: set[str] = set()
+    for number, line in enumerate(lines, 1):
+        if not line or line.startswith("#"):
+            continue
+        user, _, password = line.partition(":")
+        if not (user and password):
             return f"wrong in line {number}; 'user:password' is wanted"
-    return None
+        if user in users:
+            return f"wrong in line {number}; this user has a password already"
+        users.add(user)
+    return None if users else "empty; a line 'user:password' for each user is wanted"
 
 
 def _password_fault(text: bytes) -> str | None:
-    """The first line is the password."""
-    return None if text.partition(b"\n")[0].strip() else "without a password in its first line"
+    """The first line is the password, as it stands."""
+    try:
+        password = text.partition(b"\n")[0].decode("utf-8").removesuffix("\r")
+    except UnicodeDecodeError:
+        return "not in UTF-8"
+    return None if password.strip() else "without a password in its first line"

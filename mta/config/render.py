@@ -38,7 +38,7 @@ def _blocks(header: str, name: str, row: Any) -> Iterator[list[str]]:
     """The lines of a table, then those of the tables in it."""
     lines = [header] if header else []
     inner: list[list[str]] = []
-    for key, hint in keys_of(type(row)):
+    for key, hint in keys_of(row.__class__):
         given = getattr(row, key)
         path = f"{name}.{key}" if name else key
         if row_class(hint) is None or given is None:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, get_args, get_type_hints
 
 import attrs
@@ -32,11 +33,11 @@ def tables() -> dict[str, type]:
     return dict(_tables((), Settings))
 
 
-def keys_of(cls: type) -> Iterator[tuple[str, Any]]:
+@cache
+def keys_of(cls: type) -> tuple[tuple[str, Any], ...]:
     """Name and type of every key of a table, in the order of the class."""
     hints = get_type_hints(cls)
-    for field in attrs.fields(cls):
-        yield field.name, hints[field.name]
+    return tuple((field.name, hints[field.name]) for field in attrs.fields(cls))
 
 
 def name_of(path: KeyPath) -> str:
@@ -62,7 +63,7 @@ def _tables(above: tuple[str, ...], holder: type) -> Iterator[tuple[str, type]]:
 
 
 def _leaves(path: KeyPath, row: Any) -> Iterator[tuple[KeyPath, Any, Any]]:
-    for name, hint in keys_of(type(row)):
+    for name, hint in keys_of(row.__class__):
         given = getattr(row, name)
         if row_class(hint) is None:
             yield (*path, name), hint, given

@@ -125,8 +125,10 @@ class MoreFilesTests(ConfigCase):
             ("# staff\nanna:x\nbo\n", "wrong in line 3; 'user:password' is wanted"),
             ("anna:\n", "wrong in line 1; 'user:password' is wanted"),
             (":x\n", "wrong in line 1; 'user:password' is wanted"),
+            ("bo:x\nanna:x\nbo:y\n", "wrong in line 3; this user has a password already"),
+            ("b\udcfc:x\n", "not in UTF-8"),
         ):
-            path.write_text(text)
+            path.write_bytes(text.encode("utf-8", "surrogateescape"))
             self.say(auth, f"2: auth.passwords: 'DIR/users' is {fault}")
 
     def test_password_of_a_route(self) -> None:
