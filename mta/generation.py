@@ -63,14 +63,17 @@ class Generation:
     credentials: Mapping[str, Credentials]  # of routes, by name
 
     @classmethod
-    def of(cls, settings: Settings, lasting: Lasting, number: int = 1) -> Generation:
-        """Make everything ready.  MailError for a file that cannot be used, ValueError for a bad item in a host list."""
+    def of(cls, settings: Settings, lasting: Lasting, after: Generation | None = None) -> Generation:
+        """Make everything ready.  MailError for a file that cannot be used, ValueError for a bad item in a host list.
+
+        after: the one whose place it is to take.
+        """
         router = Router(settings)
         return cls(
-            number=number,
+            number=after.number + 1 if after else 1,
             settings=settings,
             router=router,
-            tls=ServerTls.load(settings.tls, lasting.log),
+            tls=ServerTls.load(settings.tls, lasting.log, after=after.tls if after else None),
             next_hops=_next_hops(settings, router, lasting),
             client_tls=ClientTls(settings.tls_client),
             handover=lasting.handover or HandoverPolicy(settings.handover, _host_lists(settings, lasting.addresses)),

@@ -163,7 +163,7 @@ class Mta(Service):
     async def _reload(self, settings: Settings) -> Reloaded:
         old = self._generation
         settings, restart = kept(old.settings, settings)
-        new = Generation.of(settings, self._lasting, old.number + 1)
+        new = Generation.of(settings, self._lasting, old)
         if new.tls.fault and old.tls.offered:  # `tls.error = "offer-nothing"`: of a start, not of a slip while we run
             raise transient("4.3.5", "Local configuration error", reason=new.tls.fault)
         await self.receive.reconfigure(settings, new.router, new.tls)
@@ -171,7 +171,6 @@ class Mta(Service):
             raise transient("4.3.2", "The service stops", reason="the server stops: the settings stay")
         # All that can fail has succeeded.
         self._generation = new
-        self.queue.reconfigure(settings, new.router)
         self._maildir.mailbox = new.router.mailbox
         self._bounces.lifetime = int(settings.retry.queue_lifetime * 1000)
         self._evidence.reconfigure(settings)
@@ -185,6 +184,7 @@ class Mta(Service):
             routes=new.levels,
             credentials=new.credentials,
         )
+        self.queue.reconfigure(settings, new.router)  # at last: it may begin deliveries at once
         self.log.event("reload", "", {"status": "done", "generation": new.number, "restart": ",".join(restart) or None})
         return Reloaded(new.number, tuple(restart))
 

@@ -57,8 +57,8 @@ class GenerationTests(SynchronousTestCase):
         self.folder.mkdir(parents=True)
         self.lasting = Lasting(FakeResolver({}), Events(), Random(1))
 
-    def make(self, **changes: object) -> Generation:
-        return Generation.of(attrs.evolve(SETTINGS, **changes), self.lasting, 5)
+    def make(self, after: Generation | None = None, **changes: object) -> Generation:
+        return Generation.of(attrs.evolve(SETTINGS, **changes), self.lasting, after)
 
     def test_routes(self) -> None:
         """Levels and credentials by the name of their route."""
@@ -69,8 +69,13 @@ class GenerationTests(SynchronousTestCase):
             RouteEntry(("b.org",), relay="[b.org]"),
         )
         generation = self.make(route=routes)
-        self.assertEqual((5, {"bank": Level.VERIFY}, ["bank"]), (generation.number, generation.levels, [*generation.credentials]))
+        self.assertEqual((1, {"bank": Level.VERIFY}, ["bank"]), (generation.number, generation.levels, [*generation.credentials]))
         self.assertEqual({"[a.org]", "[b.org]"}, set(generation.router.relays))
+
+    def test_numbers(self) -> None:
+        """H38: each has the number behind the one whose place it takes."""
+        first = self.make()
+        self.assertEqual((1, 2), (first.number, self.make(after=first).number))
 
     def test_host_lists(self) -> None:
         """H03: `+name` is a [[hostlist]], `/file` is read, `@[]` are the ports that are open when the question is asked."""
