@@ -169,7 +169,7 @@ class Limits:
     transactions_per_connection: int = 1000  # 0: no limit; clients in relay_from are exempt
     recipients_per_connection: int = 0  # accepted; 0: no limit; clients in relay_from are exempt
     commands_per_connection: int = 0  # 0: no limit; clients in relay_from are exempt
-    session_time: Seconds = _s(0)  # of one connection, 0: no limit; a running transaction may end
+    session_time: Seconds = _s(0)  # of one connection, 0: no limit; a running transaction may end within ten minutes more
     tls_sessions_per_minute: int = 120  # new ones of one client; clients in relay_from are exempt; 0: no limit
 
 

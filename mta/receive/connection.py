@@ -40,6 +40,7 @@ __all__ = ["Connection", "Stage"]
 MAX_UNPARSED: Final = 65536  # bytes of commands that wait for an answer; above it nothing is read
 CLOSING_TIME: Final = 10.0  # seconds for the client to take our last reply and to close
 LAST_WORDS: Final = 2.0  # the same when the service stops
+LAST_TRANSACTION: Final = 600.0  # seconds that a transaction may run on when the session's time is over
 
 TIMED_OUT: Final = Reply(421, "4.4.2", "Timeout, closing connection")
 TOO_LONG: Final = Reply(421, "4.4.2", "Session has lasted too long, closing connection")
@@ -143,13 +144,13 @@ class Connection(Protocol):
         self.stage = Stage.GONE
         common = self.common
         self.security.leave()
-        if self.pending is not None:
-            self.pending.cancel()
         if self._counted:
             common.connections.leave(self.key)
             common.log.event("disconnect", "", self._summary(why))
         self.forget()
         common.roster.leave(self)
+        if self.pending is not None:
+            self.pending.cancel()  # last: it may call what an embedder wrote
 
     def pauseProducing(self) -> None:
         """Our replies pile up: read no more commands."""
@@ -178,10 +179,13 @@ class Connection(Protocol):
 
     def expire(self) -> None:
         """The deadline has passed."""
-        if self.stage is Stage.TALKING and self.common.clock.seconds() >= self._until:
-            self._until = inf
+        over = self.stage is Stage.TALKING and self.common.clock.seconds() >= self._until
+        if over and self._parting is not TOO_LONG:
+            self._until += LAST_TRANSACTION
             self._touch()  # a running transaction has the usual time
             self._part(TOO_LONG)
+        elif over and not (self.transaction is not None and self.transaction.storing):
+            self.shut(TOO_LONG)
         elif self.stage is Stage.TALKING:
             self._wait_no_more()
         elif self.stage is Stage.WAITING and not self.common.roster.open:

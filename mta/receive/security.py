@@ -16,6 +16,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
 from mta.status import MailError, Reply
+from mta.tls.certificate import openssl_words
 from mta.tls.context import closed_by_peer, facts
 from mta.tls.policy import Achieved
 
@@ -111,6 +112,6 @@ class Security:
 
 def _in_words(reason: Failure) -> str:
     """The last thing that OpenSSL or the system said."""
-    if isinstance(reason.value, SSL.Error) and reason.value.args:
-        return str(reason.value.args[0][-1][-1])
+    if isinstance(reason.value, SSL.Error):
+        return openssl_words(reason.value)
     return reason.getErrorMessage().rstrip(".")

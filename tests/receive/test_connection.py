@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 
@@ -210,6 +211,22 @@ class EndTests(DoorCase):
         _, wire = self.hello()
         wire.lose(ConnectionLost())
         self.assertIn("lost: ", str(self.log.named("disconnect")[0]["why"]))
+
+    def test_lost_in_odd_ways(self) -> None:
+        """Whatever OpenSSL gives as the reason, with words or without, the end is logged and nothing is left of the session."""
+        for error in (SSL.SysCallError(-1, "Unexpected EOF"), SSL.SysCallError(104, "ECONNRESET"), SSL.Error([]), SSL.Error()):
+            _, wire = self.hello()
+            wire.lose(error)
+            self.assertEqual((self.common.connections.total, len(self.common.roster)), (0, 0), error)
+        self.assertIn("ECONNRESET", str(self.log.named("disconnect")[1]["why"]))
+
+    def test_policy_that_cannot_be_cancelled(self) -> None:
+        """A client goes while a policy thinks that breaks when it is told so: nothing of the session is left either."""
+        self.begin(FakePolicy(helo=lambda: Deferred(lambda _: 1 / 0)))  # type: ignore[arg-type]
+        session, wire = self.connect()
+        session.dataReceived(b"EHLO client.example\r\n")
+        self.assertRaises(ZeroDivisionError, wire.lose)
+        self.assertEqual((self.common.connections.total, len(self.common.roster)), (0, 0))
 
     def test_bug(self) -> None:
         """A bug in one session ends that session with 421 and a traceback for us; the others go on."""

@@ -112,6 +112,31 @@ class SessionTimeTests(DoorCase):
         self.clock.pump([1.0] * 182)
         self.assertIn(b"421 4.4.2 Timeout", wire.value())
 
+    def test_transaction_without_end(self) -> None:
+        """S14: nor is a client that stays busy in it: NOOP between MAIL and RCPT, or a body line by line, ends after ten minutes more."""
+        for word in (b"MAIL FROM:<>\r\n", b"MAIL FROM:<>\r\nRCPT TO:<user@example.org>\r\nDATA\r\n"):
+            session, wire = self.hello()
+            session.dataReceived(word)
+            self.busy(session, 60 + 598)
+            self.assertFalse(wire.disconnecting)
+            self.busy(session, 4)
+            self.assertIn(b"421 4.4.2 Session has lasted too long", wire.value())
+            self.assertTrue(wire.disconnecting)
+            wire.lose()
+        self.assertTrue(self.accept.sinks[0].aborted)
+
+    def test_storing_without_end(self) -> None:
+        """What the queue is storing is never refused, however late it is."""
+        session, wire = self.hello()
+        self.envelope(session)
+        self.accept.slow = True
+        session.dataReceived(b".\r\n")
+        self.clock.pump([1.0] * 800)
+        self.assertFalse(wire.disconnecting)
+        wire.clear()
+        self.accept.commits[0].callback(1)
+        self.assertEqual([line[:3] for line in wire.value().splitlines()], [b"250", b"421"])
+
     def test_starttls_in_the_running_transaction(self) -> None:
         """A transaction that is given up for STARTTLS behind the limit is the end: no handshake, and nothing in clear behind 220."""
         session, wire = self.connect(tls="starttls")
