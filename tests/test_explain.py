@@ -85,7 +85,8 @@ class WayTests(Case):
     def test_secure(self) -> None:
         """DNSSEC's verdicts on MX and addresses, each by itself."""
         self.resolver.secure = ["example.test", "mx2.example.test"]
-        facts = self.explain("user@example.test")
+        trusted = '[dns]\nservers = ["127.0.0.1"]\ntrusted = true\ndnssec_probe = "example.test"\n'
+        facts = self.explain("user@example.test", trusted)
         self.assertTrue(facts["mx"]["secure"])
         self.assertEqual([(each["mx_secure"], each["address_secure"]) for each in facts["hosts"]], [(True, False), (True, True)])
 

@@ -3,7 +3,7 @@
 RFC 7672, RFC 8461, RFC 8689; the decision itself is `owed.py`.  DANE needs a resolver that validates: `start` asks the
 servers for a name that must come back validated (`[dns] dnssec_probe`), and where it does not, DANE is off and the log says
 so.  Then level "dane" acts as "may" and "dane-only" sends nothing.  The probe is repeated, when its answer has expired, for
-as long as mail wants DANE: a name server that was late at boot costs DANE no longer than that.
+as long as mail wants DANE.  Only an answer switches DANE off: who can make the probe fail gains nothing by it.
 
 A failed lookup is never an answer: the host gets a refusal, and no connection is made to it.
 """
@@ -11,7 +11,7 @@ A failed lookup is never an answer: the host gets a refusal, and no connection i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -58,7 +58,8 @@ class Demands:
         log: IEventLog,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self.validates = False
+        self.validates = settings.dns.trusted
+        self._proven = False
         self._resolver = resolver
         self._sts = sts
         self._clock = clock
@@ -89,7 +90,7 @@ class Demands:
     async def _of(self, next_hop: str, level: Level | None, targets: Sequence[Target], flags: int, sasl: str) -> list[Demand]:
         entry = self._table.entry(next_hop, datetime.fromtimestamp(self._wall(), UTC).date())
         rule = rule_for(self.settings.tls_client, entry, next_hop, level, flags, sasl)
-        if not self.validates and (rule.dane or rule.requiretls):
+        if rule.dane or rule.requiretls:
             await self._probe()
         if not self.validates and not next_hop.startswith("["):  # nobody vouches for an MX
             targets = [attrs.evolve(target, mx_secure=False) if target.mx_secure else target for target in targets]
@@ -97,11 +98,13 @@ class Demands:
         lookups = self._look_up(rule, targets)  # all are on their way before the first is awaited
         found = {key: await lookup for key, lookup in lookups.items()}
         policy = None if sts is None else await sts
-        until = self._clock.seconds() + HOLDS
-        if sts is not None and self._sts is not None:
-            until = min(until, self._sts.until(rule.host))
-        demands = [self._owed(rule, target, found.get(_key(target)), policy, until) for target in targets]
-        if demands and all(name_is_unknown(demand.refusal) for demand in demands):
+        demands = self._owed(rule, targets, found, policy)
+        if self._sts is not None and sts is not None and _nobody_is_known(demands):
+            policy = await self._sts.refetch(rule.host)  # RFC 8461 5.1: before mail fails for good
+            demands = self._owed(rule, targets, found, policy)
+            if self._sts.in_doubt(rule.host):
+                return demands
+        if _nobody_is_known(demands):
             raise permanent("5.7.10", f"REQUIRETLS, and no host of {next_hop} is known securely", scope=Scope.MESSAGE)
         return demands
 
@@ -113,13 +116,17 @@ class Demands:
                 lookups[_key(target)] = Deferred.fromCoroutine(self._lookup.find(target))
         return lookups
 
-    def _owed(self, rule: Rule, target: Target, found: Found | None, policy: StsPolicy | None, until: float) -> Demand:
-        return owed(rule, target, found, policy, until if found is None else min(until, found.expires))
+    def _owed(self, rule: Rule, targets: Sequence[Target], found: Mapping[_Key, Found], policy: StsPolicy | None) -> list[Demand]:
+        until = self._clock.seconds() + HOLDS
+        if rule.sts and self._sts is not None:
+            until = min(until, self._sts.until(rule.host))
+        known = [(target, found.get(_key(target))) for target in targets]
+        return [owed(rule, target, each, policy, min(until, each.expires) if each else until) for target, each in known]
 
     async def _probe(self) -> None:
         """Does the resolver validate?  Once it does, that is believed until the restart."""
         now = self._clock.seconds()
-        if self.validates or now < self._probe_again:
+        if self._proven or now < self._probe_again:
             return
         self._probe_again = now + _PROBE_AGAIN
         why = "" if self.settings.dns.trusted else "[dns] trusted is false"
@@ -127,9 +134,11 @@ class Demands:
         if name and not why:
             answer = await self._resolver.query(name, "A")
             self._probe_again = max(self._probe_again, answer.expires)
-            if answer.failed or not answer.secure:
+            if answer.failed:  # nobody knows, and the AD bit of a resolver that does not validate is never set
+                return
+            if not answer.secure:
                 why = f"the name servers did not validate {name!r} ({answer.rcode})"
-        self.validates = not why
+        self._proven = self.validates = not why
         self._tell(why)
 
     def _tell(self, why: str) -> None:
@@ -152,3 +161,7 @@ class Demands:
 
 def _key(target: Target) -> _Key:
     return target.name, target.canonical, target.port, target.address_secure
+
+
+def _nobody_is_known(demands: Sequence[Demand]) -> bool:
+    return bool(demands) and all(name_is_unknown(demand.refusal) for demand in demands)

@@ -45,6 +45,7 @@ class _Known:
     ask_at: float = 0.0  # the record
     fetch_at: float = 0.0  # not before: the last fetch failed
     failure: StsError | None = None
+    unasked: bool = False  # the record could not be asked for
     callers: list[Deferred[StsPolicy | None]] | None = None  # while somebody asks
 
     def ruling(self, now: float) -> StsPolicy | None:
@@ -115,6 +116,11 @@ class StsPolicies:
         known = self._known.get(domain.lower().removesuffix("."))
         return known.failure if known is not None else None
 
+    def in_doubt(self, domain: str) -> bool:
+        """May there be a policy other than the last answer, because record or policy could not be had?"""
+        known = self._known.get(domain.lower().removesuffix("."))
+        return known is not None and (known.unasked or known.failure is not None)
+
     def refresh_due(self) -> Deferred[None]:
         """Fetch what was not fetched for a day.  Fires when that is done; never errbacks."""
         refreshed = Deferred.fromCoroutine(self._refresh_all())
@@ -175,6 +181,7 @@ class StsPolicies:
         answer = await self._resolver.query(f"_mta-sts.{name}", "TXT")
         now = self._clock.seconds()
         known.ask_at = now + min(max(answer.expires - now, ASK_LEAST), ASK_MOST)
+        known.unasked = answer.failed
         found = record_id(answer.records) if answer.found else ""
         policy = known.ruling(now)
         if not found:  # no record, or nobody knows: what is cached holds on (5.1), and there was nothing to fetch

@@ -45,10 +45,19 @@ class Policies:
         self.policies = {name.replace("_", "."): policy for name, policy in policies.items()}
         self.asked: Counter[str] = Counter()
         self.holds = 1000.0
+        self.fresh: dict[str, StsPolicy] = {}
+        self.doubt = False
 
     def policy(self, domain: str) -> Deferred[StsPolicy | None]:
         self.asked[domain] += 1
         return succeed(self.policies.get(domain))
+
+    def refetch(self, domain: str) -> Deferred[StsPolicy | None]:
+        self.asked[f"{domain} again"] += 1
+        return succeed(self.fresh.get(domain, self.policies.get(domain)))
+
+    def in_doubt(self, domain: str) -> bool:
+        return self.doubt
 
     def until(self, domain: str) -> float:
         return self.holds

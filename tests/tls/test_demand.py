@@ -206,6 +206,20 @@ class TogetherTests(DemandsCase):
         self.assertEqual(self.levels(demands), ["refused", "refused"])
         self.assertFalse(any(each.refusal and each.refusal.reply.is_permanent for each in demands))
 
+    def test_requiretls_asks_again(self) -> None:
+        """P41, RFC 8461 5.1: before mail goes back its policy is fetched anew; while nobody knows whether there is one it waits."""
+        asked = {"secure": {".example.org"}, "flags": Flag.REQUIRETLS, "level": "may"}
+        sts = Policies()
+        sts.doubt = True
+        [demand] = self.owed(zone("mx.example.org"), sts=sts, **asked)
+        assert demand.refusal is not None
+        self.assertEqual(demand.refusal.reply.enhanced, "4.7.10")
+        sts.fresh["example.org"], sts.doubt = enforce("mx.example.org"), False
+        self.assertEqual(self.levels(self.owed(zone("mx.example.org"), sts=sts, **asked)), ["sts"])
+        sts = Policies()
+        self.failureResultOf(self.ask(zone("mx.example.org"), sts=sts, **asked), MailError)
+        self.assertEqual(sts.asked["example.org again"], 1)
+
     def test_until(self) -> None:
         """The shortest of what it rests on, HOLDS at most."""
         sts = Policies()

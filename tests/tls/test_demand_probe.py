@@ -7,12 +7,12 @@ from random import Random
 import attrs
 
 from mta.config.settings import Dns, RouteEntry, TlsClient, TlsPolicyEntry
-from mta.envelope import Flag
+from mta.envelope import Flag, Target
 from mta.route.hosts import NextHops
 from mta.status import MailError
 from mta.testing.dns import FakeResolver
 from mta.tls.policy import Level
-from tests.tls.asking import GOOD, DemandsCase, tlsa, zone
+from tests.tls.asking import GOOD, DemandsCase, SlowResolver, tlsa, zone
 
 
 class ProbeTests(DemandsCase):
@@ -33,14 +33,38 @@ class ProbeTests(DemandsCase):
         self.assertEqual(self.levels(self.owed(self.RECORDS, dns=Dns(trusted=False), route=Level.DANE_ONLY)), ["refused"])
         self.assertEqual(len(self.log.events), 1)
 
+    def hosts(self, resolver: FakeResolver) -> list[Target]:
+        return self.successResultOf(NextHops(resolver, random=Random(1)).hosts("example.org"))
+
     def test_not_validating(self) -> None:
-        """The probe comes back without AD, or not at all."""
-        for fail, why in (({}, "NOERROR"), ({"": "SERVFAIL"}, "SERVFAIL"), ({"": "TIMEOUT"}, "TIMEOUT")):
-            resolver = FakeResolver(self.RECORDS, secure={"example.org", ".example.org"}, fail=fail)
+        """The probe comes back without AD."""
+        resolver = FakeResolver(self.RECORDS, secure={"example.org", ".example.org"})
+        demands = self.make(resolver)
+        self.assertEqual(self.log.events, [("dane_off", "the name servers did not validate '.' (NOERROR)")])
+        asking = demands.of("example.org", None, self.hosts(resolver), 0, "")
+        self.assertEqual(self.levels(self.successResultOf(asking)), ["may"])
+
+    def test_probe_fails(self) -> None:
+        """Nobody knows, then what DNS vouches for is believed: who drops the probe's packets does not switch DANE off."""
+        for rcode in ("SERVFAIL", "TIMEOUT"):
+            resolver = FakeResolver(
+                self.RECORDS, secure={"example.org", ".example.org", tlsa("mx.example.org")}, fail={"": rcode}
+            )
             demands = self.make(resolver)
-            self.assertEqual(self.log.events, [("dane_off", f"the name servers did not validate '.' ({why})")])
-            targets = self.successResultOf(NextHops(resolver, random=Random(1)).hosts("example.org"))
-            self.assertEqual(self.levels(self.successResultOf(demands.of("example.org", None, targets, 0, ""))), ["may"])
+            self.assertEqual((demands.validates, self.log.events), (True, []))
+            asking = demands.of("example.org", None, self.hosts(resolver), 0, "")
+            self.assertEqual(self.levels(self.successResultOf(asking)), ["dane"])
+
+    def test_probe_under_way(self) -> None:
+        """Mail that comes while the first probe is still out does not go without DANE."""
+        slow = SlowResolver()
+        demands = self.make(slow, start=False)
+        demands.start()
+        resolver = FakeResolver(self.RECORDS, secure=True)
+        asking = demands.of("example.org", None, self.hosts(resolver), 0, "")
+        self.assertEqual([(name, rdtype) for name, rdtype, _ in slow.waiting], [(".", "A"), (tlsa("mx.example.org"), "TLSA")])
+        slow.waiting[1][2].callback(self.successResultOf(resolver.query(tlsa("mx.example.org"), "TLSA")))
+        self.assertEqual(self.levels(self.successResultOf(asking)), ["dane"])
 
     def test_requiretls(self) -> None:
         """P41: an MX record that a resolver without DNSSEC calls secure does not make a host's name known; brackets do."""
@@ -65,18 +89,22 @@ class ProbeTests(DemandsCase):
         self.assertEqual(resolver.asked, {})
 
     def test_late(self) -> None:
-        """A name server that was late at boot: asked again for mail that wants DANE, when its answer has expired, and told."""
-        resolver = FakeResolver(self.RECORDS, secure=True, fail={"": "TIMEOUT"})
+        """A resolver that validates only later: asked again for mail that wants DANE, when its answer has expired, and told."""
+        resolver = FakeResolver(self.RECORDS, secure={"example.org", ".example.org", tlsa("mx.example.org")}, ttl=5)
         demands = self.make(resolver)
-        targets = self.successResultOf(NextHops(resolver, random=Random(1)).hosts("example.org"))
-        resolver.fail.clear()
+        targets = self.hosts(resolver)
+        resolver.secure = True
         self.assertEqual(self.levels(self.successResultOf(demands.of("example.org", None, targets, 0, ""))), ["may"])
         self.assertEqual(resolver.asked["", "A"], 1)
+        self.clock.advance(300.0)
+        resolver.fail[""] = "TIMEOUT"  # no news: it stays as it was
+        self.assertEqual(self.levels(self.successResultOf(demands.of("example.org", None, targets, 0, ""))), ["may"])
         self.clock.advance(5.0)
+        del resolver.fail[""]
         self.assertEqual(self.levels(self.successResultOf(demands.of("example.org", None, targets, 0, ""))), ["dane"])
         self.clock.advance(1000.0)
         self.successResultOf(demands.of("example.org", None, targets, 0, ""))
-        self.assertEqual(resolver.asked["", "A"], 2)
+        self.assertEqual(resolver.asked["", "A"], 3)
         self.assertEqual([name for name, _ in self.log.events], ["dane_off", "dane_on"])
 
     def test_who_wants_no_dane_hears_nothing(self) -> None:

@@ -190,6 +190,21 @@ class FailedTests(Case):
         fields = {"domain": "example.test", "result": "sts-policy-fetch-error", "reason": "because", "cached": "none"}
         self.assertEqual(self.log.events[0], ("sts-fault", fields))
 
+    def test_in_doubt(self) -> None:
+        """There may be a policy that could not be had: the lookup failed, or the fetch; not where there is no record."""
+        self.resolver.fail = {NAME: "TIMEOUT"}
+        self.assertIsNone(self.policy())
+        self.assertTrue(self.policies.in_doubt("Example.Test."))
+        self.resolver.fail = {}
+        self.web.says = StsError(Result.FETCH, "refused")
+        self.successResultOf(self.policies.refetch("example.test"))
+        self.assertTrue(self.policies.in_doubt("example.test"))
+        self.clock.advance(300.0)
+        self.web.says = text()
+        self.successResultOf(self.policies.refetch("example.test"))
+        self.assertFalse(self.policies.in_doubt("example.test"))
+        self.assertFalse(self.policies.in_doubt("other.test"))
+
     def test_an_invalid_policy(self) -> None:
         """P34: a text that is no policy is sts-policy-invalid, and does not replace the cached one."""
         self.policy()
