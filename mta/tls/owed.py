@@ -65,7 +65,8 @@ def rule_for(
 ) -> Rule:
     """What operator and message say.  entry: of [[tls_policy]].  level: of the route."""
     requiretls = bool(flags & Flag.REQUIRETLS)
-    waived = bool(flags & Flag.TLS_REQUIRED_NO) and settings.allow_tls_required_no and not requiretls
+    # The header is the sender's; what a server must be before it sees our credentials is the operator's.
+    waived = bool(flags & Flag.TLS_REQUIRED_NO) and settings.allow_tls_required_no and not (requiretls or sasl)
     wanted, origin = _configured(settings, entry, level)
     dane = not waived and _wants_dane(entry, wanted, requiretls)
     dane_only = wanted is Level.DANE_ONLY and dane
@@ -86,7 +87,7 @@ def rule_for(
         dane=dane,
         dane_only=dane_only,
         insecure_mx=settings.dane_insecure_mx,
-        sts=not waived and not next_hop.startswith("[") and _wants_sts(settings, entry, wanted, requiretls),
+        sts=not waived and not next_hop.startswith("[") and _wants_sts(settings, entry, wanted, origin, requiretls),
         requiretls=requiretls,
         sasl=sasl,
     )
@@ -108,14 +109,16 @@ def _wants_dane(entry: TlsPolicyEntry | None, level: Level, requiretls: bool) ->
     return not level.verifies and (requiretls or (entry is not None and entry.dane == "on" and level is not Level.NONE))
 
 
-def _wants_sts(settings: TlsClient, entry: TlsPolicyEntry | None, level: Level, requiretls: bool) -> bool:
-    """level: with DANE taken out.  For REQUIRETLS a policy may be what vouches for the host's name (RFC 8689 4.2.1)."""
+def _wants_sts(settings: TlsClient, entry: TlsPolicyEntry | None, level: Level, origin: str, requiretls: bool) -> bool:
+    """level: with DANE taken out; "encrypt" as the default is a floor, said of a destination it is the operator's word on it.
+    For REQUIRETLS a policy may be what vouches for the host's name (RFC 8689 4.2.1)."""
     said = entry.sts if entry else ""
     if said == "off":
         return False
     if level is Level.STS or (said == "on" and level is Level.ENCRYPT):
         return True
-    return (settings.mta_sts or said == "on") and (level is Level.MAY or requiretls)
+    weak = level is Level.MAY or (level is Level.ENCRYPT and origin == "default")
+    return (settings.mta_sts or said == "on") and (weak or requiretls)
 
 
 def _host(next_hop: str) -> str:

@@ -90,6 +90,16 @@ class PrecedenceTests(OwedCase):
             rule = rule_for(TlsClient(), None, "example.org", level, 0, "")
             self.assertEqual((rule.dane, rule.sts), (False, False), level)
 
+    def test_default_encrypt(self) -> None:
+        """C2.4: a stricter default does not switch an enforced policy off; a level that was given to the destination does."""
+        client = TlsClient(level="encrypt")
+        demand = self.level(Level.STS, ask(None, PLAIN, policy=ENFORCE, client=client), "sts")
+        self.assertFalse(demand.required.may_go_clear)
+        for policy in (TESTING, OFF, None):
+            self.level(Level.ENCRYPT, ask(None, PLAIN, policy=policy, client=client), "default")
+        self.level(Level.ENCRYPT, ask(Level.ENCRYPT, PLAIN, policy=ENFORCE, client=client), "route")
+        self.level(Level.ENCRYPT, ask(None, PLAIN, policy=ENFORCE, client=client, sts="off"), "default")
+
     def test_dane_before_sts(self) -> None:
         """Secure TLSA records of a secure MX rule, whatever MTA-STS says."""
         for policy in (ENFORCE, ELSEWHERE, TESTING, None):
@@ -120,10 +130,11 @@ class PrecedenceTests(OwedCase):
         self.level(Level.NONE, ask(Level.NONE, flags=Flag.TLS_REQUIRED_NO))
 
     def test_tls_required_no_is_not_obeyed(self) -> None:
-        """P44: where the operator does not want it, and beside REQUIRETLS."""
+        """P44: where the operator does not want it, beside REQUIRETLS, and where it would show our credentials to anybody."""
         unwilling = TlsClient(allow_tls_required_no=False)
         self.level(Level.VERIFY, ask(Level.VERIFY, flags=Flag.TLS_REQUIRED_NO, client=unwilling))
         self.level(Level.VERIFY, ask(flags=Flag.TLS_REQUIRED_NO | Flag.REQUIRETLS), "requiretls")
+        self.level(Level.VERIFY, ask(Level.VERIFY, flags=Flag.TLS_REQUIRED_NO, sasl="user"), "route")
 
 
 def ask_entry(route: Level | None, level: str, **more: object) -> Demand:
