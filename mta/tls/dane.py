@@ -85,7 +85,8 @@ def match(records: Sequence[Tlsa], chain: Sequence[bytes], names: Sequence[str],
     """
     if not chain:
         return "the server showed no certificate"
-    if any(_vouches(record, chain[0]) for record in records if record.usage == DANE_EE):
+    shown = _presentations(chain[0])
+    if any((record.selector, record.mtype, record.data) in shown for record in records if record.usage == DANE_EE):
         return ""  # RFC 7671 5.1: no names, no dates
     below = [record for record in records if record.usage == DANE_TA]
     if not below:
@@ -95,8 +96,9 @@ def match(records: Sequence[Tlsa], chain: Sequence[bytes], names: Sequence[str],
 
 def _match_authority(records: Sequence[Tlsa], chain: Sequence[bytes], names: Sequence[str], now: float) -> str:
     """RFC 7671 5.2.  The leaf is never its own authority; as in OpenSSL, the authority's dates count too."""
-    authorities = [der for der in chain[1:] if any(_vouches(record, der) for record in records)]
-    authorities += [record.data for record in records if (record.selector, record.mtype) == (CERT, FULL)]
+    wanted = {(record.selector, record.mtype, record.data) for record in records}
+    authorities = [der for der in chain[1:] if not wanted.isdisjoint(_presentations(der))]
+    authorities += [data for selector, mtype, data in sorted(wanted) if (selector, mtype) == (CERT, FULL)]
     authorities = [der for der in authorities if der != chain[0]]
     if not authorities:
         return "no authority in the chain matches a TLSA record"
@@ -121,9 +123,11 @@ def _trust(store: crypto.X509Store, der: bytes, now: float) -> bool:
     return True
 
 
-def _vouches(record: Tlsa, der: bytes) -> bool:
-    data = der if record.selector == CERT else public_key(der)
-    return bool(data) and _DIGESTS[record.mtype](data) == record.data
+def _presentations(der: bytes) -> frozenset[tuple[int, int, bytes]]:
+    """All that records can say of a certificate, made once: a hostile zone and its server bring a thousand records and
+    hundreds of certificates."""
+    parts = [(selector, data) for selector, data in ((CERT, der), (SPKI, public_key(der))) if data]
+    return frozenset([(selector, mtype, made(data)) for selector, data in parts for mtype, made in _DIGESTS.items()])
 
 
 def public_key(der: bytes) -> bytes:

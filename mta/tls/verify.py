@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from hashlib import sha256
 from ipaddress import ip_address
+from operator import itemgetter
 
 import attrs
 from cryptography import x509
@@ -61,8 +63,7 @@ def verify_chain(
     if not chain:
         return ChainVerdict("no certificate")
     try:
-        leaf, *others = [x509.load_der_x509_certificate(der) for der in chain]
-        path = _path(leaf, others, store)
+        path = _path(x509.load_der_x509_certificate(chain[0]), _issuers(chain[1:], now), store)
         for certificate in path:
             if reason := _untimely(certificate, now) or _unfit(certificate, uses):
                 return ChainVerdict(reason)
@@ -71,6 +72,17 @@ def verify_chain(
     except UNREADABLE:
         return ChainVerdict("certificate cannot be read")
     return ChainVerdict("", min(certificate.not_valid_after_utc.timestamp() for certificate in path))
+
+
+def _issuers(sent: Sequence[bytes], now: float) -> list[x509.Certificate]:
+    """What was sent beside the leaf, without what cannot be read.  Those valid now come first: OpenSSL, which is told to look at
+    no dates, takes the first of two that fit, and many a server still sends the expired twin of its intermediate."""
+    readable = []
+    for der in sent:
+        with suppress(*UNREADABLE):
+            certificate = x509.load_der_x509_certificate(der)
+            readable.append((bool(_untimely(certificate, now)), certificate))
+    return [certificate for _, certificate in sorted(readable, key=itemgetter(0))]
 
 
 def _path(leaf: x509.Certificate, others: Sequence[x509.Certificate], store: crypto.X509Store) -> list[x509.Certificate]:

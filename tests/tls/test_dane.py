@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mta.dns.answer import Tlsa
+from mta.tls import dane
 from mta.tls.dane import evidence, match, public_key, usable
 from tests.tls.chains import at, make
 
@@ -69,6 +70,18 @@ class UsableTests(SynchronousTestCase):
         records = [of(usage, selector, 1, made) for usage in (2, 3) for selector in (0, 1) for made in (LEAF, MIDDLE)]
         self.assertEqual(usable(records), usable(records[::-1]))
         self.assertEqual(usable(records + records), usable(records))
+
+
+class HostileTests(SynchronousTestCase):
+    """What a zone and its server may bring between them."""
+
+    def test_many_records_and_certificates(self) -> None:
+        """Each certificate is digested a few times, however many records there are."""
+        records = usable([Tlsa(2, 1, 1, number.to_bytes(32, "big")) for number in range(1000)])
+        digests: list[int] = []
+        self.patch(dane, "_DIGESTS", {1: lambda data: digests.append(1) or sha256(data).digest()})
+        self.assertIn("no authority", match(records, [LEAF.der, *[MIDDLE.der] * 100], [MX], NOW))
+        self.assertLessEqual(len(digests), 2 * 101)
 
 
 class EndEntityTests(SynchronousTestCase):

@@ -39,6 +39,16 @@ class ChainTests(SynchronousTestCase):
         self.assertIn("unable to get local issuer", self.error(leaf.der))
         self.assertIn("expired", self.error(leaf.der, MIDDLE.der, day=60))
 
+    def test_what_is_not_needed_does_no_harm(self) -> None:
+        """An expired twin of the intermediate, before or behind it, and bytes that nobody can read."""
+        leaf = make(MIDDLE, names=[x509.DNSName("mx.example.org")])
+        subject = MIDDLE.certificate.subject.rfc4514_string().removeprefix("CN=")
+        old = make(ROOT, ca=True, days=5, key=MIDDLE.key, common_name=subject)
+        for chain in ([old.der, MIDDLE.der], [MIDDLE.der, old.der], [b"0\x03abc", MIDDLE.der], [MIDDLE.der, b""]):
+            self.assertEqual(self.error(leaf.der, *chain), "")
+        self.assertIn("expired", self.error(leaf.der, old.der))
+        self.assertIn("cannot be read", self.error(b"0\x03abc", MIDDLE.der))
+
     def test_dates_are_of_the_time_passed_in(self) -> None:
         """Not yet valid, and expired, by our clock and not by the machine's."""
         self.assertIn("not yet valid", self.error(LEAF.der, day=-1))
