@@ -79,16 +79,20 @@ class Attempt:
                 return
         target = candidate.target
         try:
-            session = Session(ways.conduct, step, self)
+            session = ways.session(step, self)
         except MailError as error:  # our own certificate or ciphers: it is never tried without them
             self._lost(Fault(Trouble.T0, error.reply))
         else:
             session.connect(target.address, target.port, ways.source(target))
 
     def _pick_up(self, session: Session) -> None:
+        session.kept = True
         if session.falls_short(self._step.required):  # of what is owed today (docs/tls.md)
             session.quit()
             self._go()
+            return
+        if session.restarts:
+            session.restart(self)
             return
         test = self._ways.settings.rset_test
         idle = self._now() - session.idle_since
@@ -120,7 +124,7 @@ class Attempt:
     def transacted(self, session: Session, done: event.Transacted) -> None:
         """Every recipient has its reply."""
         taken = done.final is not None and done.final.is_positive
-        if session.uses > 1:
+        if session.kept:
             if not taken and not self._fresh and any(reply.code == 503 for reply in done.replies):
                 session.quit()  # out of step: as good as dead
                 self._again_fresh(session)
@@ -144,7 +148,7 @@ class Attempt:
         """The connection came to nothing."""
         if fault.trouble is Trouble.BODY:
             self._settle([fault.reply] * len(self._job.claims), Scope.MESSAGE, session, ("quit", fault.trouble.value))
-        elif session.uses > 1 and not self._fresh and not fault.unknown:
+        elif session.kept and not self._fresh and not fault.unknown:
             self._again_fresh(session)
         elif self._ways.stopping and not session.uses:  # it was we who gave it up: no fault of anybody's
             self._settle_stopped()
@@ -163,7 +167,10 @@ class Attempt:
         self._go()
 
     def _again_fresh(self, session: Session) -> None:
-        self._ways.conduct.pool.stale(session.key)
+        pool = self._ways.conduct.pool
+        pool.stale(session.key)
+        if session.takes_down:
+            pool.learn(session.key, "stale")
         self._fresh = True
         self._go()
 
@@ -196,6 +203,9 @@ class Attempt:
             if not refusal:
                 return "keep", why
             why = refusal
+        elif verdict is Verdict.CLEAR and session.takes_down:
+            session.take_down()
+            return "clear", why
         session.quit()
         return "quit", why
 

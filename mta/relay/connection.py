@@ -52,6 +52,8 @@ class Phase(Enum):
     READY = "between two transactions"
     TRANSACTION = "in the transaction"
     IDLE = "while idle"
+    TAKEDOWN = "while TLS is taken down"
+    RETEST = "in clear text, after TLS was taken down"
     LEAVING = "at QUIT"
     CLOSED = "after the end"
 

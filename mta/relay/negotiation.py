@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 import attrs
+from OpenSSL import SSL
 from twisted.internet.interfaces import IHandshakeListener
 from zope.interface import implementer
 
@@ -46,6 +47,7 @@ class Negotiation(Connection):
         self.tls_why = "" if step.tls else "broken" if step.fallback else "level"  # why there is no TLS
         self.ready_at = 0.0
         self.mail_max = 0  # transactions that the server takes in one connection, 0: it sets no limit
+        self.kept = False  # picked up at least once: what fails from then on is no fault of the host's TLS
         self._is_cut = False
         self._tls = conduct.tls.creator(self.required) if step.tls else None
 
@@ -106,14 +108,23 @@ class Negotiation(Connection):
         self._phase = Phase.HANDSHAKE
         self.machine = Sender(self._conduct.hello, in_tls=True)
         self._deadline.set(self._conduct.starttls_timeout)
+        self._start_tls()
+
+    def _start_tls(self) -> None:
         self.write = self.transport.write
         self.transport.startTLS(self._tls)
+
+    @property
+    def _handle(self) -> SSL.Connection:
+        """TLS as OpenSSL sees it."""
+        handle: SSL.Connection = self.transport.getHandle()
+        return handle
 
     def handshakeCompleted(self) -> None:
         """TLS stands: is it good enough?  If not, QUIT is said inside it."""
         if self._phase is not Phase.HANDSHAKE:
             return
-        self.achieved = self._conduct.tls.achieved(self.transport.getHandle(), self.required)
+        self.achieved = self._conduct.tls.achieved(self._handle, self.required)
         if reason := judge(self.required, self.achieved):
             self._give_up(Fault(Trouble.T7, Reply(451, "4.7.5", f"{TLS_TEXT}{reason}")))
             return
@@ -138,7 +149,7 @@ class Negotiation(Connection):
             self._conduct.reports.failed(self.required, result_type(trouble.value, detail), detail)
 
     def _tell(self, fault: Fault) -> None:
-        if fault.trouble in _REPORTED and self._owner is not None and not self._is_cut:
+        if fault.trouble in _REPORTED and self._owner is not None and not (self._is_cut or self.kept):
             self._report_failure(fault.trouble, fault.reply.text)
         super()._tell(fault)
 

@@ -50,7 +50,7 @@ def session_facts(session: Session, verdict: tuple[str, str]) -> dict[str, objec
     achieved, required = session.achieved, session.required
     facts: dict[str, object] = {
         "relay": where(session.step.target),
-        "tls": ("kept" if session.uses > 1 else "new") if achieved.version else "none",
+        "tls": _tls(session),
         "level": required.level.value,
         "origin": required.origin,
         "conn_use": session.uses,
@@ -64,6 +64,14 @@ def session_facts(session: Session, verdict: tuple[str, str]) -> dict[str, objec
     elif session.tls_why:
         facts["tls_why"] = session.tls_why
     return facts
+
+
+def _tls(session: Session) -> str:
+    if not session.achieved.version:
+        return "none"
+    if session.restarted:
+        return "restarted"
+    return "kept" if session.uses > 1 else "new"
 
 
 def verified(required: Required, achieved: Achieved) -> str:

@@ -35,6 +35,8 @@ class Pool:
     STALE_LIMIT: Final = 3  # in a row: then the host's connections are not kept for
     SUSPENSION: Final = 600.0  # seconds
     KIND: Final = "keep-suspended"
+    LEARNED: Final = "clear-refused"
+    LEARNED_FOR: Final = 86400.0  # seconds
 
     def __init__(self, settings: Handover, clock: IReactorTime, hints: IHints) -> None:
         self._settings = settings
@@ -134,6 +136,15 @@ class Pool:
             self._hints.put(self.KIND, host, True, self._clock.seconds() + self.SUSPENSION)
         else:
             self._stale[host] = count
+
+    def learn(self, key: ReuseKey, why: str) -> None:
+        """The host does not go on in clear text after TLS: it gets QUIT from now on."""
+        self._hints.put(self.LEARNED, _host(key), why, self._clock.seconds() + self.LEARNED_FOR)
+
+    def learned(self, key: ReuseKey) -> str:
+        """Why CLEAR is not tried with that host, "" when it may be."""
+        why: str | None = self._hints.get(self.LEARNED, _host(key))
+        return why or ""
 
     def fine(self, key: ReuseKey) -> None:
         """A kept connection served again."""

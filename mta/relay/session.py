@@ -24,7 +24,15 @@ __all__ = ["Session"]
 
 
 class Session(Negotiation):
-    """See the module.  verdict: the hand-over policy's, once it was asked."""
+    """See the module.  verdict: the hand-over policy's, once it was asked.
+
+    takes_down: its TLS can be taken down and started again; restarts: that was done, STARTTLS comes before the next
+    transaction; restarted: TLS was started again at least once.  All no but for a `Takedown`.
+    """
+
+    takes_down = False
+    restarts = False
+    restarted = False
 
     def __init__(self, conduct: Conduct, step: Step, owner: Owner) -> None:
         super().__init__(conduct, step, owner)
@@ -44,6 +52,14 @@ class Session(Negotiation):
         if self.achieved.authenticated != required.sasl:
             return "other credentials"
         return judge(required, self.achieved)
+
+    def take_down(self) -> None:
+        """The verdict is CLEAR: take TLS down, then idle in clear text."""
+        raise NotImplementedError
+
+    def restart(self, owner: Owner) -> None:
+        """Start TLS again for the next delivery; `ready` or `failed` follows."""
+        raise NotImplementedError
 
     @property
     def usable(self) -> bool:

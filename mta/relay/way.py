@@ -9,7 +9,7 @@ to a busy destination begins in the same turn.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import attrs
 from twisted.logger import Logger
@@ -17,17 +17,17 @@ from twisted.logger import Logger
 from mta.config.settings import Handover
 from mta.envelope import Flag, Target
 from mta.interfaces import IEventLog, IHandover
-from mta.relay.connection import Conduct
+from mta.relay.connection import Conduct, Owner
 from mta.relay.credentials import Credentials
-from mta.relay.destination import MAX_ADDRESSES, Candidate
+from mta.relay.destination import MAX_ADDRESSES, Candidate, Step
 from mta.relay.handover import ReuseKey, Verdict, allowed
-from mta.tls.policy import Demand, Level
-
-if TYPE_CHECKING:
-    from mta.relay.session import Session
+from mta.relay.session import Session
+from mta.relay.takedown import Takedown
+from mta.tls.policy import Achieved, Demand, Level, Required
 
 __all__ = ["KEY_FLAGS", "Outlook", "Way", "Ways"]
 
+_IN_TLS: Final = Achieved(version="TLS")
 KEY_FLAGS: Final = int(Flag.REQUIRETLS | Flag.TLS_REQUIRED_NO)
 
 
@@ -95,13 +95,28 @@ class Ways:
         source, hello = self.source(demand.target), self.conduct.hello
         return ReuseKey.of(demand.required, route=f"{way.route}@{self._generation}", source=source, hello=hello, flags=flags)
 
+    def session(self, step: Step, owner: Owner) -> Session:
+        """A new connection.  MailError when our own side of TLS cannot be set up."""
+        candidate, pool, settings = step.candidate, self.conduct.pool, self.settings
+        # If the verdict may become CLEAR its TLS must be of another kind from the beginning.
+        if step.tls and self._judged(candidate.required, _IN_TLS)[0] is Verdict.CLEAR and not pool.learned(candidate.key):
+            return Takedown(self.conduct, step, owner, wait=settings.shutdown_wait, test=settings.preset != "exim2002")
+        return Session(self.conduct, step, owner)
+
     def verdict(self, session: Session) -> tuple[Verdict, str]:
         """The policy's word on a connection, asked once for each requirement: it is pure.  An exception means QUIT."""
         if session.verdict is None:
-            try:
-                verdict, why = self._handover.verdict(session.required, session.achieved)
-                session.verdict = allowed(verdict, why, session.required, session.achieved)
-            except Exception:
-                self._log.failure("the hand-over policy failed")
-                session.verdict = Verdict.QUIT, "policy-failed"
+            verdict, why = self._judged(session.required, session.achieved)
+            if verdict is Verdict.CLEAR and not session.takes_down:
+                why = self.conduct.pool.learned(session.key) or "changed"
+                verdict, why = Verdict.QUIT, f"no-clear-{why}"
+            session.verdict = verdict, why
         return session.verdict
+
+    def _judged(self, required: Required, achieved: Achieved) -> tuple[Verdict, str]:
+        try:
+            verdict, why = self._handover.verdict(required, achieved)
+            return allowed(verdict, why, required, achieved)
+        except Exception:
+            self._log.failure("the hand-over policy failed")
+            return Verdict.QUIT, "policy-failed"

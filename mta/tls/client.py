@@ -31,6 +31,7 @@ from mta.status import MailError, transient
 from mta.tls import dane
 from mta.tls.certificate import stamp_of
 from mta.tls.client_context import Contexts, unusable
+from mta.tls.connection import TlsConnection
 from mta.tls.policy import Achieved, Level, Required
 from mta.tls.verify import RememberedVerdicts, match_names
 
@@ -158,7 +159,11 @@ class _Creator:
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """Called by `startTLS`."""
-        connection = SSL.Connection(self._context, None)
+        return self.connection()
+
+    def connection(self) -> SSL.Connection:
+        """A new connection, not begun, without socket."""
+        connection = TlsConnection(self._context, None)
         if _is_sni(self._server_name):
             connection.set_tlsext_host_name(self._server_name.encode("ascii"))
         return connection

@@ -12,11 +12,10 @@ from typing import Final
 
 from OpenSSL import SSL
 
-__all__ = ["TlsBroken", "UnwrappableTls", "late_alert"]
+__all__ = ["TlsBroken", "UnwrappableTls", "is_record"]
 
 HEADER: Final = 5  # type, version, length (RFC 8446 5.1)
-ALERT: Final = 21
-TYPES: Final = frozenset({20, ALERT, 22, 23})
+TYPES: Final = frozenset({20, 21, 22, 23})
 LONGEST: Final = 16384 + 2048  # RFC 5246 6.2.3
 PIECE: Final = 65536
 
@@ -40,6 +39,11 @@ class UnwrappableTls:
         self._records = bytearray()
         connection.set_connect_state()
         self._handshake()
+
+    @property
+    def pending(self) -> bool:
+        """A part of a record waits for the rest of it."""
+        return bool(self._records)
 
     def receive(self, data: bytes) -> bytes:
         """Bytes of the network; what they say.  Raises TlsBroken."""
@@ -119,19 +123,9 @@ class UnwrappableTls:
             raise TlsBroken(_reason(error)) from None
 
 
-def late_alert(data: bytes) -> int:
-    """How many bytes at the beginning are an alert record: a close_notify that came after we had stopped waiting for it.
-
-    0: they are none, and what comes in clear text is what was said in clear text; -1: an alert record that is not whole yet.
-    """
-    if not data or data[0] != ALERT:
-        return 0
-    if len(data) < HEADER:
-        return -1
-    length = HEADER + int.from_bytes(data[3:5], "big")
-    if data[1] != 3 or length > 64 + HEADER:
-        return 0
-    return length if len(data) >= length else -1
+def is_record(data: bytes) -> bool:
+    """Do these bytes begin as a TLS record does, and not as a reply?"""
+    return data[:1] != b"" and data[0] in TYPES
 
 
 def _reason(error: SSL.Error) -> str:
