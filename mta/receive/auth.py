@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from hashlib import sha256
 from hmac import compare_digest
 from pathlib import Path
+from traceback import format_tb
 from typing import Any, Final
 
 import attrs
@@ -96,7 +97,8 @@ def _refused(failure: Failure) -> Login:
     if isinstance(error, CancelledError):
         raise MailError(FAILED, "no answer in time")
     if not isinstance(error, LoginFailed):  # those are how a portal says no: denied by the realm, no checker for such a proof
-        _bugs.failure("the portal failed", failure)
+        where = "".join(format_tb(failure.getTracebackObject()))  # without its words: they may be the statement with the password
+        _bugs.error("the portal failed: {error}\n{where}", error=type(error).__name__, where=where)
     raise MailError(FAILED, f"the portal failed: {type(error).__name__}")
 
 

@@ -36,7 +36,8 @@ TOO_BUSY: Final = Reply(452, "4.3.1", "Too much mail is waiting, try again later
 SLOW: Final = 0.8  # the queue's pressure from which new mail is slowed down, up to MAX_DELAY at 1
 MAX_DELAY: Final = 1.0  # seconds
 
-_REQUIRETLS: Final = int(Flag.REQUIRETLS)  # plain numbers: arithmetic with enum flags is slow
+_SMTPUTF8: Final = int(Flag.SMTPUTF8)  # plain numbers: arithmetic with enum flags is slow
+_REQUIRETLS: Final = int(Flag.REQUIRETLS)
 _TLS_REQUIRED_NO: Final = int(Flag.TLS_REQUIRED_NO)
 
 _bugs = Logger()
@@ -256,7 +257,7 @@ class Transaction:
 
     def _protocol(self) -> str:
         session = self._session
-        utf8 = bool(self._mail.flags & Flag.SMTPUTF8)
+        utf8 = bool(self._mail.flags & _SMTPUTF8)
         return protocol(session.extended, utf8, tls=bool(session.achieved.version), authenticated=bool(session.account))
 
     def _lane_key(self) -> str:

@@ -10,6 +10,7 @@ from twisted.cred.checkers import FilePasswordDB
 from twisted.cred.error import LoginDenied, UnauthorizedLogin
 from twisted.cred.portal import IRealm, Portal
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs, eventAsText
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
@@ -195,7 +196,7 @@ class PortalTests(AccountsCase):
         self.assertEqual(len(realm.asked), 1)
 
     def test_failing(self) -> None:
-        """A portal that breaks, denies for reasons of its own, or answers nonsense is 454; a word of its exception goes nowhere but our log."""
+        """A portal that breaks, denies for reasons of its own, or answers nonsense is 454; no word of its exception is told or logged."""
         broken = (
             self.portal(Realm(), self.checker(RuntimeError("secret"))),
             self.portal(Realm(), self.checker(LoginDenied("too many"))),
@@ -205,11 +206,16 @@ class PortalTests(AccountsCase):
             self.portal(Realm(None)),
             Accounts(Portal(Realm())),  # it has no checker for such credentials
         )
-        for accounts in broken:
-            error = self.refusal(plain("user", "secret"), accounts)
-            self.assertEqual(str(error.reply), "454 4.7.0 Temporary authentication failure")
-            self.assertNotIn("secret", error.reason)
-        self.assertEqual(len(self.flushLoggedErrors()), len(broken) - 2, "what cred's own errors say needs no traceback")
+        with capturedLogs() as events:
+            for accounts in broken:
+                error = self.refusal(plain("user", "secret"), accounts)
+                self.assertEqual(str(error.reply), "454 4.7.0 Temporary authentication failure")
+                self.assertNotIn("secret", error.reason)
+        told = [eventAsText(event) for event in events]
+        self.assertEqual(len(told), len(broken) - 2, "what cred's own errors say needs no traceback")
+        self.assertTrue(all("in requestAvatar" in text or "auth.py" in text for text in told[1:]), "where it was is known")
+        self.assertIn("the portal failed: RuntimeError", told[0])
+        self.assertNotIn("secret", "".join(told))
 
     def test_logout_fails(self) -> None:
         """A logout that breaks is our log's matter only."""
