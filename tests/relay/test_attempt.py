@@ -289,7 +289,7 @@ class KeptTests(RelayCase):
             self.assertEqual(server.connections, 2)
 
     async def test_h36_clear_and_mandatory(self) -> None:
-        """H36: a connection in clear made at may never serves encrypt."""
+        """H36 X22: a connection in clear made at may never serves encrypt."""
         server = self.serve(offer_tls=False)
         await self.delivered()
         await self.delivered(route="encrypt")
