@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IHandshakeListener, IPushProducer, ITCPTransport
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.interfaces import IHandshakeListener, ITCPTransport
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mta.receive.access import client_address
+from mta.receive.flow import Flow
 from mta.receive.limits import client_key
 from mta.receive.listener import Listener
 from mta.receive.security import SLOT_TIME, Security
@@ -60,12 +61,11 @@ class Stage(Enum):
     GONE = "gone"
 
 
-@implementer(IHandshakeListener, IPushProducer)
-class Connection(Protocol):
+@implementer(IHandshakeListener)
+class Connection(Flow):
     """See the module.  A subclass says what an event of the machine is answered with (`acts`) and how the conversation begins."""
 
     acts: ClassVar[Mapping[type[Event], Callable[[Any, Any], None]]]
-    transport: Any
     machine: Receiver
     write: Callable[[bytes], None]
 
@@ -85,8 +85,6 @@ class Connection(Protocol):
         self._turning = False
         self._stopping = False
         self._parting: Reply | None = None  # what is said when the running transaction is over
-        self._choked = False  # the client does not read what we say
-        self._paused = False
 
     # ---- what Twisted calls
 
@@ -152,18 +150,12 @@ class Connection(Protocol):
         if self.pending is not None:
             self.pending.cancel()  # last: it may call what an embedder wrote
 
-    def pauseProducing(self) -> None:
-        """Our replies pile up: read no more commands."""
-        self._choked = True
-        self.flow()
-
-    def resumeProducing(self) -> None:
-        """They were read."""
-        self._choked = False
-        self.flow()
-
-    def stopProducing(self) -> None:
-        """It is gone; `connectionLost` does what is to be done."""
+    def heard(self) -> None:
+        """The client has ended its side: answer what it has said, then close."""
+        if self.stage is Stage.TALKING:
+            self.turn()
+        else:
+            self.close(self.security.ending())
 
     # ---- what the service and the roster call
 
@@ -341,6 +333,8 @@ class Connection(Protocol):
             self._touch()
         if machine.ended:
             self.close()
+        elif self.heard_all and not machine.asks:
+            self.close(self.security.ending())
         elif self._parting is not None:
             self._part(self._parting)
         else:
@@ -353,27 +347,22 @@ class Connection(Protocol):
         deadline = self.common.clock.seconds() + (timeouts.data_block if reading else timeouts.command)
         self.deadline = deadline if deadline < self._until else self._until
 
-    def flow(self) -> None:
-        """Read only what can be taken (bounded memory), and while closing, so that the end is seen."""
-        full = (
+    @property
+    def is_full(self) -> bool:
+        """Not while closing: the end must be seen."""
+        return self.stage is not Stage.CLOSING and (
             self._choked
             or self.stage is Stage.WAITING
             or self.machine.buffered >= MAX_UNPARSED
             or (self.transaction is not None and self.transaction.writing)
-        ) and self.stage is not Stage.CLOSING
-        if full is not self._paused:
-            self._paused = full
-            if full:
-                self.transport.pauseProducing()
-            else:
-                self.transport.resumeProducing()
+        )
 
     # ---- what the TLS side calls
 
     def leave_clear(self, ready: Reply) -> bool:
         """Answer STARTTLS with yes; False when the client did not wait for it (554 was said)."""
         self.machine.reply(ready)
-        if self.machine.ended:
+        if self.machine.ended or self.heard_all:
             if not self._turning:
                 self.turn()
             return False

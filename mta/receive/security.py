@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from OpenSSL import SSL
 from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
 from mta.status import MailError, Reply
@@ -99,7 +100,7 @@ class Security:
         slots.withdraw(self.begin)
         slots.give_back(self.begin)
 
-    def ending(self, reason: Failure, in_handshake: bool) -> str:
+    def ending(self, reason: Failure = connectionDone, in_handshake: bool = False) -> str:
         """Why the client's side ended, in words for the log."""
         if in_handshake:
             return f"TLS handshake failed: {_in_words(reason)}"

@@ -69,6 +69,11 @@ class Conversation:
         return self._state is State.ENDED
 
     @property
+    def asks(self) -> bool:
+        """An event waits for its answer."""
+        return self._question is not None
+
+    @property
     def buffered(self) -> int:
         """Bytes that wait unparsed."""
         return len(self._lines)

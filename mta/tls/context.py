@@ -12,10 +12,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from weakref import WeakMethod
 
 import attrs
 from OpenSSL import SSL
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.internet.interfaces import IHalfCloseableProtocol, IOpenSSLServerConnectionCreator
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from mta.config.settings import Tls
@@ -23,6 +25,7 @@ from mta.interfaces import IEventLog
 from mta.status import MailError
 from mta.tls.certificate import ContextMaker, Leaf, Loaded, Pair, mistake, openssl_words, stamp_of
 from mta.tls.client_certificate import ClientJudge, chain_shown
+from mta.tls.connection import TlsConnection
 from mta.tls.policy import Achieved
 from mta.tls.sni import Contexts, Names, Selection
 
@@ -40,10 +43,12 @@ _UNRECOGNIZED_NAME = b"\x15\x03\x03\x00\x02\x02\x70"  # and with 112 (RFC 6066 3
 class Prepared:
     """A connection that was made before 220 was said, so that nothing can fail behind it."""
 
-    connection: SSL.Connection
+    connection: _Connection
 
-    def serverConnectionForTLS(self, tlsProtocol: object) -> SSL.Connection:
-        """The connection for this one handshake."""
+    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        """The connection for this one handshake.  A protocol that may be half closed is so by close_notify too."""
+        if IHalfCloseableProtocol.providedBy(protocol := tlsProtocol.wrappedProtocol):
+            self.connection.heard_all = WeakMethod(protocol.readConnectionLost)
         return self.connection
 
 
@@ -197,7 +202,7 @@ class ServerTls:
             self._log.event(event, "", fields)
 
 
-class _Connection(SSL.Connection):
+class _Connection(TlsConnection):
     """A server's connection that refuses unknown names as RFC 6066 3 wants it.
 
     pyOpenSSL has no way to end a handshake from the SNI callback but an exception that it prints as a traceback.  So the
@@ -209,6 +214,21 @@ class _Connection(SSL.Connection):
         super().__init__(context, None)
         self._first = context  # a second hello (RFC 8446 4.1.2) asks *its* callback again, though a reload has let go of it
         self._refusing = refusing
+        self.heard_all: WeakMethod[Callable[[], None]] | None = None
+
+    def recv(self, bufsiz: int, flags: int | None = None) -> bytes:
+        """What the client has said.
+
+        Twisted closes at close_notify, with answers still to be given; it ends the client's side only (RFC 8446 6.1).
+        """
+        try:
+            return super().recv(bufsiz, flags)
+        except SSL.ZeroReturnError:
+            tell = self.heard_all() if self.heard_all is not None else None
+            if tell is None:
+                raise
+            tell()
+            raise SSL.WantReadError from None
 
     def do_handshake(self) -> None:
         """The handshake, one step on."""
