@@ -45,7 +45,7 @@ def client_of(
     """A client and a server connection that have spoken until neither has anything to say; SSL.Error when they fail."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     prepare(context)
-    client, server = SSL.Connection(context, None), tls.prepare().serverConnectionForTLS(None)
+    client, server = SSL.Connection(context, None), tls.prepare().connection
     client.set_connect_state()
     if name:
         client.set_tlsext_host_name(name)
