@@ -47,6 +47,7 @@ class _Known:
     failure: StsError | None = None
     unasked: bool = False  # the record could not be asked for
     callers: list[Deferred[StsPolicy | None]] | None = None  # while somebody asks
+    is_same: bool = False  # meanwhile: the record says that the cached policy is the domain's still
 
     def ruling(self, now: float) -> StsPolicy | None:
         """The policy that holds now."""
@@ -92,7 +93,7 @@ class StsPolicies:
             return succeed(None)
         known = self._recall(name)
         now = self._clock.seconds()
-        if self._closed or (known.callers is None and now < known.ask_at):
+        if self._closed or known.is_same or (known.callers is None and now < known.ask_at):
             return succeed(known.ruling(now))
         return self._ask(name, known, again=False)
 
@@ -165,7 +166,7 @@ class StsPolicies:
 
     def _tell(self, _: None, known: _Known, asked: Deferred[None]) -> None:
         self._running.discard(asked)
-        callers, known.callers = known.callers or (), None
+        callers, known.callers, known.is_same = known.callers or (), None, False
         for caller in callers:
             caller.callback(known.ruling(self._clock.seconds()))
 
@@ -188,6 +189,7 @@ class StsPolicies:
             known.failure = known.failure if policy is not None else None
         elif policy is None or policy.id != found or (again and now >= known.fetched + RETRY):
             if now >= known.fetch_at:
+                known.is_same = policy is not None and policy.id == found  # then no mail need wait for a slow policy host
                 await self._renew(name, known, found)
             if known.failure is not None:
                 known.ask_at = min(known.ask_at, known.fetch_at)

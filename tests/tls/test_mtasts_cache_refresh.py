@@ -43,6 +43,23 @@ class RefreshTests(Case):
         self.assertIsNotNone(self.policy())
         self.assertEqual(self.log.names(), ["sts-policy"])
 
+    def test_mail_does_not_wait(self) -> None:
+        """While a slow policy host is asked, what is cached is given at once, unless the record announces another policy."""
+        policy = self.policy()
+        self.web.says = None
+        for record, waits in (("v=STSv1; id=1;", False), ("v=STSv1; id=2;", True)):
+            self.announce(record)
+            self.clock.advance(DAY)
+            refreshing = self.policies.refresh_due()
+            asked = self.policies.policy("example.test")
+            if waits:
+                self.assertNoResult(asked)
+            else:
+                self.assertEqual(self.successResultOf(asked), policy)
+            self.web.waiting.pop().callback(text())
+            self.successResultOf(refreshing)
+        self.assertEqual(getattr(self.successResultOf(asked), "id", ""), "2")
+
     def test_a_refresh_fails(self) -> None:
         """It is said in the log and tried again every hour, and the policy holds until it expires; then it is let go."""
         self.web.says = StsError(Result.FETCH, "because")
