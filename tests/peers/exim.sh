@@ -4,6 +4,6 @@
 serve() {
     chown root:Debian-exim /usr/sbin/exim4
     chmod 4755 /usr/sbin/exim4
-    exec /usr/sbin/exim4 -bdf -q10s
+    exec /usr/sbin/exim4 -bdf
 }
 run_peer exim "$(readlink -f "$0")" "$@"
