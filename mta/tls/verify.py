@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import sha256
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from operator import itemgetter
 
 import attrs
@@ -24,9 +24,16 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import crypto
 from service_identity import VerificationError
-from service_identity.cryptography import extract_patterns
 from service_identity.exceptions import CertificateError
-from service_identity.hazmat import DNS_ID, DNSPattern, IPAddress_ID, ServiceID, verify_service_identity
+from service_identity.hazmat import (
+    DNS_ID,
+    CertificatePattern,
+    DNSPattern,
+    IPAddress_ID,
+    IPAddressPattern,
+    ServiceID,
+    verify_service_identity,
+)
 
 __all__ = ["CLIENT_USES", "SERVER_USES", "ChainVerdict", "RememberedVerdicts", "match_names", "verify_chain"]
 
@@ -129,8 +136,8 @@ def match_names(leaf: bytes, names: Sequence[str]) -> bool:
     names: DNS names, IP addresses in text, or ".example.org" for any name below that one (Postfix's dot-nexthop).
     """
     try:
-        patterns = extract_patterns(x509.load_der_x509_certificate(leaf))
-    except (*UNREADABLE, CertificateError):
+        patterns = _patterns(x509.load_der_x509_certificate(leaf))
+    except (*UNREADABLE, x509.ExtensionNotFound):
         return False
     for name in names:
         if name.startswith("."):
@@ -145,7 +152,21 @@ def match_names(leaf: bytes, names: Sequence[str]) -> bool:
     return False
 
 
-def _is_below(tail: str, patterns: Sequence[object]) -> bool:
+def _patterns(leaf: x509.Certificate) -> list[DNSPattern | IPAddressPattern]:
+    """The names that count, each by itself: the library refuses the whole certificate for one odd name beside the right one (an
+    address written as a DNS name, "*.com", a URI with a port).  Raises what is in UNREADABLE, and ExtensionNotFound."""
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    addresses = names.get_values_for_type(x509.IPAddress)
+    patterns: list[DNSPattern | IPAddressPattern] = [
+        IPAddressPattern(address) for address in addresses if isinstance(address, (IPv4Address, IPv6Address))
+    ]
+    for name in names.get_values_for_type(x509.DNSName):
+        with suppress(CertificateError):
+            patterns.append(DNSPattern.from_bytes(name.encode("utf-8")))
+    return patterns
+
+
+def _is_below(tail: str, patterns: Sequence[CertificatePattern]) -> bool:
     """Is one of the certificate's DNS names, a wildcard or not, below this one?"""
     end = tail.lower().encode("ascii", "replace")
     return any(

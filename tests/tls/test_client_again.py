@@ -175,7 +175,7 @@ class AgainTests(ClientCase):
         cases = (owed(), owed(Level.SECURE, ".example.org"), by_dane(Tlsa(2, 0, 1, certificate_digest(AUTHORITY.certificate))))
         before = [self.achieved(required) for required in cases]
         self.patch(verify, "x509", None)
-        self.patch(verify, "extract_patterns", None)
+        self.patch(verify, "_patterns", None)
         for required, achieved in zip(cases, before, strict=True):
             again = attrs.evolve(required)  # equal, another object: as when the demands were asked for anew
             self.assertIs(self.tls.again(again, achieved), achieved)

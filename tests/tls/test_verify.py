@@ -157,6 +157,16 @@ class NamesTests(SynchronousTestCase):
         self.assertFalse(self.match("smtp*.example.org", names=("smtp1.example.org",)))
         self.assertFalse(self.match("*", names=("org",)))
 
+    def test_an_odd_name_costs_no_other(self) -> None:
+        """P06: an address as a DNS name, wildcards that mean nothing, a URI with a port: the right name beside them counts."""
+        for odd in ("192.0.2.1", "*.com", "a.*.org", "*.*.example.org", "*"):
+            self.assertTrue(self.match(odd, "mx.example.org", names=("mx.example.org",)), odd)
+        uri = x509.UniformResourceIdentifier("https://mx.example.org:443/")
+        leaf = make(ROOT, names=[uri, x509.DNSName("mx.example.org")])
+        self.assertTrue(match_names(leaf.der, ("mx.example.org",)))
+        self.assertFalse(match_names(make(ROOT, names=[uri]).der, ("mx.example.org",)))
+        self.assertFalse(self.match("192.0.2.1", names=("192.0.2.1",)))
+
     def test_any_of_several_names_will_do(self) -> None:
         """The trap of optional ids: each name is tried by itself."""
         self.assertTrue(self.match("b.example", names=("a.example", "b.example")))
