@@ -29,6 +29,7 @@ __all__ = [
     "Message",
     "NewMessage",
     "NewRecipient",
+    "Notify",
     "Outcome",
     "Refusal",
     "Route",
@@ -54,6 +55,18 @@ class Flag(IntFlag):
     BINARYMIME = 32
     TLS_REQUIRED_NO = 64
     RET_FULL = 128
+
+
+class Notify(IntFlag):
+    """When the sender wants to hear of a recipient (RFC 3461 4.1; column `notify`; the numbers are on disk).
+
+    0: nothing was said, which is FAILURE, and DELAY as we please.
+    """
+
+    NEVER = 1
+    SUCCESS = 2
+    FAILURE = 4
+    DELAY = 8
 
 
 @attrs.frozen(slots=True)
@@ -149,6 +162,7 @@ class Claim:
     orcpt: str | None = None
     notify: int = 0
     last_reply: str | None = None  # why it failed before; what a bounce tells the sender
+    failed_dest: str | None = None  # at BOUNCE: where it was going, or had got to
 
 
 class Kind(Enum):
@@ -156,6 +170,7 @@ class Kind(Enum):
 
     DELIVERED = "delivered"  # done with: the row goes (for bounce: reported, or dropped with a log line)
     DEFERRED = "deferred"  # tried again later
+    CONFIRMED = "confirmed"  # delivered, and the sender is owed a report of it: filed under BOUNCE with its positive reply
     FAILED = "failed"  # a bounce is owed
     GIVEN_BACK = "given-back"  # not tried: no attempt is counted
 

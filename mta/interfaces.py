@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         Target,
         Want,
     )
-    from mta.queue.state import Alteration, DestState, Lane, Row, Selector, SweepReport
+    from mta.queue.state import Alteration, DestState, DestSummary, Lane, Move, Overdue, Row, Selector, SweepReport
     from mta.relay.handover import Verdict
     from mta.tls.policy import Achieved, Demand, Level, Required
 
@@ -119,7 +119,8 @@ class IQueue(Interface):
     def settle(outcomes: Sequence[Outcome], spawn: Sequence[NewMessage] = ()) -> Deferred[list[bool]]:
         """Record outcomes and store the messages born of them, in one transaction.
 
-        DEFERRED needs `due`.  FAILED moves the recipient to BOUNCE.  False: that claim was not (any more) the caller's.
+        DEFERRED needs `due`.  FAILED and CONFIRMED move the recipient to BOUNCE.  False: that claim was not the caller's (any
+        more).
         """
 
     def lanes(dest: str | None = None, after: str = "", limit: int = 1000) -> Deferred[list[Lane]]:
@@ -148,6 +149,19 @@ class IQueue(Interface):
 
     def browse(selector: Selector, after: int = 0, limit: int = 100) -> Deferred[list[Row]]:
         """Recipients in the order of their ids, for people."""
+
+    def summary(now: int, limit: int = 20) -> Deferred[list[DestSummary]]:
+        """The destinations with the most recipients first, for people; reads beside the writer."""
+
+    def refile(moves: Sequence[Move], now: int) -> Deferred[int]:
+        """File waiting and held recipients elsewhere (at most 500), due now; what is in flight stays.  How many were moved."""
+
+    def overdue(before: int, after: int = 0, limit: int = 100) -> Deferred[list[Overdue]]:
+        """Messages begun before a time (ms), of ids above `after`, with waiting recipients whose sender wants to hear of a
+        delay, not warned yet: in the order of their ids."""
+
+    def warn(message: int, spawn: Sequence[NewMessage]) -> Deferred[bool]:
+        """Note that the sender was warned, and store the warning, in one transaction.  False: gone, or warned already."""
 
     def sweep(now: int) -> Deferred[SweepReport]:
         """Expire what is too old (to BOUNCE), remove orphan bodies: one bounded bite."""

@@ -16,7 +16,9 @@ __all__ = [
     "Access",
     "Auth",
     "Concurrency",
+    "DestinationEntry",
     "Dns",
+    "Dsn",
     "Handover",
     "HostListEntry",
     "Limits",
@@ -30,6 +32,7 @@ __all__ = [
     "RouteEntry",
     "Seconds",
     "Settings",
+    "SiteEntry",
     "Size",
     "Sni",
     "Timeouts",
@@ -247,12 +250,47 @@ class Retry:
 
 
 @attrs.frozen(slots=True)
+class Dsn:
+    """[dsn]: what senders are told (RFC 3461, RFC 3464)."""
+
+    delay_warning: Seconds = _s(0)  # a message that waits for so long: its sender is told, once; 0: never
+    return_size: Size = Size(65_536)  # bytes of the original returned with RET=FULL; more is returned as headers
+    per_sender_hour: int = 1000  # reports to one address in an hour, 0: no limit; more are dropped with a log line
+    postmaster: str = ""  # an address that gets a copy (headers only) of every failure report and each double bounce
+
+
+@attrs.frozen(slots=True)
+class DestinationEntry:
+    """[[destination]]: how mail is brought to some destinations; the first match wins.  "" and () leave the usual."""
+
+    match: tuple[str, ...]  # patterns of next hops as in [[route]] match; or the name of a route, "route:NAME"
+    concurrency: int = 0  # transactions at once, 0: the usual
+    recipients: int = 0  # in one transaction, 0: the usual
+    rate: str = ""  # messages, "100/min", "5/s", "1000/h"
+    retry: tuple[Seconds, ...] = ()  # the waits one by one; the last one is repeated
+    lifetime: Seconds = _s(0)  # 0: the usual queue_lifetime
+
+
+@attrs.frozen(slots=True)
+class SiteEntry:
+    """[[site]]: limits for all domains that share their mail servers (the set of MX names)."""
+
+    mx: tuple[str, ...]  # patterns of MX host names, "*.google.com"
+    connections: int = 0  # at once, 0: no limit
+    rate: str = ""  # messages, as above
+
+
+@attrs.frozen(slots=True)
 class Queue:
     """[queue]"""
 
     active_limit: int = 20_000
     completions: str = "strict"  # strict | lazy
     accept_deadline: Seconds = _s(60)  # a commit that takes longer is answered 451
+    mode: str = "deliver"  # deliver | spool: new mail is only stored, a run delivers it
+    spool_above_load: float = 0.0  # 1-minute load average above which new mail is only stored; 0: never
+    run_every: Seconds = _s(0)  # what was only stored is delivered so often, grouped by host; 0: by `mta queue run` alone
+    free_space: Size = Size(104_857_600)  # bytes free in data_dir below which mail is refused (452); slowed down below twice that
 
 
 @attrs.frozen(slots=True)
@@ -314,6 +352,9 @@ class Settings:
     hostlist: tuple[HostListEntry, ...] = ()
     retry: Retry = Retry()
     queue: Queue = Queue()
+    dsn: Dsn = Dsn()
+    destination: tuple[DestinationEntry, ...] = ()
+    site: tuple[SiteEntry, ...] = ()
     concurrency: Concurrency = Concurrency()
     dns: Dns = Dns()
     relay: Relay = Relay()

@@ -16,9 +16,25 @@ from enum import Enum, IntEnum
 
 import attrs
 
+from mta.envelope import Claim, Message
 from mta.status import Reply
 
-__all__ = ["Alteration", "DestState", "Lane", "Row", "Selector", "State", "SweepReport", "cut_reply", "is_plain", "marked"]
+__all__ = [
+    "AGES",
+    "Alteration",
+    "DestState",
+    "DestSummary",
+    "Lane",
+    "Move",
+    "Overdue",
+    "Row",
+    "Selector",
+    "State",
+    "SweepReport",
+    "cut_reply",
+    "is_plain",
+    "marked",
+]
 
 REPLY_LIMIT = 400  # bytes of a stored reply: the beginning tells why, the rest would fill the queue
 
@@ -64,11 +80,18 @@ class DestState:
 
 @attrs.frozen(slots=True)
 class Selector:
-    """Which recipients: all given conditions together; none given means every recipient."""
+    """Which recipients: all given conditions together; none given means every recipient.
+
+    to, sender: patterns as in a shell (`*@example.org`), whatever the case.  before: the message was begun earlier (ms).
+    """
 
     message: int | None = None
     dest: str | None = None
     state: State | None = None
+    to: str | None = None
+    sender: str | None = None
+    before: int | None = None
+    account: str | None = None
 
 
 @attrs.frozen(slots=True)
@@ -87,6 +110,45 @@ class Row:
     size: int
     last_code: int | None = None
     last_reply: str | None = None
+    last_try: int | None = None
+    failed_dest: str | None = None
+    lane: int = 0
+    account: str | None = None
+    expires: int = 0
+    flags: int = 0
+
+
+AGES = (300_000, 3_600_000, 86_400_000)  # ms: the columns of a summary, then "older"
+
+
+@attrs.frozen(slots=True)
+class DestSummary:
+    """What waits, is held or on its way at one destination.  ages: recipients younger than each of AGES, and older."""
+
+    name: str
+    waiting: int
+    due: int
+    held: int
+    taken: int
+    oldest: int  # when the oldest message was begun (ms)
+    ages: tuple[int, int, int, int]
+
+
+@attrs.frozen(slots=True)
+class Move:
+    """A recipient that is filed anew: the routes have changed.  now due."""
+
+    id: int
+    dest: str
+    reply: str | None = None  # why, where dest is BOUNCE
+
+
+@attrs.frozen(slots=True)
+class Overdue:
+    """A message whose sender is to hear that it is late, and its recipients that still wait."""
+
+    message: Message
+    claims: tuple[Claim, ...]
 
 
 @attrs.frozen(slots=True)
