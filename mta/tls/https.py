@@ -37,6 +37,7 @@ from zope.interface import implementer
 
 from mta.interfaces import IMailResolver
 from mta.status import transient
+from mta.tls.connection import TlsConnection
 from mta.tls.verify import match_names
 
 __all__ = ["Https", "HttpsError", "Page"]
@@ -202,7 +203,7 @@ class _Check:
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """Called when TCP is connected."""
-        connection = SSL.Connection(self._context, None)
+        connection = TlsConnection(self._context, None)
         connection.set_tlsext_host_name(self._host.encode("ascii"))
         connection.set_verify(SSL.VERIFY_PEER, self._judge)
         return connection
