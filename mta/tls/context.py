@@ -220,12 +220,13 @@ class _Connection(TlsConnection):
         """What the client has said.
 
         Twisted closes at close_notify, with answers still to be given; it ends the client's side only (RFC 8446 6.1).
+        Behind our own it is the answer to it: nothing is left to be said.
         """
         try:
             return super().recv(bufsiz, flags)
         except SSL.ZeroReturnError:
             tell = self.heard_all() if self.heard_all is not None else None
-            if tell is None:
+            if tell is None or self.get_shutdown() & SSL.SENT_SHUTDOWN:
                 raise
             tell()
             raise SSL.WantReadError from None
