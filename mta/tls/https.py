@@ -2,7 +2,8 @@
 
 Addresses come from our own resolver.  The certificate must verify (the system's roots and the files of `[tls_client]
 trust`, RFC 5280) and be for the host of the URL (RFC 9525); it is refused inside the handshake, so that nothing is sent
-to a stranger.  No redirect is followed, no cookie kept, no compression asked for.  One time limit holds for everything from
+to a stranger.  What is posted goes to public addresses only: strangers name these URLs, and must not choose hosts of our own
+network.  No redirect is followed, no cookie kept, no compression asked for.  One time limit holds for everything from
 the DNS question to the last byte, and one size for the answer.  Every failure is an `HttpsError`; `webpki` says
 that it was the certificate.  A trust file that cannot be read raises MailError at construction.
 """
@@ -10,6 +11,7 @@ that it was the certificate.  A trust file that cannot be read raises MailError 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import SplitResult, urlsplit
@@ -18,7 +20,7 @@ import attrs
 from OpenSSL import SSL, crypto
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.interfaces import (
     IConsumer,
     IOpenSSLClientConnectionCreator,
@@ -68,13 +70,19 @@ class Page:
 
 
 class Https:
-    """A client.  reactor: IReactorTCP and IReactorTime.  port: where https is spoken, another than 443 in tests."""
+    """A client.  reactor: IReactorTCP and IReactorTime.
 
-    def __init__(self, reactor: Any, resolver: IMailResolver, trust: Sequence[Path] = (), *, port: int = 443) -> None:
+    port: where https is spoken, another than 443 in tests.  private: post to addresses that are not public, too; for tests.
+    """
+
+    def __init__(
+        self, reactor: Any, resolver: IMailResolver, trust: Sequence[Path] = (), *, port: int = 443, private: bool = False
+    ) -> None:
         self._reactor = reactor
         self._resolver = resolver
         self._context = _context(trust)
         self._port = port
+        self._private = private
         self._running: set[Deferred[Page]] = set()
 
     def get(self, url: str, *, limit: int = SIZE_LIMIT, time_limit: float = TIME_LIMIT) -> Deferred[Page]:
@@ -95,7 +103,8 @@ class Https:
     def _ask(
         self, method: bytes, url: str, headers: Mapping[str, str], body: bytes | None, limit: int, time_limit: float
     ) -> Deferred[Page]:
-        exchange = _Exchange(self._reactor, self._resolver, self._context, self._port)
+        is_choosy = method == b"POST" and not self._private
+        exchange = _Exchange(self._reactor, self._resolver, self._context, self._port, is_choosy)
         asked = Deferred.fromCoroutine(exchange.run(method, url, headers, body, limit))
         self._running.add(asked)
         asked.addTimeout(time_limit, self._reactor, _too_late)
@@ -115,7 +124,9 @@ class Https:
 class _Exchange:
     """One request and its answer, over one connection of its own."""
 
-    def __init__(self, reactor: Any, resolver: IMailResolver, context: SSL.Context, port: int) -> None:
+    def __init__(self, reactor: Any, resolver: IMailResolver, context: SSL.Context, port: int, is_choosy: bool) -> None:
+        """is_choosy: only public addresses will do."""
+        self._is_choosy = is_choosy
         self._reactor = reactor
         self._resolver = resolver
         self._context = context
@@ -173,7 +184,10 @@ class _Exchange:
         failed = [str(answer) for answer in answers if answer.failed]
         if not found and failed:
             raise HttpsError(failed[0])
-        return found[:MAX_ADDRESSES]
+        good = [address for address in found if _is_public(address)] if self._is_choosy else found
+        if found and not good:
+            raise HttpsError(f"{self._host} has no public address")
+        return good[:MAX_ADDRESSES]
 
     # ---- the end
 
@@ -334,6 +348,14 @@ def _host_and_port(url: str, port: int) -> tuple[str, int]:
     return parts.hostname, chosen
 
 
+def _is_public(address: str) -> bool:
+    """Of the open Internet: not of this machine, its link or its network (the registries of RFC 6890)."""
+    ip = ip_address(address)
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    return ip.is_global and not ip.is_multicast
+
+
 def _too_late(_: object, seconds: float) -> Any:
     raise HttpsError(f"no answer in {seconds:g} s")
 
@@ -347,7 +369,7 @@ def _innermost(error: BaseException | None) -> BaseException | None:
 
 def _told(error: BaseException | None) -> str:
     """The same in words."""
-    if isinstance(error, CancelledError):
+    if isinstance(error, (CancelledError, ConnectingCancelledError)):
         return "stopped"
     detail: Any = error.args[0] if error is not None and error.args else ""
     if isinstance(detail, list) and detail:  # OpenSSL: [(library, function, reason)]

@@ -9,6 +9,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock, deferLater
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.server import NOT_DONE_YET
 
@@ -38,7 +39,7 @@ class Case(TestCase):
         issued = (authority or self.authority).issue(*(names or ("good.test", "six.test")), expired=expired)
         self.server = WebServer(reactor, resource, issued)
         self.addCleanup(lambda: Deferred.fromCoroutine(self.server.stop()))
-        self.client = Https(reactor, self.resolver, [self.trust], port=self.server.port)
+        self.client = Https(reactor, self.resolver, [self.trust], port=self.server.port, private=True)
         return resource
 
     async def failure(self, asked: Deferred[Any]) -> HttpsError:
@@ -66,6 +67,26 @@ class GoodTests(Case):
         self.assertEqual((method, path), (b"GET", b"/.well-known/mta-sts.txt"))
         self.assertTrue(headers.getRawHeaders("host")[0].startswith("good.test"))
         self.assertFalse(headers.hasHeader("accept-encoding"))
+
+    async def test_post_to_ourselves(self) -> None:
+        """A URL of a stranger does not reach what only we can reach; a policy of our own network can still be had."""
+        resource = self.serve(lambda request: b"")
+        self.client = Https(reactor, self.resolver, [self.trust], port=self.server.port)
+        error = await self.failure(self.client.post("https://good.test/admin", {}, b"report"))
+        self.assertEqual(error.reason, "good.test has no public address")
+        inside = ("10.1.2.3", "192.168.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.1.1")
+        inside6 = ("::", "fe80::1", "fd00::1", "::ffff:10.0.0.1", "ff0e::1")
+        self.resolver = FakeResolver({"in.test": {"A": inside, "AAAA": inside6}})
+        self.client = Https(Clock(), self.resolver, [self.trust])
+        error = await self.failure(self.client.post("https://in.test/", {}, b"report"))
+        self.assertEqual(error.reason, "in.test has no public address")
+        self.assertEqual(resource.requests, [])
+        memory = MemoryReactorClock()
+        self.client = Https(memory, FakeResolver({"out.test": {"A": ["10.0.0.1", "9.9.9.9"]}}), [self.trust])
+        posting = self.client.post("https://out.test/", {}, b"report")
+        self.assertEqual([host for host, *_ in memory.tcpClients], ["9.9.9.9"])
+        self.client.stop()
+        self.assertEqual((await self.failure(posting)).reason, "stopped")
 
     async def test_post(self) -> None:
         """Headers and every byte of the body arrive; an answer without a body is whole."""

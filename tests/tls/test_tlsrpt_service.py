@@ -332,7 +332,7 @@ class RealTests(TestCase):
         resolver, log, clock = FakeResolver(zone), Events(), Clock()
         clock.advance(NOON)
         hints = MemoryHints(clock)
-        https = Https(reactor, resolver, [trust], port=server.port)
+        https = Https(reactor, resolver, [trust], port=server.port, private=True)
         settings = Settings("mta.test", Path("/nowhere"))
         reports = TlsReports(settings, hints, resolver, https, reactor=clock, log=log, random=Random(1))
         reports.startService()
