@@ -97,7 +97,8 @@ def _refused(failure: Failure) -> Login:
     if isinstance(error, CancelledError):
         raise MailError(FAILED, "no answer in time")
     if not isinstance(error, LoginFailed):  # those are how a portal says no: denied by the realm, no checker for such a proof
-        where = "".join(format_tb(failure.getTracebackObject()))  # without its words: they may be the statement with the password
+        # Without the words of the exception: they may be the statement with the password.
+        where = "".join(format_tb(failure.getTracebackObject()))  # type: ignore[no-untyped-call]
         _bugs.error("the portal failed: {error}\n{where}", error=type(error).__name__, where=where)
     raise MailError(FAILED, f"the portal failed: {type(error).__name__}")
 
