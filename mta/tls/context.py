@@ -190,7 +190,7 @@ class ServerTls:
         try:
             connection = _Connection(self._offer.default.context, self._offer.selection.refusing)
             connection.set_accept_state()
-        except (SSL.Error, MemoryError) as error:
+        except Exception as error:  # whatever it is: behind 220 it would be too late, and before it no reason to end a session
             raise mistake(f"no TLS connection can be made: {openssl_words(error)}") from error
         return Prepared(connection)
 

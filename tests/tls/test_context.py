@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import attrs
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -82,6 +84,19 @@ class LoadTests(ContextCase):
         locked = BestAvailableEncryption(b"secret")
         garbage.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, locked))
         self.assertIn("passphrase", self.refused(key=garbage))
+
+    def test_s32_no_connection(self) -> None:
+        """S32: whatever goes wrong when a connection is made is 454 for the client, and said in words to us."""
+        tls = ServerTls.load(self.settings)
+        for error, words in (
+            (SSL.Error([("SSL routines", "", "malloc failure")]), "malloc failure"),
+            (MemoryError(), "MemoryError"),
+            (ValueError("the engine has gone"), "the engine has gone"),
+        ):
+            with patch.object(SSL.Connection, "set_accept_state", side_effect=error):
+                refused = self.assertRaises(MailError, tls.prepare)
+            self.assertEqual((refused.reply.code, refused.reason), (454, f"no TLS connection can be made: {words}"))
+        tls.prepare()
 
     def test_s34_expired(self) -> None:
         """S34, A66: an expired certificate is still offered, and its date lies in the past for the alarm."""
