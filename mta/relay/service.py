@@ -170,6 +170,9 @@ class RelayService(Service):
         until = self._reactor.seconds() + self.REMEMBERED
         demands: list[Demand] = await self._demands.of(way.next_hop, way.level, targets, flags, way.sasl)
         outlook = ways.outlook(way, demands, flags, min(until, self._demands.until(demands)))
+        meanwhile = self._known.get((dest, flags))
+        if meanwhile is not None and self._reactor.seconds() < meanwhile.until:
+            return meanwhile  # of a job that asked at the same time: what is left out is told and counted once
         if ways is self._ways:  # else it was asked for by older settings
             if len(self._known) >= self.MOST_KNOWN:
                 self._known.clear()

@@ -11,9 +11,10 @@ import attrs
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from OpenSSL import SSL
+from twisted.internet.defer import Deferred
 
 from mta.dns.answer import Tlsa
-from mta.envelope import Flag, Kind
+from mta.envelope import Flag, Kind, Target
 from mta.status import Scope, transient
 from mta.testing.peers import Act, ScriptedServer
 from mta.testing.pki import Authority, Issued
@@ -334,6 +335,22 @@ class ReportsTests(PolicyCase):
         refusal = transient("4.7.5", "TLSA lookup error for mx1.example.org:25 (SERVFAIL)", scope=Scope.SITE)
         self.owed.changed = lambda demand: attrs.evolve(demand, refusal=refusal)
         await self.deferred()
+        self.assertEqual(self.reports.counted, ["dnssec-invalid"])
+
+    async def test_left_out_once(self) -> None:
+        """Jobs that ask at the same time are one look-up's worth of log lines and failures, however many they are."""
+        self.serve()
+        refusal = transient("4.7.5", "TLSA lookup error for mx1.example.org:25 (SERVFAIL)", scope=Scope.SITE)
+        self.owed.changed = lambda demand: attrs.evolve(demand, refusal=refusal)
+        waiting: list[Deferred[list[Target]]] = [Deferred() for _ in range(5)]
+        deliveries = []
+        for hosts in waiting:
+            self.hops.answers["example.org"] = hosts
+            deliveries.append(self.deliver())
+        for hosts in waiting:
+            hosts.callback(self.hops.targets)
+        for delivery in deliveries:
+            self.assertEqual((await delivery).outcomes[0].reply.enhanced, "4.7.5")
         self.assertEqual(self.reports.counted, ["dnssec-invalid"])
 
     async def test_a_stop_is_no_failure(self) -> None:
