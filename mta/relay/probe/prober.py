@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
 from mta.config.settings import Settings
+from mta.relay.outcome import verified
 from mta.relay.probe.conversation import Conversation, Lost, Tell
 from mta.relay.probe.finding import Finding, Handover, Result
 from mta.relay.probe.survey import Survey
@@ -234,7 +235,7 @@ def outcome(required: Required, achieved: Achieved) -> str:
         return f"not reached: {reason}"
     if not achieved.version or level is Level.NONE:
         return "in clear text" if required.may_go_clear else "not reached: TLS is required, the connection is in clear text"
-    return f"reached, as {level.value} ({achieved.version}, {achieved.verified})"
+    return f"reached, as {level.value} ({achieved.version}, {verified(required, achieved)})"
 
 
 def _expect(what: str, reply: Reply) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet import reactor
 
+from mta.dns.answer import Tlsa
 from mta.relay.probe import prober as module
 from mta.relay.probe.finding import Finding, Handover, Result
 from mta.relay.probe.prober import Prober, outcome
@@ -167,6 +168,17 @@ class LevelsTests(ProberCase):
         self.assertIn("not reached: certificate is for none of: mx.example.test; SNI would be sni.example", said["verify"])
         self.assertIn("reached, as secure (TLSv1.3, verified)", said["secure"])
         self.assertEqual(said["sts"], "nothing is sent: no policy")
+
+    def test_half(self) -> None:
+        """P19: the words of the delivery line: a TLSA match is verified though no chain is, half where an insecure MX named it."""
+        record = (Tlsa(3, 1, 1, bytes(32)),)
+        for half, said in ((False, "verified"), (True, "half")):
+            required = self.demand(Level.DANE, tlsa=record, half=half).required
+            for achieved in (
+                Achieved("TLSv1.3", chain=(b"",), names_ok=True),
+                Achieved("TLSv1.3", chain=(b"",), chain_error="no"),
+            ):
+                self.assertEqual(outcome(required, achieved), f"reached, as dane (TLSv1.3, {said})")
 
     def test_in_clear(self) -> None:
         """Without TLS: where mail may go in clear, and where not."""
