@@ -42,6 +42,7 @@ CLIENT_USES = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.AN
 NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME: a store's own time can be set only once (measured)
 WEAK_DIGESTS = frozenset({"md5", "sha1"})
 LEAST_RSA_BITS = 2048
+BAD_HOLDS = 60.0  # seconds
 UNREADABLE = (
     ValueError,
     x509.InvalidVersion,
@@ -185,9 +186,10 @@ def _reference(name: str) -> ServiceID:
 
 
 class RememberedVerdicts:
-    """Good verdicts by the digest of their chain, so that the next handshake with the same host costs one hash.
+    """Verdicts by the digest of their chain, so that the next handshake with the same host costs one hash, and so does every
+    mail on a kept connection to a server that DANE or a pin vouches for, whose chain no authority knows.
 
-    Bad ones are not kept: a certificate that becomes valid must be seen.  The oldest goes when `limit` is reached.
+    Bad ones are kept for `BAD_HOLDS`: a certificate that becomes valid must be seen.  The oldest goes when `limit` is reached.
     """
 
     __slots__ = ("_known", "_limit", "_store", "_uses")
@@ -199,17 +201,18 @@ class RememberedVerdicts:
         self._known: OrderedDict[bytes, ChainVerdict] = OrderedDict()
 
     def verdict(self, chain: Sequence[bytes], now: float) -> ChainVerdict:
-        """What `verify_chain` says now, remembered until the chain's first date passes."""
+        """What `verify_chain` says now, remembered until its `until`."""
         digest = _digest(chain)
         known = self._known.get(digest)
-        if known is not None and now < known.until:
+        if known is not None and now < known.until and not (known.error and now + BAD_HOLDS < known.until):  # the clock went back
             return known
         verdict = verify_chain(chain, self._store, now, self._uses)
+        if verdict.error:
+            verdict = attrs.evolve(verdict, until=now + BAD_HOLDS)
         self._known.pop(digest, None)
-        if not verdict.error:
-            self._known[digest] = verdict
-            if len(self._known) > self._limit:
-                self._known.popitem(last=False)
+        self._known[digest] = verdict
+        if len(self._known) > self._limit:
+            self._known.popitem(last=False)
         return verdict
 
 

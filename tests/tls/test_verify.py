@@ -207,9 +207,13 @@ class RememberedTests(SynchronousTestCase):
         self.assertEqual(verdicts.verdict([LEAF.der], at(50)).error, "")
 
     def test_bad_verdicts_are_asked_again(self) -> None:
-        """A chain that is not valid yet is valid later."""
-        verdicts = RememberedVerdicts(STORE)
-        self.assertTrue(verdicts.verdict([LEAF.der], at(-1)).error)
+        """A chain that is not valid yet is valid a minute later, or when the clock went back; meanwhile it costs one hash."""
+        for later in (60.0, -1.0):
+            verdicts = RememberedVerdicts(STORE)
+            first = verdicts.verdict([LEAF.der], at(-1))
+            self.assertTrue(first.error)
+            self.assertIs(verdicts.verdict([LEAF.der], at(-1) + 59.9), first)
+            self.assertIsNot(verdicts.verdict([LEAF.der], at(-1) + later), first)
         self.assertFalse(verdicts.verdict([LEAF.der], at(1)).error)
 
     def test_memory_is_bounded(self) -> None:
