@@ -12,21 +12,22 @@ ROOT = Path(__file__).parent.parent
 MTA = ROOT / "mta"
 
 SERVING = ("receive", "relay", "deliver", "bounce")  # these rooms never import one another
-SHARED = {"interfaces", "envelope", "status", "config", "smtp", "tls", "dns", "hints", "wire"}
+SHARED = {"interfaces", "envelope", "status", "config", "smtp", "tls", "dns", "hints", "wire", "rate"}
 MAY_IMPORT = {
     **dict.fromkeys(SERVING, SHARED),
-    "queue": {"interfaces", "envelope", "status", "config"},
+    "queue": {"interfaces", "envelope", "status", "config", "rate"},
     "route": {"interfaces", "envelope", "status", "config", "smtp", "dns"},
     "smtp": {"envelope", "status"},
     "dns": {"interfaces", "envelope", "status", "config"},
     "tls": {"interfaces", "envelope", "status", "config"},
-    "config": {"status", "tls", "smtp", "relay"},  # of relay its parser of host lists
+    "config": {"status", "tls", "smtp", "relay", "rate"},  # of relay its parser of host lists
     "control": {"interfaces", "envelope", "status", "config"},
 }
 PURE = (
     "smtp/*.py",
     "status.py",
     "envelope.py",
+    "rate.py",
     "config/settings.py",
     "dns/answer.py",
     "dns/message.py",

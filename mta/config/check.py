@@ -1,8 +1,9 @@
 """What must hold in settings beyond their structure: words, ranges, names, and what one key demands of another.
 
 Each judge looks at the whole settings and yields a `Finding` for each thing that is wrong; all of them are asked.
-TLS is judged in `check_tls.py`, AUTH in `check_auth.py`, host lists in `check_hosts.py`, the files in `files.py`.  Whether
-a directory can be written or a port bound is found out at start.
+TLS is judged in `check_tls.py`, AUTH in `check_auth.py`, host lists in `check_hosts.py`, limits of destinations and
+sites in `check_destinations.py`, the files in `files.py`.  Whether a directory can be written or a port bound is found out at
+start.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from mta.config.check_auth import check_auth
+from mta.config.check_destinations import check_destinations
 from mta.config.check_hosts import check_hosts
 from mta.config.check_tls import check_tls
 from mta.config.endpoint import endpoint_fault
@@ -59,6 +61,7 @@ _WORDS: dict[str, tuple[str, ...]] = {  # a list of words too
     "handover.preset": ("keep", "exim2002-rset", "nopass-default", "pass-unset", "never"),  # exim2002: in tests only
     "handover.rset_test": ("always", "idle", "never"),
     "queue.completions": ("strict", "lazy"),
+    "queue.mode": ("deliver", "spool"),
     "relay.prefer": ("any", "ipv4", "ipv6"),
     "log.format": ("text", "json"),
 }
@@ -78,6 +81,16 @@ _MAY_BE_ZERO = frozenset(  # where nothing at all is a setting of its own
         "limits.session_time",
         "limits.tls_sessions_per_minute",
         "tls.watch",
+        "dsn.delay_warning",
+        "dsn.return_size",
+        "dsn.per_sender_hour",
+        "destination.concurrency",
+        "destination.recipients",
+        "destination.lifetime",
+        "site.connections",
+        "queue.spool_above_load",
+        "queue.run_every",
+        "queue.free_space",
     }
 )
 _MOST = {"relay.port": 65535}
@@ -101,6 +114,7 @@ def check(settings: Settings) -> Iterator[Finding]:
     yield from check_auth(settings)
     yield from _routes(settings)
     yield from check_hosts(settings)
+    yield from check_destinations(settings)
     yield from _outgoing(settings)
     yield from _orders(settings)
 
@@ -111,7 +125,7 @@ def _each_key(settings: Settings) -> Iterator[Finding]:
         name = name_of(path)
         if name in _WORDS:
             yield from _word(path, value, _WORDS[name], name in _MAY_BE_EMPTY)
-        elif hint in (int, Size, Seconds):
+        elif hint in (int, float, Size, Seconds):
             yield from said(path, _range_fault(name, hint, value))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 from mta.config.schema import is_array, keys_of, row_class
 from mta.config.settings import Seconds, Settings, Size
@@ -28,8 +28,8 @@ def value_text(hint: Any, value: Any) -> str:
     if hint is Size:
         return size_text(value)
     if is_array(hint):
-        return f"[{', '.join(value_text(str, element) for element in value)}]"
-    if isinstance(value, bool | int):
+        return f"[{', '.join(value_text(get_args(hint)[0], element) for element in value)}]"
+    if isinstance(value, bool | int | float):
         return str(value).lower()
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML wants DEL escaped, JSON does not
 

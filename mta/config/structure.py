@@ -22,6 +22,7 @@ from mta.config.future import is_future
 from mta.config.mistake import Finding, KeyPath, Wanted, did_you_mean, shown
 from mta.config.schema import holder_of, is_array, keys_of, row_class, tables
 from mta.config.settings import (
+    DestinationEntry,
     HostListEntry,
     Listen,
     Network,
@@ -29,6 +30,7 @@ from mta.config.settings import (
     RouteEntry,
     Seconds,
     Settings,
+    SiteEntry,
     Size,
     Sni,
     TlsPolicyEntry,
@@ -47,6 +49,8 @@ _STAND_INS: dict[type, dict[str, Any]] = {
     Sni: {"names": "stand-in.invalid", "certificate": ".", "key": "."},
     HostListEntry: {"name": "stand-in", "hosts": "stand-in.invalid"},
     TlsPolicyEntry: {"match": "stand-in.invalid"},
+    DestinationEntry: {"match": "stand-in.invalid"},
+    SiteEntry: {"mx": "stand-in.invalid"},
 }
 _DATES = {TlsPolicyEntry: ("until",)}  # texts that may be given as TOML's own dates too
 
@@ -126,6 +130,7 @@ def _converter(directory: Path) -> Converter:
     converter = Converter(forbid_extra_keys=True)
     readers: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
         (int, value.read_whole),
+        (float, value.read_number),
         (bool, value.read_boolean),
         (str, value.read_text),
         (Seconds, value.read_duration),

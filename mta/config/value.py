@@ -24,6 +24,7 @@ __all__ = [
     "read_date",
     "read_duration",
     "read_network",
+    "read_number",
     "read_path",
     "read_size",
     "read_text",
@@ -45,6 +46,13 @@ def read_whole(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     raise Wanted(f"a whole number is wanted, not {shown(value)}")
+
+
+def read_number(value: object) -> float:
+    """A number, whole or not."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    raise Wanted(f"a number is wanted, not {shown(value)}")
 
 
 def read_boolean(value: object) -> bool:

@@ -18,17 +18,20 @@ from mta.config.render import render, value_text
 from mta.config.schema import is_array, keys_of, row_class, tables
 from mta.config.settings import (
     Access,
+    DestinationEntry,
     Handover,
     HostListEntry,
     Limits,
     Listen,
     Log,
     Network,
+    Queue,
     Retry,
     RouteAuth,
     RouteEntry,
     Seconds,
     Settings,
+    SiteEntry,
     Size,
     Sni,
     Tls,
@@ -56,6 +59,9 @@ FULL = Settings(
     hostlist=(HostListEntry("ours", ("*.a.org",)),),
     handover=Handover(hosts_pass_tls=("^mx\\d+\\.",)),
     retry=Retry(minimal_backoff=Seconds(0.25)),
+    queue=Queue(spool_above_load=2.5),
+    destination=(DestinationEntry(("a.org", "route:r2"), 2, 3, "5/s", (Seconds(60.0), Seconds(0.5)), Seconds(86400.0)),),
+    site=(SiteEntry(("*.a.org",), 4, "100/min"),),
     log=Log(format="json", file="/var/log/mta.log"),
 )
 
@@ -120,6 +126,7 @@ ROUTED = st.ip_addresses().map(lambda address: ip_network(address))
 PATH = st.text(alphabet=string.ascii_letters + '" \\', min_size=1, max_size=8).map(lambda text: Path("/") / text)
 VALUES = {
     int: st.integers(-(2**62), 2**62),
+    float: st.floats(allow_nan=False, allow_infinity=False),
     bool: st.booleans(),
     str: WORD,
     Seconds: st.floats(0, 1e8).map(Seconds),
@@ -127,6 +134,7 @@ VALUES = {
     Path: PATH,
     Path | None: st.none() | PATH,
     str | None: st.none() | WORD,
+    tuple[Seconds, ...]: st.lists(st.floats(0, 1e8).map(Seconds), max_size=3).map(tuple),
     tuple[str, ...]: st.lists(WORD, max_size=3).map(tuple),
     tuple[Path, ...]: st.lists(PATH, max_size=3).map(tuple),
     tuple[Network, ...]: st.lists(ROUTED, max_size=3).map(tuple),

@@ -94,7 +94,7 @@ class ShippedFileTests(ConfigCase):
             self.assertEqual({key for key, _ in keys_of(cls)}, {key for row in rows_of(data, name) for key in row}, name)
         settings, findings = structure(data, Path("/etc"))
         self.assertEqual([], findings)
-        own = ("hostname", "data_dir", "listen", "tls", "route", "tls_policy", "hostlist", "auth")
+        own = ("hostname", "data_dir", "listen", "tls", "route", "tls_policy", "hostlist", "auth", "destination", "site")
         for name in {field.name for field in attrs.fields(Settings)} - set(own):
             self.assertEqual(getattr(attrs.fields(Settings), name).default, getattr(settings, name), name)
         self.assertEqual(Settings("a", Path("b")).tls, attrs.evolve(settings.tls, certificate=None, key=None, sni=()))
