@@ -1,8 +1,8 @@
 """Sendmail and OpenSMTPD as next hops: what they are told, and how they are started.
 
-Both take mail for sink.test into one Maildir.  Sendmail offers STARTTLS with the certificate it is given and, when it is
-given a user, wants AUTH from everybody.  Debian's OpenSMTPD offers STARTTLS, says 220 and fails every handshake
-(its issue 1171: built for OpenSSL 1): a real peer with broken TLS.
+Both take mail for sink.test into one Maildir; Sendmail relays the rest when it is given a next hop.  It offers STARTTLS with
+the certificate it is given and, when it is given a user, wants AUTH from everybody.  Debian's OpenSMTPD offers STARTTLS, says
+220 and fails every handshake (its issue 1171: built for OpenSSL 1): a real peer with broken TLS.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ define(`confTO_IDENT', `0')
 define(`confPRIVACY_FLAGS', `')
 define(`confLOG_LEVEL', `14')
 {auth}
+{relay}
 FEATURE(`no_default_msa')
 FEATURE(`nocanonify')
 FEATURE(`accept_unresolvable_domains')
@@ -61,6 +62,11 @@ AUTH = """\
 TRUST_AUTH_MECH(`PLAIN LOGIN CRAM-MD5')
 define(`confAUTH_MECHANISMS', `PLAIN LOGIN CRAM-MD5')
 define(`confAUTH_REALM', `peer.test')
+"""
+RELAY = """\
+define(`SMART_HOST', `relay:[127.0.0.1]')
+define(`RELAY_MAILER_ARGS', `TCP $h {port}')
+FEATURE(`promiscuous_relay')
 """
 MDA = """\
 #!/bin/sh
@@ -100,8 +106,13 @@ def _maildir(directory: Path) -> None:
         shutil.chown(path, owner.pw_uid, owner.pw_gid)
 
 
-def start_sendmail(directory: Path, tls: tuple[Path, Path], *, user: tuple[str, str] | None = None) -> Server:
-    """Sendmail with STARTTLS.  user: name and password of the one account; then AUTH comes before MAIL."""
+def start_sendmail(
+    directory: Path, tls: tuple[Path, Path], *, user: tuple[str, str] | None = None, relay_to: int | None = None
+) -> Server:
+    """Sendmail with STARTTLS.  user: name and password of the one account; then AUTH comes before MAIL.
+
+    relay_to: a port of this machine that gets the rest of the mail.
+    """
     require("sendmail")
     port = free_port()
     _maildir(directory)
@@ -115,7 +126,12 @@ def start_sendmail(directory: Path, tls: tuple[Path, Path], *, user: tuple[str, 
         sasl_user(directory, *user, service="mail/sasl/Sendmail")
         sasl_user(directory, *user, service="sasl2/Sendmail")
     text = SENDMAIL.format(
-        directory=directory, realm=REALM, port=port, auth=AUTH if user else "", modifiers=", M=a" if user else ""
+        directory=directory,
+        realm=REALM,
+        port=port,
+        auth=AUTH if user else "",
+        modifiers=", M=a" if user else "",
+        relay=RELAY.format(port=relay_to) if relay_to is not None else "",
     )
     (mail / "sendmail.mc").write_text(text)
     (mda := directory / "mda").write_text(MDA.format(directory=directory))
