@@ -51,6 +51,7 @@ server:
     infra-cache-max-rtt: 1000
     num-threads: 1
     val-log-level: 2
+    log-queries: yes
 remote-control:
     control-enable: no
 """
@@ -121,6 +122,11 @@ class Dns:
         if bogus:  # every signature is another's: its last characters are changed
             signed.write_text(re.sub(r"(RRSIG\s.*?)(\S{4})(==)?$", r"\1AAAA\3", signed.read_text(), flags=re.M))
         return signed, self._directory / f"{key}.key"
+
+    def asked(self) -> list[tuple[str, str]]:
+        """The questions that unbound was asked so far: (name without its final dot, type)."""
+        log = (self._directory / "unbound.log").read_text()
+        return re.findall(r" info: 127\.0\.0\.1 (\S+)\. (\w+) IN$", log, re.MULTILINE)
 
     def stop(self) -> None:
         """End both.  May be called twice."""
