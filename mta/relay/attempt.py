@@ -8,7 +8,7 @@ that is deferred and never repeated in the same attempt.  An attempt settles exa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -31,12 +31,13 @@ class Attempt:
     """The owner of one session after another, until `done` fires."""
 
     _log = Logger()
-    __slots__ = ("_done", "_fresh", "_job", "_name", "_plan", "_sent", "_step", "_transaction", "_ways")
+    __slots__ = ("_done", "_fresh", "_job", "_name", "_now", "_plan", "_sent", "_step", "_transaction", "_ways")
 
     def __init__(self, ways: Ways, job: Job, name: str, done: Deferred[Settlement]) -> None:
         """name: the message's id as people see it."""
         message = job.message
         self._ways = ways
+        self._now: Callable[[], float] = ways.conduct.reactor.seconds
         self._job = job
         self._name = name
         self._done = done
@@ -62,14 +63,18 @@ class Attempt:
     def _next(self) -> None:
         """To the next address, on a kept connection or a new one; or settle."""
         ways = self._ways
-        step = self._plan.step(ways.conduct.reactor.seconds())
-        if step is None or ways.stopping:
+        pool = ways.conduct.pool
+        step = self._plan.step(self._now())
+        if step is None:
             self._settle_failed()
+            return
+        if pool.stopping:
+            self._settle_stopped()
             return
         self._step = step
         candidate = step.candidate
         if not self._fresh:
-            session = ways.conduct.pool.acquire(candidate.key, self._transaction)
+            session = pool.acquire(candidate.key, self._transaction)
             if session is not None:
                 try:
                     self._pick_up(session)
@@ -95,16 +100,12 @@ class Attempt:
             session.restart(self)
             return
         test = self._ways.settings.rset_test
-        idle = self._now() - session.idle_since
-        self._transact(session, test == "always" or not session.clean or (test == "idle" and idle > 1))
+        rset = test == "always" or not session.clean or (test == "idle" and self._now() - session.idle_since > 1)
+        self._transact(session, rset)
 
     def _transact(self, session: Session, rset: bool) -> None:
         self._sent = self._now()
         session.transact(self, self._transaction, self._job, rset)
-
-    def _now(self) -> float:
-        now: float = self._ways.conduct.reactor.seconds()
-        return now
 
     # ---- what sessions tell
 
@@ -125,7 +126,7 @@ class Attempt:
         """Every recipient has its reply."""
         taken = done.final is not None and done.final.is_positive
         if session.kept:
-            if not taken and not self._fresh and any(reply.code == 503 for reply in done.replies):
+            if not taken and any(reply.code == 503 for reply in done.replies):
                 session.quit()  # out of step: as good as dead
                 self._again_fresh(session)
                 return
@@ -148,17 +149,16 @@ class Attempt:
         """The connection came to nothing."""
         if fault.trouble is Trouble.BODY:
             self._settle([fault.reply] * len(self._job.claims), Scope.MESSAGE, session, ("quit", fault.trouble.value))
-        elif session.kept and not self._fresh and not fault.unknown:
-            self._again_fresh(session)
-        elif self._ways.stopping and not session.uses:  # it was we who gave it up: no fault of anybody's
+        elif fault.unknown:
+            self._note(fault)
+            self._plan.failed(self._step, fault, self._now())
+            self._settle([fault.reply] * len(self._job.claims), Scope.SESSION, session, ("quit", fault.trouble.value))
+        elif self._ways.conduct.pool.stopping and (session.kept or not session.uses):  # it was we who gave it up
             self._settle_stopped()
+        elif session.kept:
+            self._again_fresh(session)
         else:
-            if fault.unknown:
-                self._note(fault)
-                self._plan.failed(self._step, fault, self._now())
-                self._settle([fault.reply] * len(self._job.claims), Scope.SESSION, session, ("quit", fault.trouble.value))
-            else:
-                self._lost(fault)
+            self._lost(fault)
 
     def _lost(self, fault: Fault) -> None:
         """On to what follows."""
@@ -198,16 +198,18 @@ class Attempt:
             session.quit()
             return "quit", "all-deferred"
         verdict, why = self._ways.verdict(session)
+        pool, refusal = self._ways.conduct.pool, ""
         if verdict is Verdict.KEEP:
-            refusal = self._ways.conduct.pool.release(session)
+            refusal = pool.release(session)
             if not refusal:
                 return "keep", why
-            why = refusal
-        elif verdict is Verdict.CLEAR and session.takes_down:
-            session.take_down()
-            return "clear", why
+        elif verdict is Verdict.CLEAR:
+            refusal = pool.refusal(session, self._now())  # before, for QUIT is better said inside TLS
+            if not refusal:
+                session.take_down()
+                return "clear", why
         session.quit()
-        return "quit", why
+        return "quit", refusal or why
 
     def _settle(self, replies: Sequence[Reply], scope: Scope, session: Session, verdict: tuple[str, str]) -> None:
         """Each recipient's outcome from its reply."""
@@ -226,11 +228,8 @@ class Attempt:
         )
 
     def _settle_failed(self) -> None:
-        """No address is left, or the service stops."""
+        """No address is left."""
         plan = self._plan
-        if self._ways.stopping and not plan.tried:
-            self._settle_stopped()
-            return
         blamed = plan.blamed
         facts = {"relay": where(blamed.target), "tls": "none", "level": blamed.required.level.value}
         self._done.callback(settle_all(self._job, plan.verdict(), None, {**facts, "origin": blamed.required.origin}))

@@ -281,8 +281,9 @@ class Connection(Protocol):
 
     def _trouble(self, how: str) -> Trouble:
         """TLS that dies in its first transaction is a TLS fault (T9: Exchange 2003 did so); silence is not, nor is an
-        end after TLS has carried a message."""
-        if self._phase is Phase.TRANSACTION and self.achieved.version and self.uses == 1 and how != "timed out":
+        end that we make ourselves, nor one after TLS has carried a message."""
+        first = self._phase is Phase.TRANSACTION and self.uses == 1
+        if first and self.achieved.version and how not in ("timed out", "cut"):
             return Trouble.T9
         return TROUBLES.get(self._phase, Trouble.LOST)
 

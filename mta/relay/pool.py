@@ -34,6 +34,7 @@ class Pool:
     STOP_LIMIT: Final = 20.0  # seconds that it waits for running transactions
     STALE_LIMIT: Final = 3  # in a row: then the host's connections are not kept for
     SUSPENSION: Final = 600.0  # seconds
+    MOST_STALE: Final = 10_000  # hosts that are counted
     KIND: Final = "keep-suspended"
     LEARNED: Final = "clear-refused"
     LEARNED_FOR: Final = 86400.0  # seconds
@@ -47,7 +48,8 @@ class Pool:
         self._queues: tuple[OrderedDict[Session, float], OrderedDict[Session, float]] = (OrderedDict(), OrderedDict())
         self._stale: dict[str, int] = {}
         self._timer: IDelayedCall | None = None
-        self._stopping = self._retired = False
+        self.stopping = False
+        self._retired = False
         self._stopped: Deferred[None] | None = None
 
     @property
@@ -84,10 +86,10 @@ class Pool:
 
     def release(self, session: Session) -> str:
         """Keep a connection whose transaction is over.  "" when it idles now, else why it may not: the caller says QUIT."""
-        if why := self._refusal(session):
+        now = self._clock.seconds()
+        if why := self.refusal(session, now):
             return why
         settings = self._settings
-        now = self._clock.seconds()
         same = self._idle.setdefault(session.key, [])
         brief = len(same) >= settings.idle_max_per_key
         due = now + (min(self.BRIEF, settings.idle_limit) if brief else settings.idle_limit)
@@ -97,17 +99,17 @@ class Pool:
             self._timer = self._clock.callLater(due - now, self._expire)
         elif brief and self._timer.getTime() > due:
             self._timer.reset(due - now)
-        session.park()
+        session.park(now)
         return ""
 
-    def _refusal(self, session: Session) -> str:
-        """The limits of docs/tls.md."""
+    def refusal(self, session: Session, now: float) -> str:
+        """Why it may not idle, "" when it may: the limits of docs/tls.md."""
         settings = self._settings
-        if self._stopping:
+        if self.stopping:
             return "stopping"
         if self._retired:
             return "reload"
-        if session.opened + settings.reuse_time_limit <= self._clock.seconds():
+        if session.opened + settings.reuse_time_limit <= now:
             return "reuse_time_limit"
         if settings.reuse_count_limit and session.uses >= settings.reuse_count_limit:
             return "reuse_count_limit"
@@ -135,6 +137,8 @@ class Pool:
         if count >= self.STALE_LIMIT:
             self._hints.put(self.KIND, host, True, self._clock.seconds() + self.SUSPENSION)
         else:
+            if len(self._stale) >= self.MOST_STALE:
+                self._stale.clear()
             self._stale[host] = count
 
     def learn(self, key: ReuseKey, why: str) -> None:
@@ -167,11 +171,6 @@ class Pool:
         if heads:
             self._timer = self._clock.callLater(min(heads) - now, self._expire)
 
-    @property
-    def empty(self) -> bool:
-        """No connection is left."""
-        return not self._alive
-
     def retire(self) -> None:
         """Another configuration holds, and another pool: QUIT to all that idle, and to the others when they are done (H38)."""
         self._retired = True
@@ -183,7 +182,7 @@ class Pool:
 
         Those that only wait for the end are cut after `QUIT_LIMIT`, running transactions after `STOP_LIMIT`.
         """
-        self._stopping = True
+        self.stopping = True
         self._cancel()
         if not self._alive:
             return succeed(None)

@@ -75,8 +75,7 @@ class RelayService(Service):
         self._name_of = name_of
         self._hints = hints
         self._events = log
-        self._retired: list[Pool] = []  # of older generations, while connections are left in them
-        self._every_ways: WeakSet[Ways] = WeakSet()  # those of older generations live as long as their attempts
+        self._pools: WeakSet[Pool] = WeakSet()  # those of older generations live as long as their attempts and connections
         self._known: dict[tuple[str, int], Outlook] = {}
         self._arrange(settings, tls, handover)
         self._asking: set[Deferred[Any]] = set()
@@ -88,11 +87,11 @@ class RelayService(Service):
         self._memory = StrikeMemory(self._hints, settings.tls_client)
         self._closing_delay = min(self.CLOSING_DELAY, settings.retry.minimal_backoff)
         self.pool = Pool(settings.handover, self._reactor, self._hints)
+        self._pools.add(self.pool)
         timeout = settings.tls_client.starttls_timeout
         conduct = Conduct(settings.hostname, settings.timeouts, timeout, tls, self.pool, self._reactor, self._reports)
         sources = {6 if ":" in address else 4: address for address in settings.relay.source_address}
         self._ways = Ways(conduct, settings.handover, sources, handover, self._events, generation)
-        self._every_ways.add(self._ways)
 
     def reconfigure(
         self,
@@ -111,7 +110,6 @@ class RelayService(Service):
         """
         self._next_hops, self._routes, self._credentials = next_hops, routes, credentials
         self.pool.retire()
-        self._retired = [pool for pool in (*self._retired, self.pool) if not pool.empty]
         self._known.clear()
         self._arrange(settings, tls, handover, generation)
 
@@ -201,7 +199,7 @@ class RelayService(Service):
         """The next hop has no hosts, or nobody could say."""
         if isinstance(failure.value, MailError):
             return settle_all(job, failure.value)
-        if self._ways.stopping:
+        if self.pool.stopping:
             stopping = MailError(Reply(451, "4.3.2", "The service stops"), "stopping", Scope.SESSION)
             return settle_all(job, stopping, Kind.GIVEN_BACK)
         self._log.failure("looking up where {dest} is failed", failure, dest=job.dest)
@@ -214,11 +212,9 @@ class RelayService(Service):
     def stopService(self) -> Deferred[Any]:
         """Fires when every delivery is settled and every connection closed, after `Pool.STOP_LIMIT` at the latest."""
         Service.stopService(self)  # type: ignore[no-untyped-call]
-        for ways in self._every_ways:
-            ways.stopping = True
+        ends = [pool.stop() for pool in self._pools]
         for asked in list(self._asking):
             asked.cancel()
-        ends = [pool.stop() for pool in (*self._retired, self.pool)]
         if self._running:
             drained = self._drained = Deferred()
             ends.append(drained)

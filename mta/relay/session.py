@@ -131,11 +131,11 @@ class Session(Negotiation):
             self.clean = done.final is not None and done.final.is_positive
             owner.transacted(self, done)
 
-    def park(self) -> None:
-        """It idles: no owner, no time limit of its own."""
+    def park(self, now: float) -> None:
+        """It idles from now on: no owner, no time limit of its own."""
         self._owner = None
         self._phase = Phase.IDLE
-        self.idle_since = self._clock.seconds()
+        self.idle_since = now
         self._deadline.clear()
 
     def _quit_answered(self, happened: event.QuitAnswered) -> None:

@@ -74,7 +74,6 @@ class Ways:
         self.conduct = conduct
         self.settings = settings
         self.events = log
-        self.stopping = False
         self._generation = generation
         self._sources = sources
         self._handover = handover

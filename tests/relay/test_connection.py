@@ -211,7 +211,7 @@ class LimitsTests(ConnectionCase):
     def test_idle_has_no_limit_of_its_own(self) -> None:
         """The pool sees to that."""
         self.connect(b"220 hi\r\n", EHLO)
-        self.session.park()
+        self.session.park(self.reactor.seconds())
         self.reactor.advance(100_000)
         self.assertEqual((self.wire.ends, self.reactor.getDelayedCalls()), ([], []))
 

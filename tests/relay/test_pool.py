@@ -38,7 +38,7 @@ class Fake:
     def unfit(self, transaction: Transaction) -> Reply | None:
         return None if self._takes else Reply(552, "5.3.4", "too big")
 
-    def park(self) -> None:
+    def park(self, now: float) -> None:
         self.asked.append("park")
 
     def quit(self) -> None:
@@ -230,6 +230,12 @@ class SuspensionTests(PoolCase):
             self.pool.fine(KEY)
         self.assertEqual(self.pool.release(self.session()), "")
 
+    def test_counts_are_bounded(self) -> None:
+        """H24: hosts that were stale once and are never heard of again fill no memory."""
+        for number in range(3 * Pool.MOST_STALE):
+            self.pool.stale(attrs.evolve(KEY, host=f"mx{number}.example"))
+        self.assertLessEqual(len(self.pool._stale), Pool.MOST_STALE)
+
 
 class RetireTests(PoolCase):
     """H38: another generation has a pool of its own."""
@@ -241,10 +247,9 @@ class RetireTests(PoolCase):
         self.assertEqual((idle.asked, busy.asked), (["park", "quit"], []))
         self.assertIsNone(self.pool.acquire(KEY, MAIL))
         self.assertEqual(self.pool.release(busy), "reload")
-        self.assertEqual((self.clock.getDelayedCalls(), self.pool.empty), ([], False))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
         for session in (idle, busy):
             self.pool.left(session)
-        self.assertTrue(self.pool.empty)
         self.successResultOf(self.pool.stop())
 
     def test_h38_stopped_afterwards(self) -> None:

@@ -194,6 +194,36 @@ class StopTests(RelayCase):
             self.assertIs(outcome.kind, Kind.DEFERRED)
             self.assertEqual("unknown" in outcome.reply.text, point == ".")
 
+    async def test_what_is_cut_is_no_fault_of_the_hosts(self) -> None:
+        """C41 H39: our own stop in the first transaction inside TLS is no T9: no strike, which could send mail in clear later."""
+        for point in (".", "tls MAIL"):
+            await self.afresh()
+            self.patch(type(self.relay.pool), "STOP_LIMIT", 0.2)
+            self.patch(type(self.relay.pool), "QUIT_LIMIT", 0.1)
+            server = self.serve({point: Act.STALL})
+            delivery = self.deliver()
+            while not [line for line in server.commands if line.endswith("DATA")]:
+                await self.turn()
+            await self.turn(0.05)
+            await self.relay.stopService()
+            self.assertIsNone((await delivery).outcomes[0].retry_after)
+            self.assertEqual(([], []), (self.faults(), self.relay._hints.keys("tls-strikes")), point)
+
+    async def test_cut_on_a_kept_connection(self) -> None:
+        """C25 H39: what the hosts before it said is no verdict while one was not heard: given back, never a bounce."""
+        self.start(mandatory_5xx="bounce")
+        self.patch(type(self.relay.pool), "STOP_LIMIT", 0.2)
+        self.patch(type(self.relay.pool), "QUIT_LIMIT", 0.1)
+        self.serve({"STARTTLS": "554 no"})
+        server = self.serve({"tls RSET": Act.STALL})
+        await self.delivered(route="encrypt")
+        delivery = self.deliver(route="encrypt", number=11)
+        while not [line for line in server.commands if line.endswith("RSET")]:
+            await self.turn()
+        await self.relay.stopService()
+        self.assertIs((await delivery).outcomes[0].kind, Kind.GIVEN_BACK)
+        self.assertEqual({}, self.relay.pool._stale)
+
     async def test_what_has_not_begun_is_given_back(self) -> None:
         """A connection that carries no transaction yet is cut at once: nothing is lost, and no attempt is counted."""
         for point in ("greeting", "EHLO", "STARTTLS", "tls EHLO"):
@@ -221,6 +251,7 @@ class StopTests(RelayCase):
 
     async def test_stop_without_having_worked(self) -> None:
         """A service that never delivered stops at once, with the router's job still refused."""
+        self.serve()
         relay = self.start()
         await relay.stopService()
         self.assertIs((await relay.deliver(job())).outcomes[0].kind, Kind.GIVEN_BACK)

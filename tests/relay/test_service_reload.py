@@ -80,6 +80,23 @@ class ReloadTests(RelayCase):
         await stopping
         self.assertEqual((set(), set()), (old._alive, self.relay.pool._alive))
 
+    async def test_h38_stop_with_a_connection_made_after_the_change(self) -> None:
+        """H38 H39: a job that was still looking up makes its connection in the older generation; the stop ends that too."""
+        server = self.serve({"tls MAIL": Act.STALL})
+        self.start()
+        self.patch(type(self.relay.pool), "STOP_LIMIT", 0.2)
+        self.patch(type(self.relay.pool), "QUIT_LIMIT", 0.1)
+        waiting: Deferred[Any] = Deferred()
+        self.hops.answers["example.org"] = waiting
+        delivery, old = self.deliver(), self.relay.pool
+        self.reload()
+        waiting.callback(self.hops.targets)
+        while not [line for line in server.commands if line.endswith("tls DATA")]:
+            await self.turn()
+        await self.relay.stopService().addTimeout(2, self.reactor)
+        self.assertIs((await delivery).outcomes[0].kind, Kind.DEFERRED)
+        self.assertEqual(set(), old._alive)
+
     async def test_h38_what_is_looked_up(self) -> None:
         """H38: a look-up of before the change serves its own job only: the next one asks by the new settings."""
         server = self.serve()
