@@ -49,7 +49,10 @@ class Takedown(Session):
         """Without Twisted's own TLS, which cannot be taken down again."""
         assert self._tls is not None
         self.write = self._write_within
-        self._layer = UnwrappableTls(self._tls.connection())
+        try:
+            self._layer = UnwrappableTls(self._tls.connection())
+        except TlsBroken as error:  # nothing that we may speak is left
+            self._give_up(self._loss(f"lost ({error})"), cut=True)
         self._flush()
 
     @property
@@ -137,6 +140,7 @@ class Takedown(Session):
         if self._test:
             self.machine.hello()
             self._turn()
+            self._deadline.set(self._conduct.timeouts.rset)  # for EHLO too: it is no more than a test
         else:
             self._to_pool()
 

@@ -10,6 +10,7 @@ from twisted.internet import reactor as real
 from mta.config.settings import Handover, Seconds
 from mta.envelope import Target
 from mta.relay.takedown import Takedown
+from mta.tls.policy import Parameters
 from tests.relay.goes_on import GoesOn, Manners
 from tests.relay.world import ISSUED, RelayCase
 
@@ -125,6 +126,23 @@ class GoesOnTests(TakedownCase):
                 await self.delivered(number=11)
                 self.assertEqual(server.connections, 2 if tls or preset == "never" else 1, (preset, tls))
 
+    async def test_not_for_nothing(self) -> None:
+        """H26: at its limits a connection hears QUIT inside TLS; TLS is not taken down before it."""
+        self.handover = attrs.evolve(self.handover, reuse_count_limit=1)
+        server = self.goes_on()
+        facts = (await self.delivered()).facts
+        await self.gone(server)
+        self.assertEqual((facts["handover"], facts["handover_why"]), ("quit", "reuse_count_limit"))
+        self.assertEqual(server.lines[-1], "tls QUIT")
+
+    async def test_silent_in_clear_text(self) -> None:
+        """C3.7: the test is over after the time limit of RSET: nobody waits for it, and nothing idles that long."""
+        self.timeouts = attrs.evolve(self.timeouts, rset=Seconds(0.2))
+        server = self.goes_on(ehlo=b"250-")
+        await self.delivered()
+        await self.gone(server)
+        self.assertEqual(self.relay.pool.learned(next(iter(self.relay._known.values())).candidates[0].key), "lost")
+
 
 class RefusesTests(TakedownCase):
     """A peer that does not: nothing is deferred, no strike, and the host is known for it."""
@@ -204,6 +222,15 @@ class BrokenTests(TakedownCase):
         outcome = await self.deferred()
         self.assertIn("no TLS record", outcome.reply.text)
         self.assertEqual(self.faults(), ["T9"])
+
+    async def test_handshake_that_cannot_begin(self) -> None:
+        """C04: no cipher is left for the versions allowed: a failed handshake like any other, and no traceback."""
+        odd = Parameters(min_version="TLSv1", max_version="TLSv1.1", ciphers="AES256-GCM-SHA384")
+        self.owed.changed = lambda demand: attrs.evolve(demand, required=attrs.evolve(demand.required, parameters=odd))
+        server = self.goes_on()
+        self.assertIn("no ciphers available", (await self.deferred()).reply.text)
+        self.assertEqual(self.faults(), ["T6"])
+        await self.gone(server)
 
     async def test_closes_tls_in_the_transaction(self) -> None:
         """A kept connection whose peer takes TLS down in the middle: fresh, and delivered."""
