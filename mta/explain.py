@@ -25,7 +25,7 @@ from mta.dns.answer import Answer
 from mta.envelope import Refusal, Route, Target
 from mta.hints import MemoryHints
 from mta.interfaces import IEventLog, IHints, IMailResolver
-from mta.relay.destination import MAX_ADDRESSES, StrikeMemory, where
+from mta.relay.destination import MAX_ADDRESSES, StrikeMemory, struck_as, where
 from mta.relay.handover import HandoverPolicy, allowed
 from mta.relay.hostlist import HostLists
 from mta.relay.pool import Pool
@@ -157,8 +157,9 @@ class Explanation:
 
     def _memory(self, target: Target, required: Required) -> Facts:
         """What the service remembers of a host.  strike, failed: seconds since the epoch, None for never."""
-        strike, failed = self._hints.get(StrikeMemory.KIND, where(target)) or (None, None)
-        tries_tls = not required.may_go_clear or self._strikes.tries_tls(target, self._clock.seconds())
+        name = struck_as(target, required)
+        strike, failed = self._hints.get(StrikeMemory.KIND, name) or (None, None)
+        tries_tls = not required.may_go_clear or self._strikes.tries_tls(name, self._clock.seconds())
         suspended = self._hints.get(Pool.KIND, where(target)) is not None
         return {"strike": strike, "failed": failed, "tries_tls": tries_tls, "keep_suspended": suspended}
 

@@ -36,6 +36,7 @@ __all__ = [
     "Step",
     "StrikeMemory",
     "Trouble",
+    "struck_as",
     "where",
 ]
 
@@ -111,12 +112,20 @@ class Fault:
 
 @attrs.frozen(slots=True)
 class Candidate:
-    """An address that may be tried: what is owed there, which deliveries may share a connection to it, and who we are."""
+    """An address that may be tried: what is owed there, which deliveries may share a connection to it, and who we are.
+
+    struck: the name under which its strikes are remembered.
+    """
 
     target: Target
     required: Required
     key: ReuseKey
     credentials: Credentials | None = None
+    struck: str = attrs.field(init=False)
+
+    @struck.default
+    def _struck(self) -> str:
+        return struck_as(self.target, self.required)
 
 
 @attrs.frozen(slots=True)
@@ -141,8 +150,8 @@ class Step:
 class StrikeMemory:
     """Which hosts fail to speak TLS, kept in the hints and shared by all messages.  Times are seconds of one clock.
 
-    The value is a pair, for hints are kept as JSON: when the first strike fell, and the last failed try, None until TLS
-    counts as broken.
+    They are kept by name (`struck_as`).  The value is a pair, for hints are kept as JSON: when the first strike fell, and
+    the last failed try, None until TLS counts as broken.  Times to come are from before the clock was put back, and void.
     """
 
     __slots__ = ("_delay", "_hints", "_reprobe", "_ttl")
@@ -155,28 +164,36 @@ class StrikeMemory:
         self._reprobe = settings.reprobe
         self._ttl = settings.broken_ttl
 
-    def tries_tls(self, target: Target, now: float) -> bool:
+    def tries_tls(self, name: str, now: float) -> bool:
         """Shall TLS be tried?  Not while it is known to be broken, except for a probe every `reprobe`."""
-        _, probed = self._hints.get(self.KIND, where(target)) or (None, None)
-        return probed is None or bool(now - probed >= self._reprobe)
+        _, probed = self._hints.get(self.KIND, name) or (None, None)
+        return probed is None or not 0 <= now - probed < self._reprobe
 
-    def strike(self, target: Target, now: float) -> bool:
+    def strike(self, name: str, now: float) -> bool:
         """Note a failure.  True: TLS with this address counts as broken from now on."""
         if self._delay <= 0:
             return False
-        first, _ = self._hints.get(self.KIND, where(target)) or (now, None)
+        first, _ = self._hints.get(self.KIND, name) or (now, None)
+        first = min(first, now)
         broken = bool(now - first >= self._delay)
-        self._hints.put(self.KIND, where(target), (first, now if broken else None), now + self._ttl)
+        self._hints.put(self.KIND, name, (first, now if broken else None), now + self._ttl)
         return broken
 
-    def worked(self, target: Target, now: float) -> None:
+    def worked(self, name: str, now: float) -> None:
         """TLS was fine: one success wipes all strikes."""
-        self._hints.put(self.KIND, where(target), None, now)
+        self._hints.put(self.KIND, name, None, now)
 
 
 def where(target: Target) -> str:
     """How log, reports and hints name an address."""
     return f"{target.name}[{target.address}]:{target.port}"
+
+
+def struck_as(target: Target, required: Required) -> str:
+    """The name for strikes: that of the address, and how TLS is spoken where a destination has its own way.  What fails with
+    those versions and ciphers is no reason to send the mail of others in clear."""
+    parameters = required.parameters
+    return " ".join([where(target), parameters.min_version, parameters.max_version, parameters.ciphers]).rstrip()
 
 
 class Plan:
@@ -226,7 +243,7 @@ class Plan:
         required = candidate.required
         if required.level is Level.NONE or not required.may_go_clear:
             return Step(candidate, required.level is not Level.NONE)
-        tls = self._insists or (not self._clear and self._memory.tries_tls(candidate.target, now))
+        tls = self._insists or (not self._clear and self._memory.tries_tls(candidate.struck, now))
         return Step(candidate, tls, fallback=not tls)
 
     def failed(self, step: Step, fault: Fault, now: float) -> None:
@@ -234,7 +251,7 @@ class Plan:
         self._faults.append((step.candidate, fault))
         if step.tls and CONSEQUENCES[fault.trouble, step.required.may_go_clear] is Consequence.STRIKE:
             self._struck = True
-            if self._memory.strike(step.target, now) and not self._insists:
+            if self._memory.strike(step.candidate.struck, now) and not self._insists:
                 self._clear = True
                 return
         self._index += 1
@@ -253,12 +270,7 @@ class Plan:
     def encrypted(self, step: Step, now: float) -> None:
         """A transaction went through inside TLS."""
         if step.required.may_go_clear:
-            self._memory.worked(step.target, now)
-
-    @property
-    def tried(self) -> bool:
-        """At least one address has failed."""
-        return bool(self._faults)
+            self._memory.worked(step.candidate.struck, now)
 
     @property
     def blamed(self) -> Candidate | Demand:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import attrs
+
 from mta.testing.peers import Act, ScriptedServer
+from mta.tls.policy import Demand, Parameters
 from tests.relay.world import ISSUED, RelayCase
 
 
@@ -40,6 +43,24 @@ class FallbackTests(RelayCase):
         server.script["STARTTLS"] = ("220 go", Act.CLOSE)
         self.reactor.shift += 301
         self.assertEqual((await self.deferred()).retry_after, 60.0)
+
+    async def test_strikes_of_other_parameters(self) -> None:
+        """X22 C52: a destination whose own ciphers or versions fail leaves the mail of others to the same host encrypted."""
+        server = self.serve()
+        odd = Parameters(min_version="TLSv1", max_version="TLSv1.1", ciphers="AES256-GCM-SHA384")  # no cipher is left
+        spoken = {"odd.example": odd, "example.org": Parameters()}
+
+        def changed(demand: Demand) -> Demand:
+            parameters = spoken[demand.required.next_hop]
+            return attrs.evolve(demand, required=attrs.evolve(demand.required, parameters=parameters))
+
+        self.owed.changed = changed
+        self.assertEqual((await self.deferred(next_hop="odd.example")).retry_after, 60.0)
+        self.reactor.shift += 61
+        self.assertEqual((await self.delivered(next_hop="odd.example")).facts["tls_why"], "broken")
+        self.assertEqual((await self.delivered()).facts["tls"], "new")
+        self.assertEqual((await self.delivered(next_hop="odd.example", number=11)).facts["tls_why"], "broken")
+        self.assertEqual([message.in_tls for message in server.messages], [False, True, False])
 
     async def test_c43_tls_that_dies_at_mail(self) -> None:
         """C43: the handshake is good and MAIL kills it (Exchange 2003): T9, the same path, each recipient once."""
