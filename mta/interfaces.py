@@ -48,6 +48,7 @@ __all__ = [
     "IPolicy",
     "IQueue",
     "IRouter",
+    "ISites",
     "ITlsReports",
 ]
 
@@ -97,6 +98,11 @@ class IQueue(Interface):
     Two engines provide it (memory, sqlite) and one conformance suite holds both.  `now` values are ms since the epoch.
     """
 
+    pressure: float = Attribute("0 idle ... 1 full: how the engine itself does; see IAccept")
+
+    def room() -> int | None:
+        """Bytes that are free where the mail is stored; None where there is no such limit, or it cannot be told."""
+
     def start() -> Deferred[None]:
         """Open, recover, be the only owner.  Errbacks with a MailError that says what is wrong."""
 
@@ -106,11 +112,16 @@ class IQueue(Interface):
     def create_body(recipients: int) -> IBodySink:
         """See IAccept."""
 
-    def enqueue(messages: Sequence[NewMessage], admit: Callable[[NewRecipient], bool] | None = None) -> Deferred[list[Claim]]:
+    def enqueue(
+        messages: Sequence[NewMessage],
+        admit: Callable[[NewRecipient], bool] | None = None,
+        wanted: Callable[[], bool] | None = None,
+    ) -> Deferred[list[Claim]]:
         """Make messages durable; fires after the sync.  All or nothing for each message.
 
         admit, asked at once on the reactor thread, says which recipients the caller delivers itself: they come back as
         claims, in order.  Repeating an id is harmless.  One bad message fails alone (MailError): its neighbours are stored.
+        wanted, asked once when the writing begins, perhaps in another thread: False, nothing is stored and the call fails.
         """
 
     def claim(wants: Sequence[Want], now: int) -> Deferred[list[Claim]]:
@@ -144,8 +155,13 @@ class IQueue(Interface):
     def destinations() -> Deferred[list[DestState]]:
         """Those that are not in their plain state."""
 
-    def alter(selector: Selector, action: Alteration, now: int, limit: int = 500) -> Deferred[tuple[int, bool]]:
-        """hold | release | retry | remove, on at most `limit` recipients: (how many, are there more)."""
+    def alter(
+        selector: Selector, action: Alteration, now: int, limit: int = 500, after: int = 0
+    ) -> Deferred[tuple[int, int]]:
+        """hold | release | retry | remove, on at most `limit` recipients: (how many, 0 or where to go on).
+
+        Call again with `after` what was answered, until that is 0.  Without it the same is done, perhaps slower.
+        """
 
     def browse(selector: Selector, after: int = 0, limit: int = 100) -> Deferred[list[Row]]:
         """Recipients in the order of their ids, for people."""
@@ -154,7 +170,8 @@ class IQueue(Interface):
         """The destinations with the most recipients first, for people; reads beside the writer."""
 
     def refile(moves: Sequence[Move], now: int) -> Deferred[int]:
-        """File waiting and held recipients elsewhere (at most 500), due now; what is in flight stays.  How many were moved."""
+        """File waiting and held recipients elsewhere (at most 500), due now; what is in flight stays, and what is at BOUNCE.
+        How many were moved."""
 
     def overdue(before: int, after: int = 0, limit: int = 100) -> Deferred[list[Overdue]]:
         """Messages begun before a time (ms), of ids above `after`, with waiting recipients whose sender wants to hear of a
@@ -162,6 +179,12 @@ class IQueue(Interface):
 
     def warn(message: int, spawn: Sequence[NewMessage]) -> Deferred[bool]:
         """Note that the sender was warned, and store the warning, in one transaction.  False: gone, or warned already."""
+
+    def noted(key: str) -> Deferred[str]:
+        """A word that is kept with the mail; "" when there is none."""
+
+    def note(key: str, value: str) -> Deferred[None]:
+        """Keep a word with the mail.  Durable when it fires."""
 
     def sweep(now: int) -> Deferred[SweepReport]:
         """Expire what is too old (to BOUNCE), remove orphan bodies: one bounded bite."""
@@ -181,6 +204,13 @@ class IDeliveryAgent(Interface):
 
     def deliver(job: Job) -> Deferred[Settlement]:
         """One outcome for each claim of the job.  Never errbacks, always fires."""
+
+
+class ISites(Interface):
+    """What a delivery agent may provide too: which destinations share their mail servers."""
+
+    def site(dest: str) -> Deferred[str]:
+        """One name for all destinations that are brought to the same hosts; "" when nobody can say now.  Never errbacks."""
 
 
 class IMailResolver(Interface):

@@ -10,7 +10,13 @@ from mta.envelope import BOUNCE, Claim, Kind, Message, Outcome
 
 __all__ = ["delivery_line"]
 
-EVENTS = {Kind.DELIVERED: "delivered", Kind.DEFERRED: "deferred", Kind.GIVEN_BACK: "deferred", Kind.FAILED: "bounced"}
+EVENTS = {
+    Kind.DELIVERED: "delivered",
+    Kind.CONFIRMED: "delivered",  # and the sender will be told so: another line when that is done
+    Kind.DEFERRED: "deferred",
+    Kind.GIVEN_BACK: "deferred",
+    Kind.FAILED: "bounced",
+}
 
 
 def delivery_line(outcome: Outcome, message: Message | None, since: int, started: int, now: int) -> tuple[str, dict[str, object]]:
@@ -28,12 +34,12 @@ def delivery_line(outcome: Outcome, message: Message | None, since: int, started
         )
     event = EVENTS[outcome.kind]
     fields["dsn"] = reply.enhanced
-    fields["status"] = outcome.kind.value
+    fields["status"] = event if event == "delivered" else outcome.kind.value
     fields["reply"] = str(reply)
     fields.update(outcome.facts)
     if claim.dest == BOUNCE:
         return _of_bounce(event, claim, fields)
-    if outcome.kind is not Kind.DELIVERED and outcome.due is not None:
+    if event != "delivered" and outcome.due is not None:
         fields["retry"] = max(outcome.due - now, 0) / 1000
     return event, fields
 

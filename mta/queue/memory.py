@@ -7,58 +7,42 @@ one heap for each lane of each destination; an entry counts only while its row i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
+from itertools import islice
 
 import attrs
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
-from mta.envelope import BOUNCE, Claim, Kind, Message, NewMessage, NewRecipient, Outcome, Stored, Want
+from mta.envelope import BOUNCE, Claim, Flag, Kind, NewMessage, NewRecipient, Outcome, Stored, Want
 from mta.interfaces import IQueue
 from mta.queue.body import INLINE_LIMIT
-from mta.queue.ids import Generator
+from mta.queue.ids import Generator, id_at
 from mta.queue.memory_body import MemoryReader, MemorySink, missing
+from mta.queue.memory_rows import Kept, Recipient, is_alterable, kept, late, matching, recipient, shown, summaries
 from mta.queue.retry import GATHER, NEVER_TRIED
-from mta.queue.state import Alteration, DestState, Lane, Row, Selector, State, SweepReport, cut_reply, is_plain, marked
+from mta.queue.state import (
+    Alteration,
+    DestState,
+    DestSummary,
+    Lane,
+    Move,
+    Overdue,
+    Row,
+    Selector,
+    State,
+    SweepReport,
+    code_of,
+    cut_reply,
+    is_plain,
+    marked,
+)
 from mta.status import permanent, transient
 
 __all__ = ["MemoryQueue"]
 
-BITE = 500  # rows expired by one sweep
-
-
-@attrs.define(slots=True)
-class _Row:
-    """One recipient."""
-
-    id: int
-    message: int
-    dest: str
-    lane: int
-    due: int
-    state: State
-    address: str
-    orcpt: str | None
-    notify: int
-    attempts: int = 0
-    last_code: int | None = None
-    last_reply: str | None = None
-    claim: Claim | None = None
-    removed: bool = False  # by an operator, while it was on its way
-
-
-@attrs.define(slots=True)
-class _Kept:
-    """A message as it was accepted and as it is read, and how many of its recipients are left."""
-
-    new: NewMessage
-    message: Message
-    pending: int
-
-    @property
-    def body(self) -> bytes:
-        return self.new.body.data or b""
+BITE = 500  # rows expired by one sweep, or moved at once
 
 
 @implementer(IQueue)
@@ -68,10 +52,16 @@ class MemoryQueue:
     def __init__(self, now: Callable[[], int], node: int = 0) -> None:
         self._now = now
         self._ids = Generator(now, node)
-        self._messages: dict[int, _Kept] = {}
-        self._rows: dict[int, _Row] = {}
+        self._messages: dict[int, Kept] = {}
+        self._rows: dict[int, Recipient] = {}
         self._waiting: dict[tuple[str, int], list[tuple[int, int]]] = {}
         self._marks: dict[str, DestState] = {}
+        self._notes: dict[str, str] = {}
+
+    pressure = 0.0
+
+    def room(self) -> None:
+        return None
 
     def start(self) -> Deferred[None]:
         for row in self._rows.values():
@@ -91,9 +81,14 @@ class MemoryQueue:
         return MemorySink(self._ids.block(recipients + 1))
 
     def enqueue(
-        self, messages: Sequence[NewMessage], admit: Callable[[NewRecipient], bool] | None = None
+        self,
+        messages: Sequence[NewMessage],
+        admit: Callable[[NewRecipient], bool] | None = None,
+        wanted: Callable[[], bool] | None = None,
     ) -> Deferred[list[Claim]]:
         admitted = [[admit is not None and admit(recipient) for recipient in message.recipients] for message in messages]
+        if wanted is not None and not wanted():
+            return fail(transient("4.3.0", "given up"))
         bad = [message for message in messages if self._unsound(message)]
         claims = [
             claim
@@ -105,19 +100,19 @@ class MemoryQueue:
 
     def _unsound(self, new: NewMessage) -> bool:
         """Somebody else's id, or a recipient without a destination."""
-        kept = self._messages.get(new.id)
+        known = self._messages.get(new.id)
         return not all(to.dest for to in new.recipients) or (
-            kept is not None and (kept.new.sender, _addresses(kept.new)) != (new.sender, _addresses(new))
+            known is not None and (known.new.sender, _addresses(known.new)) != (new.sender, _addresses(new))
         )
 
     def _keep(self, new: NewMessage, mine: Sequence[bool]) -> list[Claim]:
         """Store a message unless it is stored already; the claims of the recipients that are `mine`."""
         if new.id in self._messages:
             return []
-        self._messages[new.id] = _Kept(new, _message(new), len(new.recipients))
+        self._messages[new.id] = kept(new)
         claims = []
-        for number, recipient in enumerate(new.recipients):
-            row = self._rows[new.id + 1 + number] = _row(new.id, new.id + 1 + number, recipient)
+        for number, to in enumerate(new.recipients):
+            row = self._rows[new.id + 1 + number] = recipient(new.id, new.id + 1 + number, to)
             if mine[number]:
                 row.state = State.TAKEN
                 claims.append(self._claim(row))
@@ -125,11 +120,11 @@ class MemoryQueue:
                 self._file(row)
         return claims
 
-    def _file(self, row: _Row) -> None:
+    def _file(self, row: Recipient) -> None:
         """The row waits: it can be found."""
         heappush(self._waiting.setdefault((row.dest, row.lane), []), (row.due, row.id))
 
-    def _first(self, place: tuple[str, int]) -> _Row | None:
+    def _first(self, place: tuple[str, int]) -> Recipient | None:
         """The row of that lane that is due first."""
         heap = self._waiting.get(place, [])
         while heap:
@@ -161,12 +156,8 @@ class MemoryQueue:
                 claims.append(self._claim(row))
         return succeed(claims)
 
-    def _claim(self, row: _Row) -> Claim:
-        # fmt: off
-        row.claim = Claim(
-            row.id, row.message, row.dest, row.lane, row.due, row.attempts, row.address, row.orcpt, row.notify, row.last_reply
-        )
-        # fmt: on
+    def _claim(self, row: Recipient) -> Claim:
+        row.claim = row.claimed()
         return row.claim
 
     def settle(self, outcomes: Sequence[Outcome], spawn: Sequence[NewMessage] = ()) -> Deferred[list[bool]]:
@@ -187,32 +178,33 @@ class MemoryQueue:
             return True
         if outcome.kind is not Kind.GIVEN_BACK:
             row.attempts += 1
+            row.last_try = self._now()
             if row.dest != BOUNCE:  # there, why the mail failed is kept for the report: not why that has to wait
                 row.last_code, row.last_reply = outcome.reply.code, cut_reply(outcome.reply)
-        if outcome.kind is Kind.FAILED:
-            row.dest, row.attempts, row.due = BOUNCE, 0, self._now() + GATHER
+        if outcome.kind is Kind.FAILED or outcome.kind is Kind.CONFIRMED:
+            row.owe(self._now() + GATHER)
         row.due = row.due if outcome.due is None else outcome.due
         if row.state is not State.HELD:
             row.state = State.WAITING
             self._file(row)
         return True
 
-    def _remove(self, row: _Row) -> None:
+    def _remove(self, row: Recipient) -> None:
         del self._rows[row.id]
-        kept = self._messages[row.message]
-        kept.pending -= 1
-        if not kept.pending:
+        message = self._messages[row.message]
+        message.pending -= 1
+        if not message.pending:
             del self._messages[row.message]
 
     def load(self, message: int) -> Deferred[Stored]:
-        kept = self._messages.get(message)
-        if kept is None:
+        found = self._messages.get(message)
+        if found is None:
             return fail(missing())
-        return succeed(Stored(kept.message, kept.body if len(kept.body) <= INLINE_LIMIT else None))
+        return succeed(Stored(found.message, found.body if len(found.body) <= INLINE_LIMIT else None))
 
     def open_body(self, message: int) -> MemoryReader:
-        kept = self._messages.get(message)
-        return MemoryReader(kept.body if kept is not None else None)
+        found = self._messages.get(message)
+        return MemoryReader(found.body if found is not None else None)
 
     # Looking and altering
 
@@ -243,13 +235,15 @@ class MemoryQueue:
     def destinations(self) -> Deferred[list[DestState]]:
         return succeed(sorted(self._marks.values(), key=lambda state: state.name))
 
-    def alter(self, selector: Selector, action: Alteration, now: int, limit: int = 500) -> Deferred[tuple[int, bool]]:
-        rows = [row for row in self._selected(selector) if _alterable(row, action, now)]
+    def alter(
+        self, selector: Selector, action: Alteration, now: int, limit: int = 500, after: int = 0
+    ) -> Deferred[tuple[int, int]]:
+        rows = [row for row in self._selected(selector, after) if is_alterable(row, action, now)]
         for row in rows[:limit]:
             self._alter(row, action, now)
-        return succeed((min(len(rows), limit), len(rows) > limit))
+        return succeed((min(len(rows), limit), rows[limit - 1].id if len(rows) > limit else 0))
 
-    def _alter(self, row: _Row, action: Alteration, now: int) -> None:
+    def _alter(self, row: Recipient, action: Alteration, now: int) -> None:
         if action is Alteration.HOLD:
             row.state = State.HELD
         elif action is Alteration.REMOVE and row.claim is not None:
@@ -261,35 +255,59 @@ class MemoryQueue:
             if row.claim is None:
                 self._file(row)
 
-    def _selected(self, selector: Selector) -> Iterable[_Row]:
-        return (
-            row
-            for _, row in sorted(self._rows.items())
-            if (selector.message is None or row.message == selector.message)
-            and (selector.dest is None or row.dest == selector.dest)
-            and (selector.state is None or row.state is selector.state)
-        )
+    def _selected(self, selector: Selector, after: int) -> list[Recipient]:
+        is_selected = matching(selector, self._messages)
+        return [row for id, row in sorted(self._rows.items()) if id > after and is_selected(row)]
 
     def browse(self, selector: Selector, after: int = 0, limit: int = 100) -> Deferred[list[Row]]:
-        rows = [self._shown(row) for row in self._selected(selector) if row.id > after]
-        return succeed(rows[:limit])
+        rows = self._selected(selector, after)[:limit]
+        return succeed([shown(row, self._messages[row.message].message) for row in rows])
 
-    def _shown(self, row: _Row) -> Row:
-        message = self._messages[row.message].message
-        return Row(
-            row.id,
-            row.message,
-            message.sender,
-            row.address,
-            row.dest,
-            row.state,
-            row.due,
-            row.attempts,
-            message.created,
-            message.size,
-            row.last_code,
-            row.last_reply,
-        )
+    def summary(self, now: int, limit: int = 20) -> Deferred[list[DestSummary]]:
+        return succeed(summaries(self._rows.values(), now, limit))
+
+    def refile(self, moves: Sequence[Move], now: int) -> Deferred[int]:
+        if len(moves) > BITE:
+            return fail(ValueError(f"at most {BITE} recipients are moved at once, not {len(moves)}"))
+        return succeed(sum(self._move(move, now) for move in {move.id: move for move in moves}.values()))
+
+    def _move(self, move: Move, now: int) -> bool:
+        row = self._rows.get(move.id)
+        if row is None or row.claim is not None or row.dest in (BOUNCE, move.dest):
+            return False
+        if move.dest == BOUNCE:
+            row.owe(now)
+        else:
+            row.dest, row.due, row.failed_dest = move.dest, now, None
+        if move.reply is not None:
+            row.last_reply = cut_reply(move.reply)
+            row.last_code = code_of(row.last_reply) or row.last_code
+        if row.state is State.WAITING:
+            self._file(row)
+        return True
+
+    def overdue(self, before: int, after: int = 0, limit: int = 100) -> Deferred[list[Overdue]]:
+        old = sorted(id for id in self._messages if after < id < id_at(before))
+        found = (late(self._messages[id], self._rows) for id in old)
+        return succeed(list(islice((overdue for overdue in found if overdue is not None), limit)))
+
+    def warn(self, message: int, spawn: Sequence[NewMessage]) -> Deferred[bool]:
+        found = self._messages.get(message)
+        if found is None or found.message.flags & Flag.DELAY_WARNED:
+            return succeed(False)
+        if any(map(self._unsound, spawn)):
+            return fail(transient("4.3.0", "a message that was made cannot be stored"))
+        found.message = attrs.evolve(found.message, flags=found.message.flags | Flag.DELAY_WARNED)
+        for new in spawn:
+            self._keep(new, [False] * len(new.recipients))
+        return succeed(True)
+
+    def noted(self, key: str) -> Deferred[str]:
+        return succeed(self._notes.get(key, ""))
+
+    def note(self, key: str, value: str) -> Deferred[None]:
+        self._notes[key] = value
+        return succeed(None)
 
     def sweep(self, now: int) -> Deferred[SweepReport]:
         old = [
@@ -304,53 +322,10 @@ class MemoryQueue:
             blocked = self._marks.get(row.dest)
             row.last_code = row.last_code or 451
             row.last_reply = row.last_reply or (blocked.blocked_why if blocked else None) or NEVER_TRIED
-            row.dest, row.due, row.attempts = BOUNCE, now, 0
+            row.owe(now)
             self._file(row)
         return succeed(SweepReport(expired=min(len(old), BITE), more=len(old) > BITE))
 
 
-def _row(message: int, id: int, new: NewRecipient) -> _Row:
-    refused = new.refused
-    return _Row(
-        id,
-        message,
-        new.dest,
-        new.lane,
-        new.due,
-        State.WAITING,
-        new.address,
-        new.orcpt,
-        new.notify,
-        last_code=refused.code if refused else None,
-        last_reply=cut_reply(refused) if refused else None,
-    )
-
-
-def _message(new: NewMessage) -> Message:
-    return Message(
-        new.id,
-        new.sender,
-        new.created,
-        new.expires,
-        len(new.prefix) + new.body.size,
-        new.flags,
-        len(new.recipients),
-        new.prefix,
-        new.source,
-        new.account,
-        new.envid,
-        new.trace,
-    )
-
-
 def _addresses(new: NewMessage) -> list[str]:
     return [recipient.address for recipient in new.recipients]
-
-
-def _alterable(row: _Row, action: Alteration, now: int) -> bool:
-    """Would this change the row?"""
-    if action is Alteration.RETRY:
-        return row.state is State.WAITING and row.claim is None and row.due > now
-    if action is Alteration.REMOVE:
-        return not row.removed
-    return (row.state is State.HELD) is (action is Alteration.RELEASE)

@@ -4,11 +4,13 @@ RFC 5321 4.5.4.1: after a transient failure the client waits, tries again and gi
 at `minimal_backoff`, doubles with every attempt up to `maximal_backoff` and is spread by +- 10 %, so that the mail of one
 bad hour does not come back in step: 300, 600, 1200, 2400, 4000, 4000 ... seconds with the usual settings.  An agent that
 knows better says so with `retry_after`.  The last attempt is made when the message expires; if that is deferred too, the
-recipient has failed.  A bounce that is owed never expires: it is tried until it is stored.
+recipient has failed.  A bounce that is owed never expires: it is tried until it is stored; so is the report of a success.
 All times are ms since the epoch, `roll` is a random number in [0, 1).
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from mta.config.settings import Retry
 from mta.envelope import BOUNCE, Kind, Outcome
@@ -22,22 +24,29 @@ GATHER = 2_000  # ms: a failed recipient waits for its siblings, so that one bou
 UNTRIED = 1_000  # ms: what an agent gives back is not offered to it again in the same breath
 HOURLY = 3_600_000  # ms: how often a destination is tried that has been dead for longer than mail lives
 DOUBLINGS = 32  # more make no difference
+Waits = Sequence[float]  # the ladder of a [[destination]]
 
 
-def backoff(attempts: int, retry: Retry, roll: float) -> int:
-    """ms to wait when an attempt has failed before which there were already `attempts` others."""
-    seconds = min(retry.minimal_backoff * 2.0 ** min(attempts, DOUBLINGS), retry.maximal_backoff)
+def backoff(attempts: int, retry: Retry, roll: float, waits: Waits = ()) -> int:
+    """ms to wait when an attempt has failed before which there were already `attempts` others.
+
+    waits: seconds, one by one, in place of the doubling; the last one is repeated.
+    """
+    if waits:
+        seconds: float = waits[min(attempts, len(waits) - 1)]
+    else:
+        seconds = min(retry.minimal_backoff * 2.0 ** min(attempts, DOUBLINGS), retry.maximal_backoff)
     return int(seconds * (900 + 200 * roll))
 
 
-def dead_for(fails: int, first_fail: int, now: int, retry: Retry, roll: float) -> int:
+def dead_for(fails: int, first_fail: int, now: int, retry: Retry, roll: float, waits: Waits = ()) -> int:
     """ms for which a dead destination is left alone; fails: how often it was found dead before."""
     if now - first_fail > retry.queue_lifetime * 1000:
         return HOURLY
-    return backoff(fails, retry, roll)
+    return backoff(fails, retry, roll, waits)
 
 
-def conclude(outcome: Outcome, expires: int, now: int, retry: Retry, roll: float) -> Outcome:
+def conclude(outcome: Outcome, expires: int, now: int, retry: Retry, roll: float, waits: Waits = ()) -> Outcome:
     """What finally becomes of a claim: the agent's outcome with its `due`, or FAILED where time has run out."""
     kind = outcome.kind
     if kind is Kind.DELIVERED:
@@ -45,18 +54,18 @@ def conclude(outcome: Outcome, expires: int, now: int, retry: Retry, roll: float
     owed = outcome.claim.dest == BOUNCE
     if kind is Kind.GIVEN_BACK:
         return _changed(outcome, kind, outcome.reply, now + _wished(outcome, UNTRIED))
-    if kind is Kind.FAILED and not owed:
+    if not owed and (kind is Kind.FAILED or kind is Kind.CONFIRMED):
         return _changed(outcome, kind, outcome.reply, now + GATHER)
     if owed:  # "failed" would put it where it is: it stays owed and is tried again
         return _changed(outcome, Kind.DEFERRED, outcome.reply, now + _delay(outcome, retry, roll))
     if expires <= now:
         return _changed(outcome, Kind.FAILED, _expired(outcome.reply), now + GATHER)
-    due = outcome.due if outcome.due is not None else now + _delay(outcome, retry, roll)
+    due = outcome.due if outcome.due is not None else now + _delay(outcome, retry, roll, waits)
     return _changed(outcome, kind, outcome.reply, min(due, expires))
 
 
-def _delay(outcome: Outcome, retry: Retry, roll: float) -> int:
-    return _wished(outcome, backoff(outcome.claim.attempts, retry, roll))
+def _delay(outcome: Outcome, retry: Retry, roll: float, waits: Waits = ()) -> int:
+    return _wished(outcome, backoff(outcome.claim.attempts, retry, roll, waits))
 
 
 def _wished(outcome: Outcome, usual: int) -> int:

@@ -31,6 +31,7 @@ __all__ = [
     "Selector",
     "State",
     "SweepReport",
+    "code_of",
     "cut_reply",
     "is_plain",
     "marked",
@@ -123,7 +124,10 @@ AGES = (300_000, 3_600_000, 86_400_000)  # ms: the columns of a summary, then "o
 
 @attrs.frozen(slots=True)
 class DestSummary:
-    """What waits, is held or on its way at one destination.  ages: recipients younger than each of AGES, and older."""
+    """What waits, is held or on its way at one destination.
+
+    ages: every recipient in one column: younger than AGES[0], than AGES[1], than AGES[2], older.
+    """
 
     name: str
     waiting: int
@@ -160,10 +164,15 @@ class SweepReport:
     more: bool = False
 
 
-def cut_reply(reply: Reply) -> str:
+def cut_reply(reply: Reply | str) -> str:
     """A reply as it is stored (column `last_reply`): one line of clean text, at most 400 bytes of UTF-8."""
     text = str(reply).replace("\0", "?").encode("utf-8", "replace")
     return text[:REPLY_LIMIT].decode("utf-8", "ignore")
+
+
+def code_of(reply: str) -> int | None:
+    """The code of a reply that is text, None when it does not begin with one."""
+    return int(reply[:3]) if reply[:3].isdecimal() and reply[:3].isascii() and len(reply) > 2 else None
 
 
 def marked(

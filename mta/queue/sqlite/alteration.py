@@ -1,4 +1,4 @@
-"""What an operator does to recipients: hold, release, retry, remove; and the state of destinations.
+"""What an operator does to recipients: hold, release, retry, remove, file elsewhere; and the state of destinations.
 
 Functions of the writer's connection, run inside its transactions.  Each alters a bounded number of rows, found by index,
 so that accepting is never held up for long.  A recipient in flight (taken) that is held keeps its claim and stays held if
@@ -8,17 +8,20 @@ settled it goes, whatever became of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import apsw
 
+from mta.envelope import BOUNCE, NewMessage
 from mta.queue.sqlite import statements as sql
 from mta.queue.sqlite.claims import Claims, dests, lanes_of
-from mta.queue.sqlite.transaction import remove_recipients
-from mta.queue.state import Alteration, DestState, Selector, State, is_plain, marked
+from mta.queue.sqlite.operation import Enqueue
+from mta.queue.sqlite.transaction import Transaction, remove_recipients
+from mta.queue.state import Alteration, DestState, Move, Row, Selector, State, code_of, cut_reply, is_plain, marked
 
-__all__ = ["all_dests", "alter", "mark"]
+__all__ = ["MOST_MOVES", "all_dests", "alter", "alter_found", "mark", "refile", "suitable", "warn"]
 
+MOST_MOVES = 500  # in one transaction
 LONG_AGO = -(1 << 63)
 FROM = {
     Alteration.HOLD: (State.WAITING, State.TAKEN),
@@ -41,7 +44,33 @@ def alter(
         if len(found) <= limit:
             found += _select(db, selector, state, later_than, limit + 1 - len(found) + len(passed))
     found = [row for row in found if row[0] not in passed]
-    rows = found[:limit]
+    _apply(db, large, claims, found[:limit], action, now)
+    return min(len(found), limit), len(found) > limit
+
+
+def suitable(rows: Sequence[Row], action: Alteration, now: int) -> list[int]:
+    """The ids of those that would be altered, as they were when they were found."""
+    return [row.id for row in rows if row.state in FROM[action] and (action is not Alteration.RETRY or row.due > now)]
+
+
+def alter_found(
+    db: apsw.Connection, large: list[int], claims: Claims, ids: Sequence[int], dest: str | None, action: Alteration, now: int
+) -> int:
+    """Alter recipients that were found beside the writer, if they are still what they were: how many."""
+    passed = claims.removed if action in (Alteration.REMOVE, Alteration.RELEASE) else ()
+    rows = [
+        (id, message)
+        for id, message, at, state, due in sql.PLACES.run(db, ids)
+        if State(state) in FROM[action]
+        and dest in (None, at)
+        and id not in passed
+        and (action is not Alteration.RETRY or due > now)
+    ]
+    _apply(db, large, claims, rows, action, now)
+    return len(rows)
+
+
+def _apply(db: apsw.Connection, large: list[int], claims: Claims, rows: Found, action: Alteration, now: int) -> None:
     ids = [id for id, _ in rows]
     if action is Alteration.HOLD:
         sql.HOLD.run(db, ids)
@@ -49,7 +78,6 @@ def alter(
         _remove(db, large, claims, rows)
     else:
         sql.RELEASE.run(db, [value for id in ids for value in (id, now)])
-    return len(rows), len(found) > limit
 
 
 def _select(db: apsw.Connection, selector: Selector, state: State, later_than: int, limit: int) -> Found:
@@ -87,6 +115,29 @@ def _remove(db: apsw.Connection, large: list[int], claims: Claims, rows: Found) 
     sql.HOLD.run(db, in_flight)
     claims.removed.update(in_flight)
     remove_recipients(db, [row for row in rows if row[0] not in claims.taken], large)
+
+
+def refile(db: apsw.Connection, claims: Claims, moves: Sequence[Move], now: int) -> int:
+    """Move recipients that nobody has to other destinations: how many."""
+    wanted = {move.id: move for move in moves}
+    values: list[object] = []
+    for id, _, dest, state, _ in sql.PLACES.run(db, list(wanted)):
+        move = wanted[id]
+        if id in claims.taken or state == State.TAKEN or dest in (BOUNCE, move.dest):
+            continue
+        reply = None if move.reply is None else cut_reply(move.reply)
+        values += (id, move.dest, now, None if reply is None else code_of(reply), reply)
+    sql.REFILE.run(db, values)
+    return len(values) // sql.REFILE.width
+
+
+def warn(db: apsw.Connection, claims: Claims, message: int, spawn: Sequence[NewMessage], now: int) -> bool:
+    """The flag and the warning, in one transaction.  False: gone or warned already, nothing was written."""
+    db.execute(sql.WARNED, (message,))
+    if not db.changes():
+        return False
+    Transaction(claims, now).run(db, [Enqueue(spawn, [])])  # waiting: every change drops the cursors
+    return True
 
 
 def all_dests(db: apsw.Connection) -> list[DestState]:

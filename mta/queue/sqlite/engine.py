@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Container, Sequence
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import apsw
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
@@ -30,14 +29,15 @@ from mta.envelope import Claim, Kind, NewMessage, NewRecipient, Outcome, Stored,
 from mta.interfaces import IQueue
 from mta.queue.body import BodySink, Spool, sync_directory
 from mta.queue.ids import MAX_BLOCK, Generator
-from mta.queue.sqlite.alteration import all_dests, alter, mark
 from mta.queue.sqlite.cache import Cache
-from mta.queue.sqlite.operation import Ask, Change, Enqueue, Operation, Settle, Take
-from mta.queue.sqlite.reads import BodyReader, Reads, browse, load
+from mta.queue.sqlite.calls import Reactor
+from mta.queue.sqlite.operation import Enqueue, Operation, Settle, Take
+from mta.queue.sqlite.reads import BodyReader, Reads, load
 from mta.queue.sqlite.schema import refused
 from mta.queue.sqlite.sweep import Sweep
-from mta.queue.sqlite.writer import FAILED, Result, Writer
-from mta.queue.state import Alteration, DestState, Lane, Row, Selector, SweepReport
+from mta.queue.sqlite.upkeep import Upkeep
+from mta.queue.sqlite.writer import Result, Writer
+from mta.queue.state import Lane
 from mta.status import MailError, Reply, transient
 
 __all__ = ["SqliteQueue"]
@@ -46,15 +46,12 @@ CACHE_LIMIT = 64 << 20  # bytes
 BODIES, READS = 0, 1  # the pools
 THREADS = 4  # of each pool: concurrent syncs share one journal commit of the file system
 WAL_LIMIT = 65_536  # pages, 256 MiB: a reader holds the log
+RECENT = 5.0  # seconds for which a slow commit counts: with no mail accepted there may be no other
 GIVEN_UP = Reply(451, "4.3.0", "the caller did not wait for the claim")
 
 
-class Reactor(IReactorFromThreads, IReactorTime):
-    """What is asked of the reactor."""
-
-
 @implementer(IQueue)
-class SqliteQueue:
+class SqliteQueue(Upkeep):
     """directory: the data directory.  completions: "strict", or "lazy" for settlements that a power cut may undo.
 
     now: ms since the epoch, by default the reactor's clock.  on_fatal: called once, on the reactor's thread, when the
@@ -75,19 +72,14 @@ class SqliteQueue:
         on_fatal: Callable[[BaseException], None] | None = None,
         vfs: str = "",
     ) -> None:
+        super().__init__(reactor, now or (lambda: int(reactor.seconds() * 1000)))
         self._directory = directory
-        self._reactor = reactor
-        self._now = now or (lambda: int(reactor.seconds() * 1000))
         self._node = node
         self._lazy = completions == "lazy"
         self._on_fatal = on_fatal
         self._vfs = vfs
         self._path = directory / "queue" / f"{node}.db"
         self._lock: int | None = None
-        self._ids: Generator | None = None  # None: not started
-        self._gathered: list[Operation] = []  # for the next batch
-        self._writing = 0  # operations that the writer has and has not answered
-        self._launch: IDelayedCall | None = None
         self._stopped: Deferred[None] | None = None
 
     # -- start and stop
@@ -216,10 +208,20 @@ class SqliteQueue:
 
     @property
     def pressure(self) -> float:
-        """0 idle ... 1 full: how long commits take (1 s) and how long the log has become (256 MiB)."""
+        """0 idle ... 1 full: how long commits take (1 s), and how much of the log a reader keeps from the file (256 MiB)."""
         if self._ids is None:
             return 1.0
-        return max(self.writer.commit_seconds, self.writer.wal_pages / WAL_LIMIT)
+        writer = self.writer
+        held = (writer.wal_pages - writer.wal_moved) / WAL_LIMIT
+        return max(writer.commit_mean, held) if time.monotonic() - writer.committed < RECENT else held
+
+    def room(self) -> int | None:
+        """See IQueue: what the file system gives to an ordinary user."""
+        try:
+            found = os.statvfs(self._directory)
+        except OSError:
+            return None
+        return found.f_bavail * found.f_frsize
 
     def create_body(self, recipients: int) -> BodySink:
         """See IQueue."""
@@ -230,7 +232,10 @@ class SqliteQueue:
         return BodySink(self._ids.block(max(recipients + 1, 2)), self._spool)
 
     def enqueue(
-        self, messages: Sequence[NewMessage], admit: Callable[[NewRecipient], bool] | None = None
+        self,
+        messages: Sequence[NewMessage],
+        admit: Callable[[NewRecipient], bool] | None = None,
+        wanted: Callable[[], bool] | None = None,
     ) -> Deferred[list[Claim]]:
         """See IQueue."""
         missing = self._give(messages)
@@ -243,19 +248,7 @@ class SqliteQueue:
                     if admit(to):
                         reply = None if to.refused is None else str(to.refused)
                         claims.append(Claim(id, message.id, to.dest, to.lane, to.due, 0, to.address, to.orcpt, to.notify, reply))
-        return self._submit(Enqueue(messages, claims))
-
-    def _give(self, messages: Sequence[NewMessage]) -> MailError | None:
-        """Large bodies become the queue's; an error when a file that a row would name is not there (R6)."""
-        given: list[int] = []
-        for message in messages:
-            if message.body.data is None:
-                if not self._spool.give(message.id):
-                    for id in given:
-                        self._spool.stored(id, False)
-                    return transient("4.3.0", "the body is not there", reason=f"message {message.id}")
-                given.append(message.id)
-        return None
+        return self._submit(Enqueue(messages, claims, wanted))
 
     def _enqueued(self, operation: Enqueue, claims: list[Claim] | None, error: MailError | None) -> None:
         self._stored(operation.messages, error, operation.stored)
@@ -266,16 +259,6 @@ class SqliteQueue:
             taken = len(claims) if len(operation.messages) == 1 else sum(message.id < claim.id <= last for claim in claims)
             if taken:
                 self._cache.keep(message, taken)
-
-    def _stored(self, messages: Sequence[NewMessage], error: MailError | None, in_spite: Container[int] = ()) -> None:
-        if error is FAILED:
-            return  # a row may name a file of these: they are not touched
-        for message in messages:
-            stored = error is None or message.id in in_spite
-            if stored:
-                self._sweep.stored(message.id, message.expires)
-            if message.body.data is None:
-                self._spool.stored(message.id, stored)
 
     # -- deliver
 
@@ -312,69 +295,3 @@ class SqliteQueue:
     def open_body(self, message: int) -> BodyReader:
         """See IQueue."""
         return BodyReader(message, self._reads, self._spool)
-
-    # -- destinations and operators
-
-    def mark(
-        self,
-        dest: str,
-        blocked_until: int | None = None,
-        why: str | None = None,
-        suspended: bool | None = None,
-        clear: bool = False,
-    ) -> Deferred[DestState]:
-        """See IQueue."""
-        now = self._now()
-        return self._change(lambda db, _: mark(db, now, dest, blocked_until, why, suspended, clear))
-
-    def destinations(self) -> Deferred[list[DestState]]:
-        """See IQueue."""
-        return self._ask(all_dests)
-
-    def alter(self, selector: Selector, action: Alteration, now: int, limit: int = 500) -> Deferred[tuple[int, bool]]:
-        """See IQueue."""
-        return self._change(lambda db, large: alter(db, large, self.writer.claims, selector, action, now, limit))
-
-    def browse(self, selector: Selector, after: int = 0, limit: int = 100) -> Deferred[list[Row]]:
-        """See IQueue."""
-        if self._ids is None:
-            return self._not_running()
-        return self._reads.run(browse, selector, after, limit)
-
-    def sweep(self, now: int) -> Deferred[SweepReport]:
-        """See IQueue."""
-        if self._ids is None:
-            return self._not_running()
-        return Deferred.fromCoroutine(self._sweep.bite(now))
-
-    # -- to the writer
-
-    def _change(self, work: Callable[[apsw.Connection, list[int]], Any]) -> Deferred[Any]:
-        return self._submit(Change(work))
-
-    def _ask(self, work: Callable[[apsw.Connection], Any]) -> Deferred[Any]:
-        return self._submit(Ask(work))
-
-    def _submit(self, operation: Operation) -> Deferred[Any]:
-        if self._ids is None:
-            return self._not_running()
-        self._gathered.append(operation)
-        if not self._writing and self._launch is None:
-            self._launch = self._reactor.callLater(0, self._write)
-        return operation.deferred
-
-    def _write(self) -> None:
-        """Hand everything that has gathered to the writer: one batch, one wake-up of its thread, one sync.
-
-        While it writes, operations gather here and not in its inbox: the two threads share the interpreter's lock, and
-        a batch of 3 costs them nearly what a batch of 30 costs (measured).  No delay is added: when the writer is idle
-        the batch is what this turn of the reactor has brought.
-        """
-        self._launch = None
-        gathered, self._gathered = self._gathered, []
-        self._writing += len(gathered)
-        for operation in gathered:
-            self.writer.submit(operation)
-
-    def _not_running(self) -> Deferred[Any]:
-        return fail(transient("4.3.2", "the queue is not running"))

@@ -33,6 +33,10 @@ class Operation:
     def _cancel(self, _: Deferred[Any]) -> None:
         self.cancelled = True
 
+    def given_up(self) -> bool:
+        """Nobody waits for it any more.  Asked once, on the writer's thread, when it is begun: what is begun is done."""
+        return self.cancelled
+
     def answer(self, result: Any, error: MailError | None) -> None:
         """On the reactor's thread: the caller gets it, unless it has cancelled."""
         if self.deferred.called:
@@ -46,19 +50,24 @@ class Operation:
 class Enqueue(Operation):
     """Messages to be stored, and which of their recipients are claimed by the caller.
 
-    stored: where the call fails, the messages that were stored all the same.
+    wanted: False when the caller has given up.  stored: where the call fails, the messages that were stored all the same.
     """
 
-    __slots__ = ("admitted", "claims", "messages", "stored")
+    __slots__ = ("_wanted", "admitted", "claims", "messages", "stored")
 
-    def __init__(self, messages: Sequence[NewMessage], claims: list[Claim]) -> None:
+    def __init__(self, messages: Sequence[NewMessage], claims: list[Claim], wanted: Callable[[], bool] | None = None) -> None:
         super().__init__()
         self.messages = messages
         self.claims = claims
         self.admitted = {claim.id for claim in claims}
         self.stored: set[int] = set()
+        self._wanted = wanted
         self.size = sum(len(message.body.data or b"") for message in messages)
         self.synced = True
+
+    def given_up(self) -> bool:
+        """See Operation."""
+        return self.cancelled or (self._wanted is not None and not self._wanted())
 
 
 class Settle(Operation):

@@ -20,13 +20,11 @@ from mta.interfaces import IBodyReader
 from mta.queue.body import InThread, Spool
 from mta.queue.sqlite import schema
 from mta.queue.sqlite import statements as sql
-from mta.queue.state import Row, Selector, State
 from mta.status import MailError, transient
 
-__all__ = ["BodyReader", "Reads", "browse", "load"]
+__all__ = ["BodyReader", "Reads", "load"]
 
 PIECE = 65536
-EVERY_ID = (1 << 63) - 1
 T = TypeVar("T")
 
 
@@ -89,21 +87,6 @@ def chunk_at(db: apsw.Connection, message: int, id: int) -> bytes:
     if row is None:
         raise gone(message)
     return bytes(row[0])
-
-
-def browse(db: apsw.Connection, selector: Selector, after: int, limit: int) -> list[Row]:
-    """Recipients in the order of their ids."""
-    last = EVERY_ID
-    if selector.message is not None:
-        after = max(after, selector.message)
-        last = db.execute(sql.LAST_RECIPIENT, (selector.message,)).get or 0
-    state = None if selector.state is None else int(selector.state)
-    values = {"after": after, "last": last, "dest": selector.dest, "state": state, "limit": limit}
-    return [_row(*row) for row in db.execute(sql.BROWSE, values)]
-
-
-def _row(id: int, message: int, sender: str, address: str, dest: str, state: int, *others: Any) -> Row:
-    return Row(id, message, sender, address, dest, State(state), *others)
 
 
 @implementer(IBodyReader)

@@ -1,9 +1,9 @@
 """The queue file: its tables, its settings, and how it is opened.
 
-Version 1 of the tables (PRAGMA user_version; a version that is not known is refused, plainly).  One connection writes and
-checkpoints; every other is read-only: that keeps clear of the WAL-reset bug of SQLite before 3.51.3 and of lock errors
-(docs/queue.md).  `synchronous=FULL` is what makes an answered message survive a power cut.  All settings are read
-back, because a build or a file may override them in silence.  Failures are MailErrors that say what is wrong.
+Version 2 of the tables (PRAGMA user_version).  An older file is brought up to date at start, one transaction for each
+version; a version that is not known is refused, plainly.  One connection writes and checkpoints; every other is
+read-only: that keeps clear of the WAL-reset bug of SQLite before 3.51.3 and of lock errors (docs/queue.md).
+`synchronous=FULL` is what makes an answered message survive a power cut.  All settings are read back, because a build or a file may override them in silence.  Failures are MailErrors that say what is wrong.
 """
 
 from __future__ import annotations
@@ -16,12 +16,18 @@ from mta.status import MailError, transient
 
 __all__ = ["VERSION", "highest_id", "open_reader", "open_writer", "recover", "refused"]
 
-VERSION = 1
+VERSION = 2
 APPLICATION_ID = 0x6D746171  # "mtaq"
 STATEMENTS = 256  # prepared statements that are kept: all of statements.py in all their sizes
 BUSY_TIMEOUT = 10_000  # ms; only an operator's shell can hold a lock that we have to wait for
 
-TABLES = """
+META = """
+CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;  -- what is remembered about the file
+"""
+MIGRATIONS = {1: META}  # from that version to the next one
+
+TABLES = (
+    """
 CREATE TABLE message(
   id INTEGER PRIMARY KEY,
   created INTEGER NOT NULL, expires INTEGER NOT NULL,  -- ms since the epoch
@@ -50,6 +56,8 @@ CREATE TABLE dest(                                     -- only destinations that
   blocked_until INTEGER NOT NULL, blocked_why TEXT, fails INTEGER NOT NULL, first_fail INTEGER,
   suspended INTEGER NOT NULL, changed INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
+    + META
+)
 
 # name, value to set, value read back (docs/queue.md)
 SETTINGS = (
@@ -110,11 +118,15 @@ def _prepare(db: apsw.Connection, path: Path) -> None:
         # page size and vacuum mode can be set in an empty file only
         db.execute("PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL").fetchall()
         db.execute(f"BEGIN IMMEDIATE; {TABLES}; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION}; COMMIT")
+        version = VERSION
     elif db.pragma("application_id") != APPLICATION_ID:
         raise refused(path, "this is not a queue file of mta")
-    elif version != VERSION:
+    elif version not in MIGRATIONS and version != VERSION:
         raise refused(path, f"its tables are of version {version}, this program knows version {VERSION}")
     for name, value, wanted in SETTINGS:
         db.pragma(name, value)
         if (found := db.pragma(name)) != wanted:
             raise refused(path, f"PRAGMA {name} is {found!r}, {wanted!r} is needed")
+    while version < VERSION:  # after the settings: the migration is durable too
+        db.execute(f"BEGIN IMMEDIATE; {MIGRATIONS[version]}; PRAGMA user_version={version + 1}; COMMIT")
+        version += 1

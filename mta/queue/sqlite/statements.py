@@ -86,7 +86,7 @@ PUT_BACK = Rows(
 # -- claim
 
 CLAIM = (
-    "SELECT id,message,dest,lane,due,attempts,address,orcpt,notify,last_reply FROM delivery"
+    "SELECT id,message,dest,lane,due,attempts,address,orcpt,notify,last_reply,failed_dest FROM delivery"
     " WHERE state=0 AND dest=? AND lane=? AND due<=? AND (due,id)>(?,?) ORDER BY due,id"
 )
 FIRST_DUE = "SELECT due,id FROM delivery WHERE state=0 AND dest=? AND lane=? AND (due,id)>(?,?) ORDER BY due,id"
@@ -111,6 +111,17 @@ HELD_DEST = "SELECT id,message FROM delivery WHERE state=2 AND dest=:dest ORDER 
 HOLD = Rows("UPDATE delivery SET state=2 WHERE id IN (%s)", 1, "?")
 # id, due
 RELEASE = Rows("WITH x(id,due) AS (VALUES %s) UPDATE delivery SET state=0,due=x.due FROM x WHERE delivery.id=x.id", 2)
+
+# what recipients are now, for those who found them a moment ago
+PLACES = Rows("SELECT id,message,dest,state,due FROM delivery WHERE id IN (%s)", 1, "?")
+# id, dest, due, code, reply (None: as it was).  At the bounce attempts begin anew; what left it did not fail there.
+REFILE = Rows(
+    "WITH x(id,dest,due,code,reply) AS (VALUES %s) UPDATE delivery SET dest=x.dest, due=x.due,"
+    " failed_dest=CASE x.dest WHEN 'bounce:' THEN delivery.dest END,"
+    " attempts=CASE x.dest WHEN 'bounce:' THEN 0 ELSE attempts END,"
+    " last_code=coalesce(x.code,last_code), last_reply=coalesce(x.reply,last_reply) FROM x WHERE delivery.id=x.id",
+    5,
+)
 
 # -- destinations
 
@@ -141,10 +152,32 @@ EXPIRE = Rows(
 LOAD = "SELECT id,sender,created,expires,size,flags,nrcpt,prefix,source,account,envid,trace,body FROM message WHERE id=?"
 CHUNK = "SELECT data FROM body WHERE id=?"
 BODY_PLACE = "SELECT body,size-length(prefix) FROM message WHERE id=?"
+EXISTS = "SELECT 1 FROM message WHERE id=?"
+NOTED = "SELECT value FROM meta WHERE key=?"
+NOTE = "INSERT INTO meta(key,value) VALUES (?,?) ON CONFLICT(key) DO UPDATE SET value=excluded.value"
+
+# -- searches: every text looks at the rows between two ids only, and WINDOW says which id is so many rows on
+
+WINDOW = "SELECT id FROM delivery WHERE id>? ORDER BY id LIMIT 1 OFFSET ?"
+WINDOW_MESSAGES = "SELECT id FROM message WHERE id>? ORDER BY id LIMIT 1 OFFSET ?"
 BROWSE = (
-    "SELECT d.id,d.message,m.sender,d.address,d.dest,d.state,d.due,d.attempts,m.created,m.size,d.last_code,d.last_reply"
+    "SELECT d.id,d.message,m.sender,d.address,d.dest,d.state,d.due,d.attempts,m.created,m.size,d.last_code,d.last_reply,"
+    "d.last_try,d.failed_dest,d.lane,m.account,m.expires,m.flags"
     " FROM delivery d CROSS JOIN message m ON m.id=d.message WHERE d.id>:after AND d.id<=:last"
-    " AND (:dest IS NULL OR +d.dest=:dest) AND (:state IS NULL OR +d.state=:state) ORDER BY d.id LIMIT :limit"
+    " AND (:dest IS NULL OR +d.dest=:dest) AND (:state IS NULL OR +d.state=:state)"
+    " AND (:to IS NULL OR lower(d.address) GLOB :to) AND (:sender IS NULL OR lower(m.sender) GLOB :sender)"
+    " AND (:before IS NULL OR m.created<:before) AND (:account IS NULL OR m.account=:account) ORDER BY d.id LIMIT :limit"
+)
+READY_DEST = "SELECT id FROM delivery WHERE state=0 AND dest=:dest LIMIT :limit"  # by the index alone
+LATE = "SELECT id,nrcpt FROM message WHERE id>:after AND id<=:last AND +flags&16=0 AND +sender<>'' ORDER BY id LIMIT :limit"
+LATE_RECIPIENTS = (
+    "SELECT id,message,dest,lane,due,attempts,address,orcpt,notify,last_reply,failed_dest FROM delivery WHERE id>? AND id<=?"
+    " AND +state=0 AND +dest<>'bounce:' AND (notify=0 OR notify&9=8) ORDER BY id"
+)
+WARNED = "UPDATE message SET flags=flags|16 WHERE id=? AND flags&16=0"
+# the one that sorts, a window at a time: dest, recipients by state and age
+SUMMARY = (
+    "SELECT dest,sum(state=0),sum(state=0 AND due<=:now),sum(state=2),sum(state=1),min(id),"
+    "sum(id>=:young),sum(id>=:middle),sum(id>=:old),count(*) FROM delivery WHERE id>:after AND id<=:last GROUP BY dest"
 )
 LAST_RECIPIENT = "SELECT id+nrcpt FROM message WHERE id=?"
-EXISTS = "SELECT 1 FROM message WHERE id=?"

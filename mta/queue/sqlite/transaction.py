@@ -118,7 +118,7 @@ class Transaction:
             tried = self._now
             if claim.dest != BOUNCE:  # there, why the mail failed is kept for the report: not why that has to wait
                 code, reply = outcome.reply.code, cut_reply(outcome.reply)
-        if outcome.kind is Kind.FAILED:
+        if outcome.kind is Kind.FAILED or outcome.kind is Kind.CONFIRMED:
             dest, due = BOUNCE, self._now + GATHER if due is None else due
         self._put_back += (claim.id, due, dest, code, reply, tried)
         self._waiting.append((dest or claim.dest, claim.lane, claim.due if due is None else due, claim.id))

@@ -34,6 +34,7 @@ __all__ = ["FAILED", "Owner", "Result", "Writer"]
 MAX_OPERATIONS = 256
 MAX_BYTES = 4 << 20
 CHECKPOINT = 2048  # pages of log: 8 MiB
+HELD = 32_768  # pages of log that a reader keeps from the file, 128 MiB: looked after every second
 FLUSH = 0.2  # seconds that a lazy completion may wait for its sync
 
 FAILED = transient("4.3.0", "the queue has failed")  # whether it was stored is not known
@@ -64,7 +65,10 @@ class Writer:
     def __init__(self, path: Path, now: Callable[[], int], owner: Owner, *, lazy: bool = False, vfs: str = "") -> None:
         self.claims = Claims()
         self.commit_seconds = 0.0  # the last one
+        self.commit_mean = 0.0  # seconds, smoothed over the last ones
+        self.committed = 0.0  # when the last one returned (time.monotonic)
         self.wal_pages = 0
+        self.wal_moved = 0  # of them are in the file too
         self._path = path
         self._now = now
         self._owner = owner
@@ -75,6 +79,7 @@ class Writer:
         self._large: list[int] = []  # messages whose files are to be removed, until that is durable (R4)
         self._unsynced = 0.0  # when the first commit was made that is not durable yet (lazy only)
         self._checkpoint_at = CHECKPOINT
+        self._checkpointed = 0.0  # when that was tried last (time.monotonic)
         self._thread = Thread(target=self._run, name=f"queue {path.name}", daemon=True)
 
     def start(self) -> None:
@@ -124,7 +129,7 @@ class Writer:
 
     def _logged(self, _: object, __: object, pages: int) -> int:
         if pages < self.wal_pages:
-            self._checkpoint_at = CHECKPOINT  # the log has begun anew
+            self._checkpoint_at, self.wal_moved = CHECKPOINT, 0  # the log has begun anew
         self.wal_pages = pages
         return apsw.SQLITE_OK
 
@@ -168,9 +173,12 @@ class Writer:
         return max(self._unsynced + FLUSH - time.monotonic(), 0.0) if self._unsynced else None
 
     def _do(self, batch: list[Operation], results: list[Result]) -> None:
-        cancelled = transient("4.3.0", "given up")
-        results += [(operation, None, cancelled) for operation in batch if operation.cancelled]
-        begun = [operation for operation in batch if not operation.cancelled]
+        begun = []
+        for operation in batch:
+            if operation.given_up():  # asked once: the answer may change under our eyes
+                results.append((operation, None, transient("4.3.0", "given up")))
+            else:
+                begun.append(operation)
         for kinds, work in (((Enqueue, Settle), self._write), ((Change,), self._change)):
             if operations := [operation for operation in begun if isinstance(operation, kinds)]:
                 self._transact(operations, work, results)
@@ -228,7 +236,9 @@ class Writer:
         """The moment of truth: when this returns, what was written is durable (if synchronous is FULL)."""
         began = time.monotonic()
         self.db.execute("COMMIT")
-        self.commit_seconds = time.monotonic() - began
+        self.committed = time.monotonic()
+        self.commit_seconds = self.committed - began
+        self.commit_mean += (self.commit_seconds - self.commit_mean) / 8
 
     def _roll_back(self, error: Exception, operations: Sequence[Operation], work: Work, results: list[Result]) -> None:
         system_error = self.db.system_errno
@@ -286,14 +296,19 @@ class Writer:
 
     def checkpoint(self, at: int = 0) -> None:
         """Move the log into the file when it is long: with the answers out, nobody waits for this but the next batch."""
-        if self.wal_pages < (at or self._checkpoint_at):
+        if self.wal_pages < (at or self._checkpoint_at) and not self._is_held():
             return
+        self._checkpointed = time.monotonic()
         try:
-            self.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            _, self.wal_moved = self.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         except apsw.Error as error:
             if is_fatal(error, self.db.system_errno):
                 raise
         self._checkpoint_at = self.wal_pages + CHECKPOINT  # if a reader holds the log, not again at every commit
+
+    def _is_held(self) -> bool:
+        """So much is in the log only that new mail is refused soon: then no commit may come that would look after it."""
+        return self.wal_pages - self.wal_moved >= HELD and time.monotonic() >= self._checkpointed + 1
 
     def _flush(self) -> None:
         """Lazy completions become durable: a commit with FULL syncs all of the log."""

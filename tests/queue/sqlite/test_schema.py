@@ -43,7 +43,7 @@ class SchemaTests(SynchronousTestCase):
     def test_unknown_version(self) -> None:
         """Tables of a later program are left alone."""
         self.open().execute("PRAGMA user_version=99")
-        self.assertIn("version 99, this program knows version 1", self.refusal())
+        self.assertIn("version 99, this program knows version 2", self.refusal())
 
     def test_file_of_something_else(self) -> None:
         """Another program's database, no database at all, a folder: refused, and unchanged."""

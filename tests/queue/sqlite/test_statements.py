@@ -26,6 +26,7 @@ INSERT INTO dest VALUES('smtp:default/example7.org', 1, 'busy', 1, 1, 0, 1);
 """
 
 RANGE: dict[str, Any] = {"message": 400, "state": 0, "due": 0, "limit": 20, "dest": DEST, "lane": 2}
+UNSAID = dict.fromkeys(("dest", "state", "to", "account"))
 # how each is run in the measurement; the ids are of rows near the beginning, present in both sizes
 SINGLE_VALUES: dict[str, Any] = {
     "SAME_MESSAGE": (400, 100, "s@example.com", 500, 2, bytes(300)),
@@ -43,7 +44,16 @@ SINGLE_VALUES: dict[str, Any] = {
     "LOAD": (400,),
     "CHUNK": (400,),
     "BODY_PLACE": (400,),
-    "BROWSE": {"after": 400, "last": 1 << 62, "dest": None, "state": None, "limit": 20},
+    "BROWSE": {"after": 400, "last": 1 << 62, "limit": 20, "sender": "S@*".lower(), "before": 9000, **UNSAID},
+    "WINDOW": (400, 20),
+    "WINDOW_MESSAGES": (400, 20),
+    "READY_DEST": RANGE,
+    "LATE": {"after": 400, "last": 500, "limit": 20},
+    "LATE_RECIPIENTS": (400, 402),
+    "WARNED": (400,),
+    "SUMMARY": {"after": 400, "last": 500, "now": 1, "young": 1, "middle": 1, "old": 1},
+    "NOTED": ("routes",),
+    "NOTE": ("routes", "x"),
     "LAST_RECIPIENT": (400,),
     "EXISTS": (400,),
     **dict.fromkeys(("OF_MESSAGE", "OF_MESSAGE_DEST", "WAITING_LANE", "FRESH", "FRESH_DEST", "HELD", "HELD_DEST"), RANGE),
@@ -65,6 +75,8 @@ MANY_VALUES: dict[str, list[list[Any]]] = {
     "PUT_BACK": [[401 + n * 4, 500, "bounce:", 550, "no", 7] for n in range(8)],
     "HOLD": [[401 + n * 4] for n in range(8)],
     "RELEASE": [[401 + n * 4, 500] for n in range(8)],
+    "PLACES": [[401 + n * 4] for n in range(8)],
+    "REFILE": [[401 + n * 4, "smtp:other/x", 500, None, None] for n in range(8)],
     "EXPIRE": [[401 + n * 4, 500] for n in range(8)],
 }
 
@@ -137,7 +149,7 @@ class PlanTests(SynchronousTestCase):
         self.assertEqual(set(MANY), set(MANY_VALUES))
 
     def test_q32_plans(self) -> None:
-        """Searches by index or primary key only: no scan of a table that grows, no sorting."""
+        """Searches by index or primary key only: no scan of a table that grows, no sorting but of a summary's window."""
         db = filled(1000)
         texts = dict(SINGLE)
         for name, rows in MANY.items():
@@ -147,7 +159,7 @@ class PlanTests(SynchronousTestCase):
             values = SINGLE_VALUES[name] if name in SINGLE_VALUES else [None] * text.count("?")
             for *_, detail in db.execute("EXPLAIN QUERY PLAN " + text, values):
                 scan = re.match(r"SCAN (delivery|message|body|d|m)\b", detail)
-                if scan or "TEMP B-TREE" in detail or "AUTOMATIC" in detail:
+                if scan or ("TEMP B-TREE" in detail and name != "SUMMARY") or "AUTOMATIC" in detail:
                     offences.append(f"{name}: {detail}")
         self.assertEqual([], offences)
 

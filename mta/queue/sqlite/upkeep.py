@@ -1,0 +1,144 @@
+"""The part of the durable queue that operators and the clock ask: look, alter, file elsewhere, warn, sweep.
+
+The middle part of `SqliteQueue` (engine.py), on top of calls.py.  What writes does so in bounded bites; what
+is searched for is found beside the writer (search.py), a bite at a time, and the writer looks again before it alters.
+Nothing here is on the way of a message that is delivered at the first try.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import apsw
+from twisted.internet.defer import Deferred, fail
+
+from mta.envelope import NewMessage
+from mta.queue.sqlite import alteration, search
+from mta.queue.sqlite import statements as sql
+from mta.queue.sqlite.calls import Calls
+from mta.queue.state import Alteration, DestState, DestSummary, Move, Overdue, Row, Selector, SweepReport
+from mta.status import MailError, transient
+
+__all__ = ["Upkeep"]
+
+
+NOT_WANTED = transient("4.3.0", "no warning is wanted")
+
+
+class Upkeep(Calls):
+    """See IQueue."""
+
+    # -- destinations
+
+    def mark(
+        self,
+        dest: str,
+        blocked_until: int | None = None,
+        why: str | None = None,
+        suspended: bool | None = None,
+        clear: bool = False,
+    ) -> Deferred[DestState]:
+        """See IQueue."""
+        now = self._now()
+        return self._change(lambda db, _: alteration.mark(db, now, dest, blocked_until, why, suspended, clear))
+
+    def destinations(self) -> Deferred[list[DestState]]:
+        """See IQueue."""
+        return self._ask(alteration.all_dests)
+
+    # -- operators
+
+    def alter(
+        self, selector: Selector, action: Alteration, now: int, limit: int = 500, after: int = 0
+    ) -> Deferred[tuple[int, int]]:
+        """See IQueue."""
+        if search.is_searched(selector):
+            return self._running(lambda: self._alter_found(selector, action, now, limit, after))
+        return self._change(lambda db, large: alteration.alter(db, large, self.writer.claims, selector, action, now, limit))
+
+    async def _alter_found(self, selector: Selector, action: Alteration, now: int, limit: int, after: int) -> tuple[int, int]:
+        count, more = 0, True
+        while more and count < limit:
+            rows, after = await self._reads.run(search.page, selector, after, limit - count)
+            if ids := alteration.suitable(rows, action, now):
+                count += await self._altered(ids, selector.dest, action, now)
+            more = after > 0
+        return count, after
+
+    def _altered(self, ids: list[int], dest: str | None, action: Alteration, now: int) -> Deferred[int]:
+        return self._change(lambda db, large: alteration.alter_found(db, large, self.writer.claims, ids, dest, action, now))
+
+    def browse(self, selector: Selector, after: int = 0, limit: int = 100) -> Deferred[list[Row]]:
+        """See IQueue."""
+        return self._running(lambda: self._browse(selector, after, limit))
+
+    async def _browse(self, selector: Selector, after: int, limit: int) -> list[Row]:
+        found, after = await self._reads.run(search.page, selector, after, limit)
+        while after and len(found) < limit:
+            rows, after = await self._reads.run(search.page, selector, after, limit - len(found))
+            found += rows
+        return found
+
+    def summary(self, now: int, limit: int = 20) -> Deferred[list[DestSummary]]:
+        """See IQueue.  What was claimed from the file counts as waiting, as it does there."""
+        return self._running(lambda: self._summary(now, limit))
+
+    async def _summary(self, now: int, limit: int) -> list[DestSummary]:
+        summary = search.Summary(now)
+        while await self._reads.run(summary.bite):
+            pass
+        return summary.largest(limit)
+
+    def refile(self, moves: Sequence[Move], now: int) -> Deferred[int]:
+        """See IQueue."""
+        if len(moves) > alteration.MOST_MOVES:
+            return fail(ValueError(f"at most {alteration.MOST_MOVES} recipients are moved at once, not {len(moves)}"))
+        return self._change(lambda db, _: alteration.refile(db, self.writer.claims, moves, now))
+
+    # -- delays
+
+    def overdue(self, before: int, after: int = 0, limit: int = 100) -> Deferred[list[Overdue]]:
+        """See IQueue."""
+        return self._running(lambda: self._overdue(before, after, limit))
+
+    async def _overdue(self, before: int, after: int, limit: int) -> list[Overdue]:
+        found, after = await self._reads.run(search.late, before, after, limit)
+        while after and len(found) < limit:
+            more, after = await self._reads.run(search.late, before, after, limit - len(found))
+            found += more
+        return found
+
+    def warn(self, message: int, spawn: Sequence[NewMessage]) -> Deferred[bool]:
+        """See IQueue."""
+        return self._running(lambda: self._warn(message, spawn))
+
+    async def _warn(self, message: int, spawn: Sequence[NewMessage]) -> bool:
+        missing = self._give(spawn)
+        if missing is not None:
+            raise missing
+        now = self._now()
+        try:
+            warned: bool = await self._change(lambda db, _: alteration.warn(db, self.writer.claims, message, spawn, now))
+        except MailError as error:
+            self._stored(spawn, error)
+            raise
+        self._stored(spawn, None if warned else NOT_WANTED)
+        return warned
+
+    # -- what is remembered
+
+    def noted(self, key: str) -> Deferred[str]:
+        """See IQueue."""
+        return self._ask(lambda db: db.execute(sql.NOTED, (key,)).get or "")
+
+    def note(self, key: str, value: str) -> Deferred[None]:
+        """See IQueue."""
+
+        def write(db: apsw.Connection, _: object) -> None:
+            db.execute(sql.NOTE, (key, value))
+
+        return self._change(write)
+
+    def sweep(self, now: int) -> Deferred[SweepReport]:
+        """See IQueue."""
+        return self._running(lambda: self._sweep.bite(now))
