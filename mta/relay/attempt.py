@@ -17,6 +17,7 @@ from mta.envelope import Job, Kind, Outcome, Settlement
 from mta.relay.destination import Fault, Plan, Trouble, where
 from mta.relay.handover import Verdict
 from mta.relay.outcome import bug, kind_of, session_facts, settle_all, told_without_tls
+from mta.relay.pool import Pool
 from mta.relay.session import Session
 from mta.relay.way import Ways
 from mta.smtp import event
@@ -72,17 +73,9 @@ class Attempt:
             self._settle_stopped()
             return
         self._step = step
-        candidate = step.candidate
-        if not self._fresh:
-            session = pool.acquire(candidate.key, self._transaction)
-            if session is not None:
-                try:
-                    self._pick_up(session)
-                except Exception:
-                    session.quit()  # it is in nobody's hands
-                    raise
-                return
-        target = candidate.target
+        if not self._fresh and self._pick_up(pool):
+            return
+        target = step.target
         try:
             session = ways.session(step, self)
         except MailError as error:  # our own certificate or ciphers: it is never tried without them
@@ -90,12 +83,22 @@ class Attempt:
         else:
             session.connect(target.address, target.port, ways.source(target))
 
-    def _pick_up(self, session: Session) -> None:
-        session.kept = True
-        if session.falls_short(self._step.required):  # of what is owed today (docs/tls.md)
+    def _pick_up(self, pool: Pool) -> bool:
+        """On a kept connection, if there is one that gives what is owed today (docs/tls.md)."""
+        candidate = self._step.candidate
+        while (session := pool.acquire(candidate.key, self._transaction)) is not None:
+            session.kept = True
+            try:
+                if not session.falls_short(candidate.required):
+                    self._resume(session)
+                    return True
+            except Exception:
+                session.quit()  # it is in nobody's hands
+                raise
             session.quit()
-            self._go()
-            return
+        return False
+
+    def _resume(self, session: Session) -> None:
         if session.restarts:
             session.restart(self)
             return
@@ -192,7 +195,7 @@ class Attempt:
     def _release(self, session: Session, accepted: bool) -> tuple[str, str]:
         """Keep the connection for the next delivery, or say QUIT (docs/tls.md)."""
         if not session.usable:  # the peer said more than it was asked, or closes: not a word more
-            session.drop()
+            session.abandon()
             return "quit", "not-usable"
         if not accepted:  # every recipient got 4yz: other messages of ours would get it too (Exim's loop rule)
             session.quit()

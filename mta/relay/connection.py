@@ -214,6 +214,11 @@ class Connection(Protocol):
         self._owner = None
         self._say_quit()
 
+    def abandon(self) -> None:
+        """Close without a word; the owner has what he wanted, and hears no more."""
+        self._owner = None
+        self.drop()
+
     @property
     def leaving(self) -> bool:
         """Nothing more will be asked of it."""

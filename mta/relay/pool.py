@@ -73,13 +73,12 @@ class Pool:
         sessions = self._idle.get(key)
         if not sessions:
             return None
-        now = self._clock.seconds()
-        for session in reversed(sessions):
-            if session.opened + self._settings.reuse_time_limit <= now:
+        oldest = self._clock.seconds() - self._settings.reuse_time_limit
+        for session in sessions[::-1]:
+            if session.opened <= oldest:
                 self.forget(session)
                 session.quit()
-                return self.acquire(key, transaction)
-            if session.unfit(transaction) is None:
+            elif session.unfit(transaction) is None:
                 self.forget(session)
                 return session
         return None

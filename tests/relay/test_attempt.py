@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
+
 from mta.config.settings import Handover
 from mta.envelope import Kind
+from mta.relay.session import Session
 from mta.smtp.command import SMTPUTF8
 from mta.status import Scope
 from mta.testing.peers import Act, Clear
@@ -66,6 +70,15 @@ class RepliesTests(RelayCase):
         await self.delivered()
         self.assertEqual(len(server.messages), 1)
         self.assertEqual(server.verbs(1).count("tls MAIL") + server.verbs(2).count("tls MAIL"), 1)
+
+    async def test_unfit_message_and_bytes_too_many(self) -> None:
+        """H41: a part of a reply behind that to EHLO: the message is refused once, and no other host gets it afterwards."""
+        self.serve({"tls EHLO": b"250-mx1\r\n250 SIZE 1000\r\n25"})
+        other = self.serve()
+        self.assertIs((await self.outcome(size=1001)).kind, Kind.FAILED)
+        await self.quiet()
+        await self.turn(0.05)
+        self.assertEqual((other.connections, len(other.messages)), (0, 0))
 
 
 class HostsTests(RelayCase):
@@ -294,6 +307,25 @@ class KeptTests(RelayCase):
         await self.delivered()
         await self.delivered(route="encrypt")
         self.assertEqual((server.connections, [message.in_tls for message in server.messages]), (2, [False, True]))
+
+    async def test_h32_many_fall_short(self) -> None:
+        """H32: however many connections no longer give what is owed, a job goes through them all and is delivered."""
+        limit = sys.getrecursionlimit()
+        self.handover = Handover(idle_max_per_key=1000, idle_max_total=1000)
+        server = self.serve()
+        self.start()
+        many = [self.deliver(number=n * 10) for n in range(1, 61)]
+        for delivery in many:
+            self.assertIs((await delivery).outcomes[0].kind, Kind.DELIVERED)
+        self.assertEqual(self.relay.pool.idle, 60)
+        self.patch(Session, "falls_short", lambda session, required: "it is another day")
+        sys.setrecursionlimit(len(inspect.stack()) + 150)
+        try:
+            delivery = self.deliver()
+        finally:
+            sys.setrecursionlimit(limit)
+        self.assertIs((await delivery).outcomes[0].kind, Kind.DELIVERED)
+        self.assertEqual(server.connections, 61)
 
     async def test_h37_two_ports(self) -> None:
         """H37: two servers on one address under one name: each gets its own mail."""
