@@ -19,7 +19,6 @@ from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mta.config.settings import Retry
 from mta.envelope import BOUNCE, Claim, Job, Kind, Message, NewMessage, Outcome, Settlement, Stored, Want
 from mta.interfaces import IDeliveryAgent, IEventLog, IQueue
 from mta.queue.ids import id_text
@@ -65,7 +64,6 @@ class Dispatch:
         queue: IQueue,
         agents: Mapping[str, IDeliveryAgent],
         scheduler: Scheduler,
-        retry: Retry,
         *,
         file: Callable[[NewMessage, int], NewMessage],
         random: Random,
@@ -76,7 +74,6 @@ class Dispatch:
         self._queue = queue
         self._agents = agents
         self._scheduler = scheduler
-        self._retry = retry
         self._file = file
         self._random = random.random
         self._now = now
@@ -91,16 +88,12 @@ class Dispatch:
         self._drained: Deferred[None] | None = None
         self.running = False  # jobs may start
 
-    def reconfigure(self, retry: Retry) -> None:
-        """Another ladder of retries, for the outcomes to come."""
-        self._retry = retry
-
     # What comes in
 
     def take(self, claims: Sequence[Claim], now: int) -> None:
         """Claims of new mail, whose place in memory is kept."""
         if returned := self._scheduler.offer(claims, now, True):
-            self._give_back(returned)
+            self.give_back(returned)
         self.pump()
 
     def pump(self) -> None:
@@ -112,27 +105,28 @@ class Dispatch:
         try:
             while self._again:
                 self._again = False
-                while (batch := self._scheduler.next_batch()) is not None:
-                    self._start(batch)
-                self._refill()
+                now = self._now()
+                while (batch := self._scheduler.next_batch(now)) is not None:
+                    self._start(batch, now)
+                self._refill(now)
         finally:
             self._pumping = False
         self._rearm()
 
-    def _refill(self) -> None:
+    def _refill(self, now: int) -> None:
         if self._claiming or not self._scheduler.hungry:
             return
-        now = self._now()
         if now < self._not_before or not (wants := self._scheduler.wants()):
             return
         self._claiming = True
+        now = self._scheduler.horizon(wants, now)
         claimed = self._queue.claim(wants, now)
         claimed.addCallbacks(self._claimed, self._unclaimed, callbackArgs=(wants, now), errbackArgs=(wants,))
 
     def _claimed(self, claims: list[Claim], wants: list[Want], asked: int) -> None:
         self._claiming = False
         if returned := self._scheduler.answered(wants, claims, asked):
-            self._give_back(returned)
+            self.give_back(returned)
         for name in self._scheduler.looks():
             looked = self._queue.lanes(name)
             looked.addCallback(self._located, name, asked)
@@ -152,9 +146,9 @@ class Dispatch:
 
     # A job
 
-    def _start(self, batch: Batch) -> None:
+    def _start(self, batch: Batch, now: int) -> None:
         self._flights += 1
-        flight = _Flight(batch, self._now())
+        flight = _Flight(batch, now)
         # Few callbacks, no chains: this is the hot path.  What nobody catches Twisted logs as an unhandled error.
         loading = self._queue.load(batch.message)
         loading.addCallbacks(self._deliver, self._broken, callbackArgs=(flight,), errbackArgs=(flight,))
@@ -218,8 +212,11 @@ class Dispatch:
         """The outcome with its due, and its line in the log."""
         message = flight.message
         if outcome.kind is not Kind.DELIVERED:
+            terms = self._scheduler.terms(flight.batch.dest)
             expires = message.expires if message is not None else NEVER
-            outcome = conclude(outcome, expires, now, self._retry, self._random())
+            if terms.lifetime and message is not None:
+                expires = min(expires, message.created + int(terms.lifetime * 1000))
+            outcome = conclude(outcome, expires, now, terms.retry, self._random(), terms.waits)
         event, fields = delivery_line(outcome, message, flight.batch.since, flight.started, now)
         self._events.event(event, id_text(flight.batch.message), fields)
         return outcome
@@ -272,7 +269,7 @@ class Dispatch:
     def _waiting(self, outcome: Outcome) -> None:
         """The recipient waits in the file again."""
         claim = outcome.claim
-        dest = BOUNCE if outcome.kind is Kind.FAILED else claim.dest
+        dest = BOUNCE if outcome.kind is Kind.FAILED or outcome.kind is Kind.CONFIRMED else claim.dest
         due = claim.due if outcome.due is None else outcome.due
         self._scheduler.waiting(dest, claim.lane, due, self._now())
 
@@ -287,7 +284,8 @@ class Dispatch:
         self._rearm()
         self._check_drained()
 
-    def _give_back(self, claims: Sequence[Claim]) -> None:
+    def give_back(self, claims: Sequence[Claim]) -> None:
+        """Claims that are not tried: no attempt is counted."""
         self._record(([Outcome(claim, Kind.GIVEN_BACK, UNTRIED) for claim in claims], ()))
 
     # Destinations
@@ -295,7 +293,7 @@ class Dispatch:
     def _changed(self, dest: str, change: Change, now: int, telling: Outcome | None) -> None:
         """Tell the queue and the log; give back what was ready."""
         if change.returned:
-            self._give_back(change.returned)
+            self.give_back(change.returned)
         if change.alive:
             self._events.event("unblocked", "", {"dest": dest})
             self._queue.mark(dest, clear=True).addErrback(self._bug, "a destination's record")
@@ -354,7 +352,7 @@ def _feedback(outcomes: Sequence[Outcome]) -> tuple[Feedback, Outcome | None]:
     found, telling = Feedback.NONE, None
     for outcome in outcomes:
         kind = outcome.kind
-        if kind is Kind.DELIVERED or kind is Kind.FAILED:
+        if kind is Kind.DELIVERED or kind is Kind.FAILED or kind is Kind.CONFIRMED:
             found = Feedback.GOOD if found is Feedback.NONE else found
         elif outcome.scope is Scope.SITE:
             return Feedback.BAD, outcome

@@ -18,8 +18,16 @@ __all__ = ["LANES", "filed"]
 LANES = 64
 
 
-def filed(message: NewMessage, route: Callable[[str], Route | Refusal], now: int) -> NewMessage:
-    """The message with dest, lane and due (now, in ms) of each recipient.  MailError: one cannot be routed just now."""
+def filed(
+    message: NewMessage,
+    route: Callable[[str], Route | Refusal],
+    now: int,
+    lifetime: Callable[[str], float] | None = None,
+) -> NewMessage:
+    """The message with dest, lane and due (now, in ms) of each recipient.  MailError: one cannot be routed just now.
+
+    lifetime: seconds that mail is kept for a destination, 0 for as long as the message says; the longest of them holds.
+    """
     lane = crc32(message.lane_key.encode(errors="replace")) & (LANES - 1)
     recipients = []
     for given in message.recipients:
@@ -29,6 +37,10 @@ def filed(message: NewMessage, route: Callable[[str], Route | Refusal], now: int
         refused = way.reply if isinstance(way, Refusal) else None
         dest = BOUNCE if isinstance(way, Refusal) else way.dest
         recipients.append(NewRecipient(given.address, given.orcpt, given.notify, dest, lane, now, refused))
+    expires = message.expires
+    if lifetime is not None:
+        longest = max((lifetime(recipient.dest) for recipient in recipients), default=0)
+        expires = max(expires, message.created + int(longest * 1000))
     return NewMessage(
         message.id,
         message.sender,
@@ -36,7 +48,7 @@ def filed(message: NewMessage, route: Callable[[str], Route | Refusal], now: int
         message.body,
         message.prefix,
         message.created,
-        message.expires,
+        expires,
         message.source,
         message.account,
         message.flags,

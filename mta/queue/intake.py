@@ -104,7 +104,7 @@ class Intake:
             return fail(_closed())
         now = self._now()
         try:
-            entry = _Accept(filed(message, self._router.route, now), now)
+            entry = _Accept(filed(message, self._router.route, now, self._scheduler.lifetime), now)
         except MailError:
             return fail()
         except Exception:

@@ -11,6 +11,7 @@ awaited for at most 30 seconds and settled, then the engine is closed; what was 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from random import Random
 
@@ -27,8 +28,10 @@ from mta.interfaces import IAccept, IBodySink, IDeliveryAgent, IEventLog, IQueue
 from mta.queue.dispatch import Dispatch
 from mta.queue.filing import filed
 from mta.queue.intake import Intake
+from mta.queue.lifetime import expire
+from mta.queue.run import Runs
 from mta.queue.scheduler.schedule import Scheduler
-from mta.queue.state import Alteration, Lane, Selector, State, SweepReport
+from mta.queue.state import Alteration, DestState, Lane, Selector, State, SweepReport
 
 __all__ = ["QueueService"]
 
@@ -56,6 +59,7 @@ class QueueService(Service):
         log: IEventLog,
         random: Random,
         now: Callable[[], int] | None = None,
+        load: Callable[[], float] = lambda: os.getloadavg()[0],
     ) -> None:
         self.queue = queue
         self._router = router
@@ -63,12 +67,11 @@ class QueueService(Service):
         self._reactor = reactor
         self._now = now or (lambda: int(reactor.seconds() * 1000))
         self._events = log
-        self._scheduler = Scheduler(settings.concurrency, settings.queue.active_limit, settings.retry)
+        self._scheduler = Scheduler(settings.concurrency, settings.queue.active_limit, settings.retry, settings.destination)
         self._dispatch = Dispatch(
             queue,
             agents,
             self._scheduler,
-            settings.retry,
             file=lambda message, at: filed(message, self._router.route, at),
             random=random,
             now=self._now,
@@ -76,6 +79,9 @@ class QueueService(Service):
             rearm=self._rearm,
         )
         self._intake = Intake(queue, router, self._scheduler, self._dispatch, settings.queue, now=self._now, rearm=self._rearm_at)
+        self._runs = Runs(
+            queue, self._scheduler, agents, settings.queue, load=load, now=self._now, pump=self._dispatch.pump, events=log
+        )
         self._timer: IDelayedCall | None = None
         self._timer_at = 0  # ms
         self._ticking = False
@@ -88,8 +94,8 @@ class QueueService(Service):
     def reconfigure(self, settings: Settings, router: IRouter) -> None:
         """Other limits, retries and routes from now on.  Mail that waits keeps the way it was filed under."""
         self._router = router
-        self._scheduler.reconfigure(settings.concurrency, settings.queue.active_limit, settings.retry)
-        self._dispatch.reconfigure(settings.retry)
+        self._scheduler.reconfigure(settings.concurrency, settings.queue.active_limit, settings.retry, settings.destination)
+        self._runs.reconfigure(settings.queue, self._now())
         self._intake.reconfigure(router, settings.queue)
         self._dispatch.pump()
 
@@ -106,6 +112,9 @@ class QueueService(Service):
 
     def accept(self, message: NewMessage) -> Deferred[int]:
         """See IAccept."""
+        if self._runs.watches:
+            self._runs.observe(self._now())
+            self._rearm()
         return self._intake.accept(message)
 
     # Life
@@ -128,6 +137,7 @@ class QueueService(Service):
             while await self._walk():
                 pass
             self._next_sweep = now + SWEEP
+            self._runs.open(now)
             self._intake.open = self._dispatch.running = bool(self.running)
             self._tick()
         finally:
@@ -145,6 +155,7 @@ class QueueService(Service):
         if not self._started:
             return
         self._started = False
+        self._runs.close()
         drained = self._dispatch.stop()
         patience = self._reactor.callLater(PATIENCE, drained.cancel)
         drained.addErrback(self._impatient)
@@ -164,7 +175,7 @@ class QueueService(Service):
 
     def _rearm(self) -> None:
         """Something may be due earlier than it was."""
-        times = (self._scheduler.next_time(), self._dispatch.next_time())
+        times = (self._scheduler.next_time(), self._dispatch.next_time(), self._runs.next_time())
         for time in times:
             if time and time < self._timer_at:
                 self._rearm_at(time)
@@ -191,11 +202,12 @@ class QueueService(Service):
         """Do what is due; returns when something is due next."""
         self._scheduler.advance(now)
         self._dispatch.tick(now)
+        self._runs.tick(now)
         deadline = self._intake.tick(now)
         if now >= self._next_sweep:
             self._sweep(now)
         self._dispatch.pump()
-        times = (self._next_sweep, deadline, self._scheduler.next_time(), self._dispatch.next_time())
+        times = (self._next_sweep, deadline, self._scheduler.next_time(), self._dispatch.next_time(), self._runs.next_time())
         return min(time for time in times if time)
 
     # The sweep
@@ -206,6 +218,9 @@ class QueueService(Service):
         for name in self._scheduler.tidy(now):
             self.queue.mark(name, clear=True).addErrback(self._trouble, "a destination's record")
         Deferred.fromCoroutine(self._walk()).addErrback(self._trouble, "a walk through the queue")
+        if self._scheduler.lifetime is not None:
+            expired = Deferred.fromCoroutine(expire(self.queue, self._scheduler, now))
+            expired.addCallbacks(self._expired, self._trouble, errbackArgs=("what has outlived its destination",))
         if not self._sweeping:
             self._sweeping = True
             swept = self.queue.sweep(now)
@@ -219,9 +234,12 @@ class QueueService(Service):
         if report.more:
             self._next_sweep = self._now() + MORE
             self._rearm_at(self._next_sweep)
-        if not report.expired:
+        return self._expired(report.expired)
+
+    def _expired(self, count: int) -> Deferred[None] | None:
+        if not count:
             return None
-        self._events.event("expired", "", {"recipients": report.expired})
+        self._events.event("expired", "", {"recipients": count})
         return self.queue.lanes(BOUNCE).addCallback(self._found)
 
     async def _walk(self) -> bool:
@@ -240,6 +258,27 @@ class QueueService(Service):
         self._logger.failure("{what} failed", failure, what=what)
 
     # The operator
+
+    def run(self, two_stage: bool = True) -> Deferred[int]:
+        """Deliver all mail that is due, once, also while new mail is only stored; in two stages it goes grouped by host.
+
+        Fires with the number of destinations when all have set out.
+        """
+        return self._runs.run(two_stage)
+
+    def suspend(self, dest: str, why: str = "") -> Deferred[DestState]:
+        """Nothing goes to a destination until `resume`, whatever comes for it is stored.  Durable when it fires."""
+        if returned := self._scheduler.suspend(dest):
+            self._dispatch.give_back(returned)
+        self._events.event("suspended", "", {"dest": dest, "reason": why or None})
+        return self.queue.mark(dest, why=why, suspended=True)
+
+    def resume(self, dest: str) -> Deferred[DestState]:
+        """A suspension ends, a block with it: the destination is probed at once."""
+        self._scheduler.resume(dest)
+        self._events.event("resumed", "", {"dest": dest})
+        self._dispatch.pump()
+        return self.queue.mark(dest, suspended=False, clear=True)
 
     def flush(self, dest: str | None = None) -> Deferred[int]:
         """Try everything that waits now, of one destination or of all; blocks end.  Fires with the number of recipients."""

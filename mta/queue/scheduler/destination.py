@@ -11,11 +11,16 @@ from __future__ import annotations
 from collections import deque
 
 from mta.envelope import Claim
+from mta.queue.scheduler.convoy import Convoy
+from mta.queue.scheduler.terms import Terms
 from mta.queue.scheduler.window import Window
+from mta.rate import Bucket
 
-__all__ = ["QUANTUM", "Batch", "Destination", "Lane"]
+__all__ = ["QUANTUM", "READY_LIMIT", "Batch", "Destination", "Lane"]
 
 QUANTUM = 10  # recipients of a lane in one round
+READY_LIMIT = 1_000  # recipients of one destination that wait in memory
+AHEAD = 60_000  # ms: no more mail is in memory than a rate lets go in that time
 
 
 class Batch:
@@ -50,7 +55,9 @@ class Destination:
 
     __slots__ = (
         "blocked_until",
+        "bucket",
         "busy",
+        "convoy",
         "fails",
         "first_fail",
         "hungry",
@@ -60,17 +67,23 @@ class Destination:
         "name",
         "probing",
         "ready",
+        "rests_until",
         "ring",
+        "runs",
         "stored",
         "suspended",
+        "terms",
         "turn",
         "wake",
         "window",
     )
 
-    def __init__(self, name: str, window: Window) -> None:
+    def __init__(self, name: str, terms: Terms) -> None:
         self.name = name
-        self.window = window
+        self.terms = terms
+        self.window = Window(terms.initial, terms.limit)
+        self.bucket = Bucket(terms.rate) if terms.rate else None
+        self.rests_until = 0  # its rate lets nothing go before; 0: it does
         self.busy = 0  # transactions that run
         self.ready = 0  # recipients in memory that do not run, those whose commit is awaited included
         self.lanes: dict[int, Lane] = {}
@@ -82,6 +95,8 @@ class Destination:
         self.suspended = False
         self.fails = 0  # how often it was found dead, one after the other
         self.first_fail: int | None = None
+        self.runs = False  # its due mail goes although new mail is only stored
+        self.convoy: Convoy | None = None  # with whom it shares connections in that run
         self.listed = False  # in the scheduler's ring
         self.hungry = False  # among those that want rows from the file
         self.idle = False  # nothing to do since the last look
@@ -103,6 +118,23 @@ class Destination:
         return bool(
             self.busy or self.ready or self.stored or self.closed or self.wake or any(lane.due for lane in self.lanes.values())
         )
+
+    @property
+    def depth(self) -> int:
+        """Recipients that may wait in memory: two windows of full transactions, or what the rate lets go before long."""
+        terms = self.terms
+        transactions = 2 * self.room
+        if terms.rate is not None:
+            transactions = min(transactions, max(int(AHEAD / terms.rate.interval), 1))
+        return min(transactions * terms.recipients, READY_LIMIT)
+
+    def renew(self, terms: Terms) -> None:
+        """Other terms from now on; what was learnt, and the tokens of a rate that stays, are kept."""
+        if terms.rate != self.terms.rate:
+            self.bucket = Bucket(terms.rate) if terms.rate else None
+            self.rests_until = 0
+        self.terms = terms
+        self.window.resize(terms.initial, terms.limit)
 
     def lane(self, number: int) -> Lane:
         """The lane, made when it is first seen."""
@@ -179,7 +211,11 @@ class Destination:
         if 0 < self.blocked_until <= now:
             self.blocked_until = 0
             self.probing = True
+        if 0 < self.rests_until <= now:
+            self.rests_until = 0
         following = self.blocked_until
+        if self.rests_until and (not following or self.rests_until < following):
+            following = self.rests_until
         for lane in self.lanes.values():
             if 0 < lane.due <= now:
                 lane.due = 0

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from mta.config.settings import Concurrency, Retry
 from mta.envelope import Claim
 from mta.queue.scheduler.destination import QUANTUM, Destination
-from mta.queue.scheduler.window import Window
+from mta.queue.scheduler.terms import TermsTable
 
 NOW = 1_000_000
 
@@ -15,7 +16,7 @@ class DestinationTests(SynchronousTestCase):
     """Lanes in rotation, by recipients."""
 
     def setUp(self) -> None:
-        self.dest = Destination("smtp:a/b", Window(5, 20))
+        self.dest = Destination("smtp:a/b", TermsTable(Concurrency(), Retry()).usual)
         self.next = 0
 
     def add(self, lane: int, messages: int = 1, recipients: int = 1) -> None:

@@ -7,7 +7,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from mta.config.settings import Concurrency, Retry
 from mta.envelope import BOUNCE, Claim
 from mta.queue.scheduler.destination import Batch
-from mta.queue.scheduler.schedule import BUSY_BLOCK, LOOK_AGAIN, ROWS, Feedback, Scheduler
+from mta.queue.scheduler.schedule import BUSY_BLOCK, Feedback, Scheduler
+from mta.queue.scheduler.stock import LOOK_AGAIN, ROWS
 from mta.queue.state import DestState, Lane
 
 NOW = 1_800_000_000_000
@@ -39,7 +40,7 @@ class Case(SynchronousTestCase):
 
     def start(self) -> list[Batch]:
         batches = []
-        while (batch := self.scheduler.next_batch()) is not None:
+        while (batch := self.scheduler.next_batch(self.now)) is not None:
             batches.append(batch)
         return batches
 
@@ -70,12 +71,15 @@ class StartTests(Case):
         self.assertEqual(1, len(self.start()))
 
     def test_total(self) -> None:
-        """All destinations together: `total`."""
+        """All destinations together: `total`; the last place is kept for one that has none."""
         self.scheduler = self.make(total=12)
         for number in range(10):
             self.arrive(5, f"smtp:a/{number}")
         batches = self.start()
-        self.assertEqual((12, 12), (len(batches), self.scheduler.running))
+        self.assertEqual((11, 11), (len(batches), self.scheduler.running))
+        self.arrive(5, OTHER)
+        self.arrive(5)
+        self.assertEqual([OTHER], [batch.dest for batch in self.start()])
         self.assertEqual(10, len({batch.dest for batch in batches}))
 
     def test_q54_stuck_destination(self) -> None:

@@ -1,0 +1,29 @@
+"""Mail that has outlived its destination's own lifetime (`[[destination]] lifetime`), where nothing is tried.
+
+What is tried is given up by the attempt that fails (`retry.conclude`), and what is older than its message allows by the
+engine's sweep.  This is the rest: a lifetime shorter than the message's, at a destination that is blocked, suspended or only
+stored for.  One bounded bite for each destination; the next sweep takes the next.
+"""
+
+from __future__ import annotations
+
+from mta.envelope import BOUNCE
+from mta.interfaces import IQueue
+from mta.queue.retry import NEVER_TRIED
+from mta.queue.scheduler.stock import Stock
+from mta.queue.state import Move, Selector, State
+
+__all__ = ["BITE", "expire"]
+
+BITE = 500  # recipients of one destination
+
+
+async def expire(queue: IQueue, scheduler: Stock, now: int) -> int:
+    """File what is too old under BOUNCE.  How many."""
+    count = 0
+    for name, lifetime in scheduler.mortals():
+        old = Selector(dest=name, state=State.WAITING, before=now - int(lifetime * 1000))
+        rows = await queue.browse(old, 0, BITE)
+        if rows:
+            count += await queue.refile([Move(row.id, BOUNCE, row.last_reply or NEVER_TRIED) for row in rows], now)
+    return count

@@ -1,0 +1,240 @@
+"""What is in memory, and which rows of the file are to follow (pure; docs/queue.md).
+
+It never asks "what is due" of the whole queue, only "the next n of this lane of that destination".  Memory is bounded by
+`active_limit` and by the number of distinct destinations, never by the length of the queue: a destination that is stuck or
+blocked costs the same with one row as with a million.  New mail is admitted to memory only while no due row of its
+destination waits in the file, or else stored mail would starve behind new mail.
+
+While it is `spooling` new mail is only stored and nothing is asked for, but for destinations that take part in a run (what
+was due when the run began goes, what comes later waits for the next) and for bounces that are owed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from heapq import heappush
+
+from mta.envelope import BOUNCE, Claim, Want
+from mta.queue.scheduler.destination import Destination
+from mta.queue.scheduler.destination import Lane as Place
+from mta.queue.scheduler.terms import TermsTable
+from mta.queue.state import Lane
+
+__all__ = ["LOOK_AGAIN", "NOBODY", "ROWS", "Stock"]
+
+WANTS = 64  # lanes asked for at once
+LANES = 8  # of one destination
+ROWS = 512  # asked for at once
+LOOK_AGAIN = 5_000  # ms until rows are looked for that the file calls due and does not give (they are on their way)
+UNKNOWN = 1 << 62  # a time that never comes
+NOBODY: Sequence[Claim] = ()
+
+
+class Stock:
+    """To read: `active` recipients in memory, `hungry` destinations (ask `wants`), `spooling`."""
+
+    def __init__(self, table: TermsTable, active_limit: int) -> None:
+        self._table = table
+        self._destinations: dict[str, Destination] = {}
+        self._ring: deque[Destination] = deque()  # those with something ready
+        self.hungry: deque[Destination] = deque()  # those that want rows from the file
+        self._heap: list[tuple[int, str]] = []
+        self._looks: set[str] = set()
+        self.active_limit = active_limit
+        self.active = 0
+        self.spooling = False
+        self._horizon = 0  # of the last run: what is due later waits for the next, while spooling
+
+    @property
+    def lifetime(self) -> Callable[[str], float] | None:
+        """Seconds that mail is kept for a destination, 0: as long as it says itself.  None: so it is for all."""
+        return self._lifetime if self._table.mortal else None
+
+    def _lifetime(self, name: str) -> float:
+        return self._table.of(name).lifetime
+
+    def mortals(self) -> list[tuple[str, float]]:
+        """Destinations that deliver nothing now, and keep their mail for a time of their own (seconds)."""
+        found = [(dest.name, dest.terms.lifetime) for dest in self._destinations.values() if dest.closed or self.spooling]
+        return [(name, lifetime) for name, lifetime in found if lifetime]
+
+    def _destination(self, name: str) -> Destination:
+        dest = self._destinations.get(name)
+        if dest is None:
+            dest = self._destinations[name] = Destination(name, self._table.of(name))
+        dest.idle = False
+        return dest
+
+    # What comes into memory
+
+    def admit(self, name: str) -> bool:
+        """May a new recipient be delivered from memory at once?  True keeps its place, see `refund`."""
+        dest = self._destination(name)
+        if dest.stored or dest.closed or self.active >= self.active_limit:
+            return False
+        if (dest.ready and dest.ready >= dest.depth) or (self.spooling and name != BOUNCE):
+            return False
+        dest.ready += 1
+        self.active += 1
+        return True
+
+    def refund(self, name: str) -> None:
+        """A recipient that was admitted does not come."""
+        self._destination(name).ready -= 1
+        self.active -= 1
+
+    def offer(self, claims: Iterable[Claim], now: int, admitted: bool) -> Sequence[Claim]:
+        """Claims to be delivered; admitted: they have their place already.  Returns those to give back: it is closed."""
+        returned: list[Claim] = []
+        for claim in claims:
+            dest = self._destination(claim.dest)
+            if not admitted:
+                dest.ready += 1
+                self.active += 1
+            if dest.closed:
+                dest.ready -= 1
+                returned.append(claim)
+                continue
+            dest.add(claim, now)
+            self._list(dest)
+        return returned or NOBODY
+
+    @property
+    def eager(self) -> bool:
+        """There may be something to start, or to ask the queue for."""
+        return bool(self._ring or self.hungry)
+
+    def released(self, count: int) -> None:
+        """That many recipients are no longer in memory."""
+        self.active -= count
+
+    # What waits in the file
+
+    def waiting(self, name: str, number: int, due: int, now: int) -> None:
+        """A row waits in the file from now on, or was found there."""
+        dest = self._destination(name)
+        lane = dest.lane(number)
+        lane.last = max(lane.last, due)
+        self._expect(dest, lane, due, now)
+
+    def _expect(self, dest: Destination, lane: Place, due: int, now: int) -> None:
+        if due <= now:
+            dest.store(lane)
+            self._hunger(dest)
+        elif not lane.due or due < lane.due:
+            lane.due = due
+            self._wake(dest, due)
+
+    def horizon(self, wants: Sequence[Want], now: int) -> int:
+        """Up to when rows may be due that are claimed for these wants."""
+        return min(self._horizon, now) if self.spooling and wants[0].dest != BOUNCE else now
+
+    def wants(self) -> list[Want]:
+        """What to ask the queue for, in one claim.  Ask again only after `answered`."""
+        free = self.active_limit - self.active
+        if self.active > 0.8 * self.active_limit:
+            free //= 2  # retries do not crowd out new mail
+        rows = min(free, ROWS)
+        wants: list[Want] = []
+        for _ in range(len(self.hungry)):
+            if rows <= 0 or len(wants) > WANTS - LANES:
+                break
+            if self.spooling and wants and BOUNCE in (self.hungry[0].name, wants[0].dest):
+                break  # bounces have another horizon
+            dest = self.hungry.popleft()
+            dest.hungry = False
+            appetite = self._appetite(dest)
+            if appetite <= 0 or not dest.stored:
+                continue
+            lanes = dest.next_stored(min(LANES, appetite, rows))
+            quota = min(appetite, rows) // len(lanes)
+            rows -= quota * len(lanes)
+            for lane in lanes:
+                lane.fresh = False
+                wants.append(Want(dest.name, lane.number, quota))
+        return wants
+
+    def answered(self, wants: Sequence[Want], claims: Sequence[Claim], now: int) -> Sequence[Claim]:
+        """The claims for what was wanted at `now`.  Returns those to give back, see `offer`."""
+        counts: dict[tuple[str, int], int] = {}
+        for claim in claims:
+            key = (claim.dest, claim.lane)
+            counts[key] = counts.get(key, 0) + 1
+        returned = self.offer(claims, now, admitted=False)
+        for want in wants:
+            dest = self._destination(want.dest)
+            if counts.get((want.dest, want.lane), 0) < want.quota:
+                lane = dest.lane(want.lane)
+                dest.drained(lane)
+                if lane.last > now:  # there may be more, and we know not when
+                    self._looks.add(want.dest)
+            if not dest.stored:
+                self._ran(dest)
+            self._hunger(dest)
+        return returned
+
+    def _ran(self, dest: Destination) -> None:
+        """All that was due at the run's begin is in memory."""
+        dest.runs = False
+        if not (dest.busy or dest.ready):
+            dest.convoy = None
+
+    def unanswered(self, wants: Sequence[Want]) -> None:
+        """The queue could not say: the lanes stay as they were."""
+        for want in wants:
+            self._hunger(self._destination(want.dest))
+
+    def looks(self) -> set[str]:
+        """Destinations of which to ask `IQueue.lanes`: their later rows are out of sight."""
+        looks, self._looks = self._looks, set()
+        return looks
+
+    def located(self, name: str, found: Iterable[Lane], now: int) -> None:
+        """Where later rows of that destination are.  Rows that are called due are on their way or will be seen soon."""
+        dest = self._destination(name)
+        seen = {lane.lane for lane in found if self._found(dest, lane, now)}
+        for number, lane in dest.lanes.items():
+            if number not in seen and not lane.due and not lane.stored:
+                lane.last = 0
+
+    def _found(self, dest: Destination, found: Lane, now: int) -> bool:
+        lane = dest.lane(found.lane)
+        if not lane.stored:
+            self._expect(dest, lane, found.due if found.due > now else now + LOOK_AGAIN, now)
+        return True
+
+    def discovered(self, found: Iterable[Lane], now: int) -> None:
+        """Rows found by a walk through the file, at the start and now and then: nothing waits unseen."""
+        for lane in found:
+            self.waiting(lane.dest, lane.lane, lane.due, now)
+            self._destination(lane.dest).lane(lane.lane).last = UNKNOWN  # only the first is known
+
+    def _list(self, dest: Destination) -> None:
+        if not dest.listed:
+            dest.listed = True
+            self._ring.append(dest)
+
+    def _wake(self, dest: Destination, time: int) -> None:
+        if not dest.wake or time < dest.wake:
+            dest.wake = time
+            heappush(self._heap, (time, dest.name))
+
+    def _appetite(self, dest: Destination) -> int:
+        """How many rows of the file a destination could take into memory; 0 while it has enough to go on with."""
+        if dest.closed or (self.spooling and not dest.runs and dest.name != BOUNCE):
+            return 0
+        if dest.probing:
+            return 0 if dest.ready or dest.busy else 1  # if it is dead still, one row was touched
+        enough = 2 * dest.window.size
+        if dest.ready >= enough:
+            return 0
+        if dest.name == BOUNCE:
+            return ROWS
+        most = max(2 * enough, 2 * dest.terms.recipients)
+        return (most if dest.bucket is None else min(most, dest.depth)) - dest.ready
+
+    def _hunger(self, dest: Destination) -> None:
+        if dest.stored and not dest.hungry and self._appetite(dest) > 0:
+            dest.hungry = True
+            self.hungry.append(dest)
