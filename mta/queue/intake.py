@@ -2,8 +2,9 @@
 
 RFC 1047: between our commit and the client's reading of "250" both own the message.  Nothing happens in between but the
 answer.  A commit that takes longer than `accept_deadline` is answered 451, for a client that waits on would time out and
-send again anyway; if the commit succeeds after all the message is delivered (and perhaps again, from the client's
-repeat): at least once.  What fails while storing gives the kept places back.
+send again anyway.  What the queue had not begun to write then is never written; what it had begun is delivered if the
+commit succeeds after all (and perhaps again, from the client's repeat): at least once.  What fails while storing gives
+the kept places back.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from mta.envelope import Claim, NewMessage, NewRecipient
 from mta.interfaces import IBodySink, IQueue, IRouter
 from mta.queue.filing import filed
 from mta.queue.scheduler.schedule import Scheduler
+from mta.queue.space import Space
 from mta.status import MailError, transient
 
 if TYPE_CHECKING:
@@ -41,6 +43,10 @@ class _Accept:
         self.asked = asked
         self.admitted: list[str] = []  # destinations in whose memory a place is kept
         self.result: Deferred[int] | None = Deferred()  # None: it was told that it took too long
+
+    def is_wanted(self) -> bool:
+        """Does the client still wait?  The queue asks before it writes, in its own thread."""
+        return self.result is not None
 
 
 class Intake:
@@ -66,6 +72,7 @@ class Intake:
         self._deadline = int(settings.accept_deadline * 1000)
         self._now = now
         self._rearm = rearm
+        self._space = Space(queue.room, settings.free_space)
         self._accepting: dict[int, _Accept] = {}  # in the order of their begin
         self._commit = 0.0  # how long commits take, ms, smoothed
         self._sampled = 0
@@ -75,15 +82,17 @@ class Intake:
         """Other routes and another deadline from now on, for what is being stored too."""
         self._router = router
         self._deadline = int(settings.accept_deadline * 1000)
+        self._space.limit = settings.free_space
         if self._accepting:
             self._rearm(self._now())
 
     @property
     def pressure(self) -> float:
-        """The largest of: recipients in memory of the limit, commits of a second, the oldest commit of half its deadline."""
+        """The largest of: recipients in memory of the limit, the queue's own, the disk's, commits of a second, the oldest commit
+        of half its deadline."""
         scheduler = self._scheduler
         now = self._now()
-        pressure = scheduler.active / scheduler.active_limit
+        pressure = max(scheduler.active / scheduler.active_limit, self._queue.pressure, self._space.pressure(now))
         if now - self._sampled < MEMORY:
             pressure = max(pressure, self._commit / 1000)
         for oldest in self._accepting.values():
@@ -95,7 +104,7 @@ class Intake:
         if not self.open:
             raise _closed()
         if self.pressure > 1:
-            raise transient("4.3.1", "insufficient system resources", code=452, reason="the queue is full or slow")
+            raise transient("4.3.1", "insufficient system resources", code=452, reason="the queue or the disk is full or slow")
         return self._queue.create_body(recipients)
 
     def accept(self, message: NewMessage) -> Deferred[int]:
@@ -127,7 +136,7 @@ class Intake:
             return True
 
         try:
-            stored = self._queue.enqueue([entry.message], admit)
+            stored = self._queue.enqueue([entry.message], admit, entry.is_wanted)
         except Exception:
             stored = fail()
         stored.addCallbacks(self._stored, self._not_stored, callbackArgs=(entry,), errbackArgs=(entry,))

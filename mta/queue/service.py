@@ -12,8 +12,9 @@ awaited for at most 30 seconds and settled, then the engine is closed; what was 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from random import Random
+from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -29,9 +30,12 @@ from mta.queue.dispatch import Dispatch
 from mta.queue.filing import filed
 from mta.queue.intake import Intake
 from mta.queue.lifetime import expire
+from mta.queue.rerouting import Rerouting
 from mta.queue.run import Runs
 from mta.queue.scheduler.schedule import Scheduler
 from mta.queue.state import Alteration, DestState, Lane, Selector, State, SweepReport
+from mta.queue.warning import Report, Warnings
+from mta.status import MailError
 
 __all__ = ["QueueService"]
 
@@ -44,7 +48,10 @@ PATIENCE = 30  # seconds that running jobs get when we stop
 
 @implementer(IAccept)
 class QueueService(Service):
-    """agents: by the name in front of a destination's colon; "bounce" must be among them.  now: ms since the epoch."""
+    """agents: by the name in front of a destination's colon; "bounce" must be among them.  now: ms since the epoch.
+
+    warn: makes the warning that mail is late (`[dsn] delay_warning`); without it nobody is warned.
+    """
 
     _logger = Logger()
 
@@ -60,6 +67,7 @@ class QueueService(Service):
         random: Random,
         now: Callable[[], int] | None = None,
         load: Callable[[], float] = lambda: os.getloadavg()[0],
+        warn: Report | None = None,
     ) -> None:
         self.queue = queue
         self._router = router
@@ -72,7 +80,7 @@ class QueueService(Service):
             queue,
             agents,
             self._scheduler,
-            file=lambda message, at: filed(message, self._router.route, at),
+            file=self._filed,
             random=random,
             now=self._now,
             events=log,
@@ -82,6 +90,10 @@ class QueueService(Service):
         self._runs = Runs(
             queue, self._scheduler, agents, settings.queue, load=load, now=self._now, pump=self._dispatch.pump, events=log
         )
+        told: dict[str, Any] = {"waiting": self._waits, "now": self._now, "log": log}
+        self._rerouting = Rerouting(queue, router, **told)
+        self._warnings = Warnings(queue, warn, file=self._filed, **told) if warn is not None else None
+        self._delay_warning(settings)
         self._timer: IDelayedCall | None = None
         self._timer_at = 0  # ms
         self._ticking = False
@@ -92,11 +104,26 @@ class QueueService(Service):
         self._opened: Deferred[None] = Deferred()  # never fails: the attempt to open has ended
 
     def reconfigure(self, settings: Settings, router: IRouter) -> None:
-        """Other limits, retries and routes from now on.  Mail that waits keeps the way it was filed under."""
-        self._router = router
+        """Other limits, retries and routes from now on.  Mail that waits is routed anew; what is in flight, when it waits."""
+        self._router = self._rerouting.router = router
+        self._delay_warning(settings)
         self._scheduler.reconfigure(settings.concurrency, settings.queue.active_limit, settings.retry, settings.destination)
         self._runs.reconfigure(settings.queue, self._now())
         self._intake.reconfigure(router, settings.queue)
+        self._dispatch.pump()
+        if self._started:
+            self._begin(self._rerouting.run(), "routing anew")
+
+    def _delay_warning(self, settings: Settings) -> None:
+        if self._warnings is not None:
+            self._warnings.age = int(settings.dsn.delay_warning * 1000)
+
+    def _filed(self, message: NewMessage, at: int) -> NewMessage:
+        return filed(message, self._router.route, at)
+
+    def _waits(self, dest: str, lane: int, due: int, now: int) -> None:
+        """Something waits there now."""
+        self._scheduler.waiting(dest, lane, due, now)
         self._dispatch.pump()
 
     # IAccept
@@ -140,6 +167,7 @@ class QueueService(Service):
             self._runs.open(now)
             self._intake.open = self._dispatch.running = bool(self.running)
             self._tick()
+            self._begin(self._rerouting.run(), "routing anew")
         finally:
             self._opened.callback(None)
 
@@ -217,7 +245,10 @@ class QueueService(Service):
         self._next_sweep = now + SWEEP
         for name in self._scheduler.tidy(now):
             self.queue.mark(name, clear=True).addErrback(self._trouble, "a destination's record")
-        Deferred.fromCoroutine(self._walk()).addErrback(self._trouble, "a walk through the queue")
+        self._begin(self._walk(), "a walk through the queue")
+        self._begin(self._rerouting.run(), "routing anew")
+        if self._warnings is not None:
+            self._begin(self._warnings.run(), "delay warnings")
         if self._scheduler.lifetime is not None:
             expired = Deferred.fromCoroutine(expire(self.queue, self._scheduler, now))
             expired.addCallbacks(self._expired, self._trouble, errbackArgs=("what has outlived its destination",))
@@ -254,7 +285,12 @@ class QueueService(Service):
         self._scheduler.discovered(lanes, self._now())
         self._dispatch.pump()
 
+    def _begin(self, work: Coroutine[Deferred[Any], Any, object], what: str) -> None:
+        Deferred.fromCoroutine(work).addErrback(self._trouble, what)
+
     def _trouble(self, failure: Failure, what: str) -> None:
+        if not self._started and failure.check(MailError):
+            return  # the queue was closed under it
         self._logger.failure("{what} failed", failure, what=what)
 
     # The operator

@@ -95,6 +95,15 @@ class FaultyQueue:
         self.faults: dict[str, list[Exception]] = defaultdict(list)
         self.calls: dict[str, int] = defaultdict(int)
         self.held: list[tuple[Deferred[Any], Any]] | None = None
+        self.free: int | None = None  # bytes of the disk
+        self.stalled: list[Callable[[], None]] | None = None  # what is not even begun
+
+    @property
+    def pressure(self) -> float:
+        return self.engine.pressure
+
+    def room(self) -> int | None:
+        return self.free
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self.engine, name)

@@ -1,0 +1,93 @@
+"""Mail that waits goes the new way when the routes have changed: at start, and at a reload.
+
+The digest of the routes that the mail was filed by is kept with it (`IQueue.note`).  When it is another one, everything
+that waits or is held is routed anew, in bites of 500, while mail is accepted and delivered.  What is in flight stays and
+is met again a minute later, until a walk finds nothing left to move; only then the new digest is kept, so a crash in
+between begins again.  A recipient whom the new routes refuse for good (5yz) is filed under BOUNCE, as at its arrival;
+one that they refuse for now stays where it is, and so does what is owed at BOUNCE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from mta.envelope import BOUNCE, Refusal, Route, split_dest
+from mta.interfaces import IEventLog, IQueue, IRouter
+from mta.queue.state import Move, Row, Selector
+
+__all__ = ["Rerouting"]
+
+KEY = "routes"  # in the queue's memory: the digest
+BITE = 500  # recipients
+
+Waiting = Callable[[str, int, int, int], None]  # dest, lane, due, now
+
+
+class Rerouting:
+    """waiting: told where something waits now.  now: ms."""
+
+    def __init__(self, queue: IQueue, router: IRouter, *, waiting: Waiting, now: Callable[[], int], log: IEventLog) -> None:
+        self._queue = queue
+        self._waiting = waiting
+        self._now = now
+        self._events = log
+        self._done: str | None = None  # the digest that all mail is filed by, as far as we know
+        self._running = False
+        self.router = router
+
+    async def run(self) -> None:
+        """Bring everything on its way by the routes of now, if that has not been done.  May be called at any time."""
+        if self._running:
+            return  # that run sees that the routes have changed
+        self._running = True
+        try:
+            if self._done is None:
+                self._done = await self._queue.noted(KEY)
+            while (router := self.router).digest != self._done:
+                if await self._walk(router):
+                    return
+                if router is self.router:
+                    await self._queue.note(KEY, router.digest)
+                    self._done = router.digest
+        finally:
+            self._running = False
+
+    async def _walk(self, router: IRouter) -> int:
+        """Through all recipients, unless the routes change meanwhile: how many are to be moved and could not yet."""
+        after = moved = left = 0
+        while router is self.router and (rows := await self._queue.browse(Selector(), after, BITE)):
+            after = rows[-1].id
+            moves = [move for row in rows if (move := _move(row, router)) is not None]
+            if moves:
+                now = self._now()
+                count = await self._queue.refile(moves, now)
+                moved, left = moved + count, left + len(moves) - count
+                self._tell(rows, moves, now)
+        if moved:
+            self._events.event("rerouted", "", {"recipients": moved})
+        return left if router is self.router else 0
+
+    def _tell(self, rows: Sequence[Row], moves: Sequence[Move], now: int) -> None:
+        lanes = {row.id: row.lane for row in rows}
+        for dest, lane in {(move.dest, lanes[move.id]) for move in moves}:
+            self._waiting(dest, lane, now, now)
+
+
+def _move(row: Row, router: IRouter) -> Move | None:
+    """Where it is to go, None where it is right."""
+    if row.dest == BOUNCE:
+        return None
+    way = router.route(row.address)
+    if isinstance(way, Refusal):
+        return Move(row.id, BOUNCE, str(way.reply)) if way.reply.is_permanent else None
+    dest = _demanding(way, row.dest).dest
+    return None if dest == row.dest else Move(row.id, dest)
+
+
+def _demanding(way: Route, dest: str) -> Route:
+    """What was accepted under a demand for TLS does not lose it because the new route has none (see Route)."""
+    agent, name, _ = split_dest(dest)
+    level = name.partition("+")[2]
+    return attrs.evolve(way, tls=level) if level and not way.tls and way.agent == agent else way

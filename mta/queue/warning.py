@@ -1,0 +1,96 @@
+"""Delay warnings: the sender hears, once, that mail still waits (RFC 3461 4.1 and 5.2.5, `[dsn] delay_warning`).
+
+Every minute the messages that have become that old are asked from the queue; the reporter makes the warning, and the
+queue stores it and the mark "warned" in one transaction, so that no crash makes it two or none.  A walk goes on where the
+last one ended, for the order of ids is the order of age; once an hour all is looked through again: for what was held, and
+for warnings that could not be made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from mta.envelope import NewMessage
+from mta.interfaces import IEventLog, IQueue
+from mta.queue.ids import id_at, id_text
+from mta.queue.state import Overdue
+from mta.status import MailError
+
+__all__ = ["Report", "Warnings"]
+
+BITE = 20  # messages whose headers are in memory at once
+HOUR = 3_600_000  # ms
+
+Report = Callable[[Overdue], Deferred[Sequence[NewMessage]]]
+
+
+class Warnings:
+    """report: makes the warning, or nothing where it is not wanted after all.  file: fills in where it goes.
+
+    waiting: told where something waits now.  now: ms.  age: ms after which a sender is warned, 0: never.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        queue: IQueue,
+        report: Report,
+        *,
+        file: Callable[[NewMessage, int], NewMessage],
+        waiting: Callable[[str, int, int, int], None],
+        now: Callable[[], int],
+        log: IEventLog,
+    ) -> None:
+        self._queue = queue
+        self._report = report
+        self._file = file
+        self._waiting = waiting
+        self._now = now
+        self._events = log
+        self._running = False
+        self._after = 0  # the id up to which all has been looked at
+        self._round = 0  # when that began (ms)
+        self.age = 0
+
+    async def run(self) -> None:
+        """Warn of all that is late and has not been warned of."""
+        if self._running or not self.age:
+            return
+        self._running = True
+        try:
+            await self._walk(self._now())
+        finally:
+            self._running = False
+
+    async def _walk(self, now: int) -> None:
+        if not 0 <= now - self._round < HOUR:
+            self._after, self._round = 0, now
+        before = now - self.age
+        while late := await self._queue.overdue(before, self._after, BITE):
+            for overdue in late:
+                await self._warn(overdue)
+                self._after = overdue.message.id
+        self._after = max(self._after, id_at(before) - 1)
+
+    async def _warn(self, overdue: Overdue) -> None:
+        message, name = overdue.message, id_text(overdue.message.id)
+        try:
+            now = self._now()
+            spawn = [self._file(new, now) for new in await self._report(overdue)]
+            if not await self._queue.warn(message.id, spawn):
+                return
+        except MailError as error:  # no room, or no way to the sender just now: within the hour
+            self._log.warn("no delay warning for {id} now: {why}", id=name, why=str(error))
+            return
+        except Exception:
+            self._log.failure("the delay warning for {id}", id=name)
+            return
+        fields = {"from": message.sender, "recipients": len(overdue.claims), "reports": len(spawn)}
+        self._events.event("warned", name, fields)
+        for new in spawn:
+            for to in new.recipients:
+                self._waiting(to.dest, to.lane, to.due, now)
