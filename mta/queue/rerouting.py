@@ -59,15 +59,28 @@ class Rerouting:
         after = moved = left = 0
         while router is self.router and (rows := await self._queue.browse(Selector(), after, BITE)):
             after = rows[-1].id
-            moves = [move for row in rows if (move := _move(row, router)) is not None]
-            if moves:
-                now = self._now()
-                count = await self._queue.refile(moves, now)
-                moved, left = moved + count, left + len(moves) - count
-                self._tell(rows, moves, now)
+            count, wanted = await self._refile(rows, router)
+            moved, left = moved + count, left + wanted - count
         if moved:
             self._events.event("rerouted", "", {"recipients": moved})
         return left if router is self.router else 0
+
+    async def bite(self, selector: Selector, after: int, limit: int) -> tuple[int, int]:
+        """Some of those recipients, at most 500, for an operator: how many were moved, and 0 or where to go on."""
+        limit = min(limit, BITE)
+        rows = await self._queue.browse(selector, after, limit)
+        count, _ = await self._refile(rows, self.router)
+        return count, rows[-1].id if len(rows) == limit else 0
+
+    async def _refile(self, rows: Sequence[Row], router: IRouter) -> tuple[int, int]:
+        """How many were moved, how many were to be."""
+        moves = [move for row in rows if (move := _move(row, router)) is not None]
+        if not moves:
+            return 0, 0
+        now = self._now()
+        count = await self._queue.refile(moves, now)
+        self._tell(rows, moves, now)
+        return count, len(moves)
 
     def _tell(self, rows: Sequence[Row], moves: Sequence[Move], now: int) -> None:
         lanes = {row.id: row.lane for row in rows}

@@ -289,7 +289,7 @@ class QueueService(Service):
         Deferred.fromCoroutine(work).addErrback(self._trouble, what)
 
     def _trouble(self, failure: Failure, what: str) -> None:
-        if not self._started and failure.check(MailError):
+        if not self._started and isinstance(failure.value, MailError):
             return  # the queue was closed under it
         self._logger.failure("{what} failed", failure, what=what)
 
@@ -321,15 +321,27 @@ class QueueService(Service):
         return Deferred.fromCoroutine(self._flush(dest))
 
     async def _flush(self, dest: str | None) -> int:
-        total, more = 0, True
-        while more:
-            count, more = await self.queue.alter(Selector(dest=dest, state=State.WAITING), Alteration.RETRY, self._now(), BITE)
+        selector = Selector(dest=dest, state=State.WAITING)
+        total, after = await self.queue.alter(selector, Alteration.RETRY, self._now(), BITE)
+        while after:
+            count, after = await self.queue.alter(selector, Alteration.RETRY, self._now(), BITE, after)
             total += count
         self._scheduler.unblock(dest)
+        await self._discover(dest)
+        return total
+
+    def reroute(self, selector: Selector, after: int = 0, limit: int = BITE) -> Deferred[tuple[int, int]]:
+        """Route anew some of those recipients that nobody has: how many were moved, and 0 or the `after` to go on with."""
+        return Deferred.fromCoroutine(self._rerouting.bite(selector, after, limit))
+
+    def discover(self, dest: str | None = None) -> Deferred[None]:
+        """Find at once what an operator's act has made due, of one destination or of all."""
+        return Deferred.fromCoroutine(self._discover(dest))
+
+    async def _discover(self, dest: str | None) -> None:
         if dest is not None:
             self._found(await self.queue.lanes(dest))
-            return total
+            return
         self._walked = ""
         while await self._walk():
             pass
-        return total

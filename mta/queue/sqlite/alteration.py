@@ -34,8 +34,8 @@ Found = list[tuple[int, int]]  # (recipient, message)
 
 def alter(
     db: apsw.Connection, large: list[int], claims: Claims, selector: Selector, action: Alteration, now: int, limit: int
-) -> tuple[int, bool]:
-    """One bite: how many recipients were altered, and whether there are more."""
+) -> tuple[int, int]:
+    """One bite: how many recipients were altered, and 1 when there are more, which are found without a place to go on from."""
     states = [state for state in FROM[action] if selector.state in (None, state)]
     later_than = now if action is Alteration.RETRY else LONG_AGO
     passed = claims.removed if action in (Alteration.REMOVE, Alteration.RELEASE) else ()  # removed already
@@ -45,7 +45,7 @@ def alter(
             found += _select(db, selector, state, later_than, limit + 1 - len(found) + len(passed))
     found = [row for row in found if row[0] not in passed]
     _apply(db, large, claims, found[:limit], action, now)
-    return min(len(found), limit), len(found) > limit
+    return min(len(found), limit), int(len(found) > limit)
 
 
 def suitable(rows: Sequence[Row], action: Alteration, now: int) -> list[int]:

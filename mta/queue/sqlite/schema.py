@@ -3,7 +3,8 @@
 Version 2 of the tables (PRAGMA user_version).  An older file is brought up to date at start, one transaction for each
 version; a version that is not known is refused, plainly.  One connection writes and checkpoints; every other is
 read-only: that keeps clear of the WAL-reset bug of SQLite before 3.51.3 and of lock errors (docs/queue.md).
-`synchronous=FULL` is what makes an answered message survive a power cut.  All settings are read back, because a build or a file may override them in silence.  Failures are MailErrors that say what is wrong.
+`synchronous=FULL` is what makes an answered message survive a power cut.  All settings are read back, because a build or
+a file may override them in silence.  Failures are MailErrors that say what is wrong.
 """
 
 from __future__ import annotations
