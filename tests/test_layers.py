@@ -53,6 +53,8 @@ PURE = (
     "relay/destination.py",
     "relay/handover.py",
     "relay/hostlist.py",
+    "relay/site.py",
+    "queue/mode.py",
     "bounce/report.py",
 )
 IMPURE = {

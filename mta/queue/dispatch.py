@@ -182,6 +182,8 @@ class Dispatch:
             trouble = _deferred(flight.batch.claims, TROUBLE, {"reason": str(error)})
             final, spawn, (feedback, telling) = self._concluded(trouble, flight, now)
         self._flights -= 1
+        if feedback is Feedback.NONE and final[0].kind is Kind.GIVEN_BACK and final[0].due:  # the agent wants no more just now
+            self._scheduler.rest(dest, final[0].due)
         change = self._scheduler.finished(dest, feedback, now, self._random())
         self._record((final, spawn))
         if change is not None:

@@ -3,7 +3,8 @@
 RFC 5321 4.2, 5.1.  A failure of the connection goes on with the next address, a reply settles the recipient it speaks of.
 A kept connection that turns out dead costs nothing: the same address again, fresh, once, with no strike and nothing
 noted (docs/tls.md).  After the final dot has left and no reply came nobody knows whether the message was taken (RFC 1047):
-that is deferred and never repeated in the same attempt.  An attempt settles exactly once, whatever happens.
+that is deferred and never repeated in the same attempt.  What a server takes that offers no DSN is confirmed to a sender
+who asked for it (RFC 3461 5.2.2).  An attempt settles exactly once, whatever happens.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from collections.abc import Callable, Sequence
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from mta.envelope import Job, Kind, Outcome, Settlement
+from mta.envelope import Job, Kind, Notify, Outcome, Settlement
 from mta.relay.destination import Fault, Plan, Trouble, where
 from mta.relay.handover import Verdict
 from mta.relay.outcome import bug, kind_of, session_facts, settle_all, told_without_tls
 from mta.relay.pool import Pool
 from mta.relay.session import Session
+from mta.relay.site import Site
 from mta.relay.way import Ways
 from mta.smtp import event
 from mta.smtp.client import Transaction
@@ -27,12 +29,14 @@ from mta.tls.policy import Level
 
 __all__ = ["Attempt"]
 
+_SUCCESS = int(Notify.SUCCESS)
+
 
 class Attempt:
     """The owner of one session after another, until `done` fires."""
 
     _log = Logger()
-    __slots__ = ("_done", "_fresh", "_job", "_name", "_now", "_plan", "_sent", "_step", "_transaction", "_ways")
+    __slots__ = ("_done", "_fresh", "_job", "_name", "_now", "_ours", "_plan", "_sent", "_site", "_step", "_transaction", "_ways")
 
     def __init__(self, ways: Ways, job: Job, name: str, done: Deferred[Settlement]) -> None:
         """name: the message's id as people see it."""
@@ -43,15 +47,25 @@ class Attempt:
         self._name = name
         self._done = done
         self._transaction = Transaction(
-            message.sender, tuple([claim.address for claim in job.claims]), message.size, message.flags
+            message.sender,
+            tuple([claim.address for claim in job.claims]),
+            message.size,
+            message.flags,
+            message.envid,
+            tuple([(claim.notify, claim.orcpt) for claim in job.claims]),
         )
+        self._ours = 0  # of Notify: what the server will not tell the sender, so that we must
         self._fresh = False  # a kept connection was stale: no other is tried
         self._sent = 0.0
 
-    def begin(self, plan: Plan) -> None:
-        """Set out."""
+    def begin(self, plan: Plan, site: Site | None = None) -> None:
+        """Set out, or give the mail back where the site's rate does not let it go now."""
         self._plan = plan
-        self._go()
+        self._site = site
+        if site is not None and (wait := site.wait(self._job.dest, self._now())):
+            self._settle_over(wait)
+        else:
+            self._go()
 
     def _go(self) -> None:
         """To the next address; a bug on the way defers the mail and is told to the log."""
@@ -75,12 +89,17 @@ class Attempt:
         self._step = step
         if not self._fresh and self._pick_up(pool):
             return
-        target = step.target
+        target, site = step.target, self._site
+        if site is not None and (away := site.delay(self._job.dest, self._now())):
+            self._settle_failed() if self._plan.tried else self._settle_over(away)
+            return
         try:
             session = ways.session(step, self)
         except MailError as error:  # our own certificate or ciphers: it is never tried without them
             self._lost(Fault(Trouble.T0, error.reply))
         else:
+            if site is not None:
+                site.joined(session)
             session.connect(target.address, target.port, ways.source(target))
 
     def _pick_up(self, pool: Pool) -> bool:
@@ -108,6 +127,8 @@ class Attempt:
 
     def _transact(self, session: Session, rset: bool) -> None:
         self._sent = self._now()
+        theirs = "DSN" in session.machine.extensions or not self._job.message.sender  # RFC 3461 5.2.1, 5.2
+        self._ours = 0 if theirs else _SUCCESS
         session.transact(self, self._transaction, self._job, rset)
 
     # ---- what sessions tell
@@ -219,11 +240,12 @@ class Attempt:
         facts = session_facts(session, verdict)
         connect = session.ready_at - session.began if session.uses <= 1 and session.ready_at else 0.0
         transfer = self._now() - self._sent if self._sent else 0.0
+        owed = self._ours
         self._done.callback(
             Settlement(
                 tuple(
                     [
-                        Outcome(claim, kind_of(reply), reply, scope, None, None, facts, connect, transfer)
+                        Outcome(claim, kind_of(reply, claim.notify & owed), reply, scope, None, None, facts, connect, transfer)
                         for claim, reply in zip(self._job.claims, replies, strict=True)
                     ]
                 )
@@ -236,6 +258,11 @@ class Attempt:
         blamed = plan.blamed
         facts = {"relay": where(blamed.target), "tls": "none", "level": blamed.required.level.value}
         self._done.callback(settle_all(self._job, plan.verdict(), None, {**facts, "origin": blamed.required.origin}))
+
+    def _settle_over(self, wait: float) -> None:
+        """A limit of the site: not tried, no attempt is counted."""
+        reply = Reply(451, "4.4.5", "The limits of the site are reached, not tried")
+        self._done.callback(settle_all(self._job, MailError(reply, "site-limit", Scope.SESSION, wait), Kind.GIVEN_BACK))
 
     def _settle_stopped(self) -> None:
         reply = Reply(451, "4.3.2", "The service stops")

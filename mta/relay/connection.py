@@ -225,6 +225,16 @@ class Connection(Protocol):
         return self._phase is Phase.LEAVING or self._phase is Phase.CLOSED
 
     @property
+    def idling(self) -> bool:
+        """It waits for the next delivery."""
+        return self._phase is Phase.IDLE
+
+    def give_way(self) -> None:
+        """It idles, and its place is wanted: QUIT."""
+        self._conduct.pool.forget(self)  # type: ignore[arg-type]
+        self.quit()
+
+    @property
     def unused(self) -> bool:
         """On its way to its first transaction: nothing is lost when it is cut."""
         return not (self.uses or self.leaving)

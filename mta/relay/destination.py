@@ -273,6 +273,11 @@ class Plan:
             self._memory.worked(step.candidate.struck, now)
 
     @property
+    def tried(self) -> bool:
+        """At least one address has failed."""
+        return bool(self._faults)
+
+    @property
     def blamed(self) -> Candidate | Demand:
         """The address that `verdict` speaks of."""
         return self._telling()[0]

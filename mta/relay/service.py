@@ -22,13 +22,14 @@ from zope.interface import implementer
 
 from mta.config.settings import Settings
 from mta.envelope import Job, Kind, Settlement, Target, split_dest
-from mta.interfaces import IDeliveryAgent, IDemands, IEventLog, IHandover, IHints, INextHops, ITlsReports
+from mta.interfaces import IDeliveryAgent, IDemands, IEventLog, IHandover, IHints, INextHops, ISites, ITlsReports
 from mta.relay.attempt import Attempt
 from mta.relay.connection import Conduct
 from mta.relay.credentials import Credentials
 from mta.relay.destination import Plan, StrikeMemory, Trouble, where
 from mta.relay.outcome import bug, settle_all
 from mta.relay.pool import Pool
+from mta.relay.site import Sites, site_of
 from mta.relay.way import KEY_FLAGS, Outlook, Way, Ways
 from mta.status import MailError, Reply, Scope
 from mta.tls.client import ClientTls
@@ -38,7 +39,7 @@ from mta.tls.tlsrpt import result_type
 __all__ = ["RelayService"]
 
 
-@implementer(IDeliveryAgent)
+@implementer(IDeliveryAgent, ISites)
 class RelayService(Service):
     """Relays.  routes, credentials: TLS level and AUTH of each route that has one, by its name.
 
@@ -77,6 +78,7 @@ class RelayService(Service):
         self._events = log
         self._pools: WeakSet[Pool] = WeakSet()  # those of older generations live as long as their attempts and connections
         self._known: dict[tuple[str, int], Outlook] = {}
+        self._sites = Sites(settings.site)
         self._arrange(settings, tls, handover)
         self._asking: set[Deferred[Any]] = set()
         self._running: set[Deferred[Settlement]] = set()
@@ -111,6 +113,7 @@ class RelayService(Service):
         self._next_hops, self._routes, self._credentials = next_hops, routes, credentials
         self.pool.retire()
         self._known.clear()
+        self._sites.reconfigure(settings.site)
         self._arrange(settings, tls, handover, generation)
 
     def deliver(self, job: Job) -> Deferred[Settlement]:
@@ -167,7 +170,8 @@ class RelayService(Service):
         targets: list[Target] = await self._next_hops.hosts(way.next_hop)
         until = self._reactor.seconds() + self.REMEMBERED
         demands: list[Demand] = await self._demands.of(way.next_hop, way.level, targets, flags, way.sasl)
-        outlook = ways.outlook(way, demands, flags, min(until, self._demands.until(demands)))
+        site = self._sites.of(target.name for target in targets)
+        outlook = ways.outlook(way, demands, flags, min(until, self._demands.until(demands)), site)
         meanwhile = self._known.get((dest, flags))
         if meanwhile is not None and self._reactor.seconds() < meanwhile.until:
             return meanwhile  # of a job that asked at the same time: what is left out is told and counted once
@@ -207,7 +211,18 @@ class RelayService(Service):
 
     def _begin(self, attempt: Attempt, outlook: Outlook) -> None:
         tls = self._settings.tls_client
-        attempt.begin(Plan(outlook.candidates, outlook.refused, self._memory, tls, self._closing_delay))
+        attempt.begin(Plan(outlook.candidates, outlook.refused, self._memory, tls, self._closing_delay), outlook.site)
+
+    def site(self, dest: str) -> Deferred[str]:
+        """See ISites."""
+        return Deferred.fromCoroutine(self._site(dest))
+
+    async def _site(self, dest: str) -> str:
+        try:
+            targets = await self._next_hops.hosts(split_dest(dest)[2])
+        except MailError:  # its delivery hears the same, and says so
+            return ""
+        return site_of(f"{target.name}:{target.port}" for target in targets)
 
     def stopService(self) -> Deferred[Any]:
         """Fires when every delivery is settled and every connection closed, after `Pool.STOP_LIMIT` at the latest."""

@@ -22,6 +22,7 @@ from mta.relay.credentials import Credentials
 from mta.relay.destination import MAX_ADDRESSES, Candidate, Step
 from mta.relay.handover import ReuseKey, Verdict, allowed
 from mta.relay.session import Session
+from mta.relay.site import Site
 from mta.relay.takedown import Takedown
 from mta.tls.policy import Achieved, Demand, Level, Required
 
@@ -48,12 +49,14 @@ class Way:
 
 @attrs.frozen(slots=True)
 class Outlook:
-    """Where a way leads, until a time of the reactor's clock.  refused: addresses to which nothing may be sent."""
+    """Where a way leads, until a time of the reactor's clock.  refused: addresses to which nothing may be sent.  site: None
+    where it has no limits."""
 
     way: Way
     candidates: Sequence[Candidate]
     refused: Sequence[Demand]
     until: float
+    site: Site | None = None
 
 
 class Ways:
@@ -82,13 +85,13 @@ class Ways:
         """The address to connect from, "" for any."""
         return self._sources.get(6 if ":" in target.address else 4, "")
 
-    def outlook(self, way: Way, demands: Sequence[Demand], flags: int, until: float) -> Outlook:
+    def outlook(self, way: Way, demands: Sequence[Demand], flags: int, until: float, site: Site | None = None) -> Outlook:
         """What attempts need of these demands."""
         usable = [demand for demand in demands if demand.refusal is None][:MAX_ADDRESSES]
         candidates = tuple(
             [Candidate(demand.target, demand.required, self._key(way, demand, flags), way.credentials) for demand in usable]
         )
-        return Outlook(way, candidates, tuple([demand for demand in demands if demand.refusal is not None]), until)
+        return Outlook(way, candidates, tuple([demand for demand in demands if demand.refusal is not None]), until, site)
 
     def _key(self, way: Way, demand: Demand, flags: int) -> ReuseKey:
         source, hello = self.source(demand.target), self.conduct.hello

@@ -114,7 +114,8 @@ class Scheduler(Stock):
                 if dest.busy >= share:  # these are few, for each of them runs
                     ring.rotate(-1)
                     continue
-                if (dest.bucket is None and dest.convoy is None) or self._may_go(dest, now):
+                plain = dest.bucket is None and dest.convoy is None and not dest.rests_until
+                if plain or self._may_go(dest, now):
                     ring.rotate(-1)
                     return self._begin(dest, now)
             ring.popleft()
@@ -122,10 +123,11 @@ class Scheduler(Stock):
         return None
 
     def _may_go(self, dest: Destination, now: int) -> bool:
-        """Its rate and its convoy let it; else whoever gives it room lists it again."""
+        """Its rest, its rate and its convoy let it; else whoever gives it room lists it again."""
+        if dest.rests_until > now:
+            return False
         if dest.bucket is not None and (then := ceil(dest.bucket.next(now))) > now:
-            dest.rests_until = then
-            self._wake(dest, then)
+            self.rest(dest.name, then)
             return False
         if dest.convoy is not None and dest.convoy.full:
             dest.convoy.waiting[dest.name] = dest
@@ -144,6 +146,12 @@ class Scheduler(Stock):
         if dest.stored:
             self._hunger(dest)
         return batch
+
+    def rest(self, name: str, until: int) -> None:
+        """Nothing of a destination is started before a time, by its rate or because its agent wants no more."""
+        dest = self._destination(name)
+        dest.rests_until = until
+        self._wake(dest, until)
 
     def finished(self, name: str, feedback: Feedback, now: int, roll: float) -> Change | None:
         """A transaction has ended.  None: nothing changed beside the window."""
