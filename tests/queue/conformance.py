@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from tests.queue.conformance_accept import AcceptRows
 from tests.queue.conformance_claim import ClaimRows
+from tests.queue.conformance_delay import DelayRows
 from tests.queue.conformance_operator import OperatorRows
+from tests.queue.conformance_search import SearchRows
 from tests.queue.conformance_settle import SettleRows
 
 __all__ = ["QueueConformance"]
 
 
-class QueueConformance(AcceptRows, ClaimRows, SettleRows, OperatorRows):
+class QueueConformance(AcceptRows, ClaimRows, SettleRows, OperatorRows, SearchRows, DelayRows):
     """All rows; see harness.py for what a subclass supplies."""

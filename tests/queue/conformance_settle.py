@@ -188,3 +188,35 @@ class SettleRows(Rows):
         (again,) = await self.claim(dest=BOUNCE)
         self.assertEqual((failed.id, 1), (again.id, again.attempts))
         self.assertEqual(str(UNKNOWN), again.last_reply)  # what the sender is told is why the mail failed, not the report
+
+    async def test_q14_confirmed_moves_to_bounce(self) -> None:
+        """Delivered, and the sender is owed a report: filed like a failure, with the positive reply and whence it came."""
+        (claim,) = await self.taken(lifetime=60 * SECOND)
+        await self.defer(claim, after=SECOND)
+        self.now += SECOND
+        (claim,) = await self.claim()
+        self.assertEqual([True], await self.settle([claim], Kind.CONFIRMED))
+        row = await self.row(claim.id)
+        self.assertEqual(
+            (BOUNCE, claim.dest, 0, 250, str(OK), self.now + 2000),
+            (row.dest, row.failed_dest, row.attempts, row.last_code, row.last_reply, row.due),
+        )
+        await self.crash()
+        self.now += 3600 * SECOND
+        self.assertEqual(0, (await self.queue.sweep(self.now)).expired)
+        (owed,) = await self.claim(dest=BOUNCE)
+        self.assertEqual((claim.id, str(OK), claim.dest, claim.orcpt), (owed.id, owed.last_reply, owed.failed_dest, owed.orcpt))
+        await self.defer(owed, after=SECOND)  # the report had to wait: what it tells is kept
+        self.now += SECOND
+        (owed,) = await self.claim(dest=BOUNCE)
+        self.assertEqual((str(OK), claim.dest, 1), (owed.last_reply, owed.failed_dest, owed.attempts))
+        self.assertEqual([True], await self.settle([owed], Kind.DELIVERED))
+        self.assertEqual([], await self.rows())
+
+    async def test_q14_confirmed_at_its_due(self) -> None:
+        """With a due, then; beside a failed sibling, each with its own reply."""
+        one, two = await self.taken("a@example.org", "b@example.org")
+        outcomes = [Outcome(one, Kind.CONFIRMED, OK, due=self.now + 5), Outcome(two, Kind.FAILED, UNKNOWN, due=self.now + 5)]
+        self.assertEqual([True, True], await self.queue.settle(outcomes))
+        self.now += 5
+        self.assertEqual([str(OK), str(UNKNOWN)], [claim.last_reply for claim in await self.claim(dest=BOUNCE)])
