@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -81,7 +81,9 @@ class Process(Service):
     def stopService(self) -> Deferred[None]:
         """Stop the server."""
         super().stopService()  # type: ignore[no-untyped-call]
-        return self._control.close().addCallback(lambda _: self._mta.stopService())
+        closed = maybeDeferred(self._control.close)
+        closed.addErrback(lambda failure: self._log.failure("the control socket", failure))
+        return closed.addCallback(lambda _: self._mta.stopService())
 
     def reload(self) -> Deferred[Mapping[str, object]]:
         """Go on in a new log file, and by the configuration as it is now.  Never errbacks; one reload after the other.

@@ -88,6 +88,7 @@ class Mta(Service):
         self.failed: Deferred[BaseException] = Deferred()
         self._own_log, self._own_resolver = own
         self._reloading = DeferredLock()
+        self._stopping = DeferredLock()  # a start that failed undoes itself, and may be stopped meanwhile
         self._maildir = maildir
         self._relay = relay
         self._bounces = bounces
@@ -130,9 +131,12 @@ class Mta(Service):
     def stopService(self) -> Deferred[None]:
         """Fires when all is closed and nothing of ours is left on the reactor."""
         super().stopService()  # type: ignore[no-untyped-call]
-        return Deferred.fromCoroutine(self._stop())
+        return self._stop()
 
-    async def _stop(self) -> None:
+    def _stop(self) -> Deferred[None]:
+        return self._stopping.run(lambda: Deferred.fromCoroutine(self._close()))
+
+    async def _close(self) -> None:
         self.log.event("stopping", "", {})
         self._watch.stopService()
         await self.receive.stopService()

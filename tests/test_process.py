@@ -197,6 +197,15 @@ class ProcessTests(SynchronousTestCase):
             time.sleep(0.02)
         raise AssertionError("it did not happen")
 
+    def test_data_directory_removed(self) -> None:
+        """H39: whatever hinders the end of the control socket, the server itself is stopped in order."""
+        process = self.start(MINIMAL.format(port=0, more=""))
+        self.until(process, "event=listening")
+        self.wait_for((self.folder / "data" / "control.sock").exists)
+        shutil.rmtree(self.folder / "data")
+        process.send_signal(signal.SIGTERM)
+        self.until(process, "event=stopped")
+
     def test_twistd_lists_it(self) -> None:
         """`twistd --help` shows mta, with each reactor, at the first run and at the second."""
         twistd = str(Path(sys.executable).with_name("twistd"))

@@ -11,7 +11,8 @@ from typing import Any
 import attrs
 from twisted.application.service import IService
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.python.usage import UsageError
@@ -202,6 +203,17 @@ class TwoServersTests(TestCase):
             self.assertEqual([None], ended)
         finally:
             await mta.receive.stopService()
+
+    async def test_stopped_twice(self) -> None:
+        """H39: a stop that comes while another one waits for a delivery: both fire when all is closed."""
+        silent = reactor.listenTCP(0, Factory.forProtocol(Protocol), interface="127.0.0.1")  # never a greeting
+        self.addCleanup(silent.stopListening)
+        route = f'[[route]]\nmatch = "*"\nrelay = "[127.0.0.1]:{silent.getHost().port}"\n'
+        mta, _ = await self.serve("first.test", LISTEN + route)
+        await send(port_of(mta), "me@first.test", ["you@far.test"], b"Subject: x\r\n\r\nx\r\n")
+        while not mta._relay.pool._alive:
+            await deferLater(reactor, 0.02)
+        await DeferredList([mta.stopService(), mta.stopService()]).addTimeout(10, reactor)
 
     async def test_the_queue_may_live_in_memory(self) -> None:
         """An embedder's tests need no disk: the engine is passed in."""
