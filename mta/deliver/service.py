@@ -3,8 +3,8 @@
 A job runs from its first recipient to its last in one of a few threads of the agent's own, started and stopped with the
 service: a slow disk never holds up the reactor, and a job costs one hop however many recipients it has.  A large body is
 pulled piece by piece from its reader, which lives on the reactor thread, so that memory stays flat.
-One outcome for each claim, never an errback: an unknown mailbox fails (5.1.1), a loop fails (5.4.6), trouble with the
-disk or the body defers.
+One outcome for each claim, never an errback: what is delivered is confirmed where its sender asked for that (RFC 3461
+5.2.3), an unknown mailbox fails (5.1.1), a loop fails (5.4.6), trouble with the disk or the body defers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from mta.deliver.maildir import Maildir, base_name, explain, loops, trace_lines
-from mta.envelope import Claim, Job, Kind, Outcome, Settlement
+from mta.envelope import Claim, Job, Kind, Notify, Outcome, Settlement
 from mta.interfaces import IBodyReader, IDeliveryAgent
 from mta.status import MailError, Reply, Scope, permanent, transient
 
@@ -32,6 +32,7 @@ HEAD_LIMIT = 262_144  # bytes searched for Delivered-To
 _STORED = Reply(250, "2.0.0", "delivered to the mailbox")
 _REPEATED = Reply(250, "2.0.0", "delivered to the mailbox by an earlier attempt")
 _STOPPING = Reply(421, "4.3.2", "shutting down")
+_SUCCESS = int(Notify.SUCCESS)
 
 
 @implementer(IDeliveryAgent)
@@ -97,7 +98,8 @@ class MaildirAgent:
         began = self._reactor.seconds()
         facts, scope = {"relay": "maildir"}, Scope.RECIPIENT
         try:
-            kind, reply = Kind.DELIVERED, _STORED if self._store(job, claim) else _REPEATED
+            reply = _STORED if self._store(job, claim) else _REPEATED
+            kind = Kind.CONFIRMED if claim.notify & _SUCCESS and job.message.sender else Kind.DELIVERED  # RFC 3461 5.2.3
         except Exception as error:
             trouble = self._trouble(error)
             kind, reply = Kind.FAILED if trouble.reply.is_permanent else Kind.DEFERRED, trouble.reply

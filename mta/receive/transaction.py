@@ -15,7 +15,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mta.envelope import BodyRef, Flag, NewMessage, NewRecipient, Refusal
+from mta.envelope import BodyRef, Flag, NewMessage, NewRecipient, Notify, Refusal
 from mta.receive.limits import client_key
 from mta.receive.trace import TOO_MANY_HOPS, HeaderScan, protocol, received
 from mta.smtp.event import BodyEnd, MailFrom, RcptTo
@@ -39,6 +39,8 @@ MAX_DELAY: Final = 1.0  # seconds
 _SMTPUTF8: Final = int(Flag.SMTPUTF8)  # plain numbers: arithmetic with enum flags is slow
 _REQUIRETLS: Final = int(Flag.REQUIRETLS)
 _TLS_REQUIRED_NO: Final = int(Flag.TLS_REQUIRED_NO)
+_NEVER: Final = int(Notify.NEVER)
+_USUAL: Final = int(Notify.FAILURE | Notify.DELAY)
 
 _bugs = Logger()
 
@@ -113,13 +115,17 @@ class Transaction:
         if reply is not None:
             session.refuse("rcpt", reply, **{"from": self._mail.sender.address, "to": address})
         elif session.common.policy is None:
-            self._recipient_taken(address)
+            self._recipient_taken(address, event)
         else:
             sender = self._mail.sender.address
-            session.ask("rcpt", lambda: self._recipient_taken(address), sender=sender, recipient=address)
+            session.ask("rcpt", lambda: self._recipient_taken(address, event), sender=sender, recipient=address)
 
-    def _recipient_taken(self, address: str) -> None:
-        self._recipients[address] = NewRecipient(address)
+    def _recipient_taken(self, address: str, event: RcptTo) -> None:
+        """Whoever is named twice gets one copy, and its sender every report that either of them asked for."""
+        notify, orcpt, known = event.notify, event.orcpt, self._recipients.get(address)
+        if known is not None:
+            notify, orcpt = _both(known.notify, notify), known.orcpt or orcpt
+        self._recipients[address] = NewRecipient(address, orcpt, notify)
         self._session.answer(RECIPIENT_OK)
 
     # ---- the body
@@ -231,6 +237,7 @@ class Transaction:
             expires=created + session.common.lifetime,
             account=session.account or None,
             flags=self._flags(),
+            envid=mail.envid,
             trace=session.trace,
             lane_key=self._lane_key(),
         )
@@ -316,6 +323,13 @@ class Transaction:
     def _envelope(self) -> dict[str, object]:
         """For the policy."""
         return {"sender": self._mail.sender.address, "recipients": tuple(self._recipients)}
+
+
+def _both(first: int, second: int) -> int:
+    """Two wishes (RFC 3461 4.1) for one copy; none at all is FAILURE and DELAY, NEVER is less than anything else."""
+    if first == second:
+        return first
+    return (first or _USUAL) & ~_NEVER | (second or _USUAL) & ~_NEVER
 
 
 def _error(failure: Failure) -> MailError:

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["bug", "kind_of", "session_facts", "settle_all", "told_without_tls", "verified"]
 
 
-def kind_of(reply: Reply) -> Kind:
-    """What becomes of a recipient that was answered so."""
+def kind_of(reply: Reply, owed: int = 0) -> Kind:
+    """What becomes of a recipient that was answered so.  owed: not 0 where its sender is to hear from us of a success."""
     if reply.is_positive:
-        return Kind.DELIVERED
+        return Kind.CONFIRMED if owed else Kind.DELIVERED
     return Kind.FAILED if reply.is_permanent else Kind.DEFERRED
 
 

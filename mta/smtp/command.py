@@ -1,4 +1,4 @@
-"""Command lines and their arguments: RFC 5321 4.1.1, with the parameters of RFC 1870, 4954, 6152, 6531 and 8689.
+"""Command lines and their arguments: RFC 5321 4.1.1, with the parameters of RFC 1870, 3461, 4954, 6152, 6531 and 8689.
 
 Reading: `split` takes a line apart, the `parse_` functions read an argument and give the event for it; what they cannot
 read raises MailError with the reply for the client (never a piece of its input).  One blank after "FROM:" and "TO:" is
@@ -8,13 +8,13 @@ address with a control character: no address ever becomes two commands.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Set
 from types import MappingProxyType
 from typing import Final
 
 from mta.envelope import Flag
 from mta.smtp.address import parse_path
+from mta.smtp.dsn import BAD_PARAMETER, XTEXT, mail_parameters, parse_envid, parse_notify, parse_orcpt, parse_ret
 from mta.smtp.event import MailFrom, RcptTo
 from mta.smtp.grammar import CONTROL, HELLO_NAME, MAX_DOMAIN, PARAMETER
 from mta.status import MailError, Reply
@@ -22,6 +22,7 @@ from mta.status import MailError, Reply
 __all__ = [
     "EIGHTBITMIME",
     "REQUIRETLS",
+    "RET",
     "SMTPUTF8",
     "mail_line",
     "parse_hello",
@@ -35,13 +36,13 @@ __all__ = [
 EIGHTBITMIME: Final = int(Flag.EIGHTBITMIME)  # plain numbers: arithmetic with enum flags is slow
 SMTPUTF8: Final = int(Flag.SMTPUTF8)
 REQUIRETLS: Final = int(Flag.REQUIRETLS)
+RET: Final = int(Flag.RET_FULL | Flag.RET_HDRS)
 
 _BAD_NAME: Final = Reply(501, "5.5.4", "A domain or an address literal is wanted")
 _BAD_MAIL: Final = Reply(501, "5.5.4", "Syntax: MAIL FROM:<address> [parameters]")
-_BAD_RCPT: Final = Reply(501, "5.5.4", "Syntax: RCPT TO:<address>")
+_BAD_RCPT: Final = Reply(501, "5.5.4", "Syntax: RCPT TO:<address> [parameters]")
 _BAD_SENDER: Final = Reply(501, "5.1.7", "Bad sender address syntax")
 _BAD_RECIPIENT: Final = Reply(501, "5.1.3", "Bad recipient address syntax")
-_BAD_PARAMETER: Final = Reply(501, "5.5.4", "Bad parameter")
 _UNKNOWN_PARAMETER: Final = Reply(555, "5.5.4", "Parameter not recognized or not implemented")
 _NO_ARGUMENT: Final = Reply(501, "5.5.4", "No argument is allowed")
 _TOO_BIG: Final = Reply(552, "5.3.4", "Message size exceeds the limit")
@@ -49,7 +50,6 @@ _NEEDS_UTF8: Final = Reply(553, "5.6.7", "Address needs SMTPUTF8")
 
 _NO_PARAMETERS: Final[Mapping[str, str | None]] = MappingProxyType({})
 _NO_EXTRAS: Final[Set[str]] = frozenset()
-_XTEXT: Final = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+")  # RFC 3461 4
 _BODY: Final = {"7BIT": 0, "8BITMIME": EIGHTBITMIME}
 
 
@@ -83,82 +83,102 @@ def parse_mail(argument: bytes, max_size: int, extras: Set[str] = _NO_EXTRAS) ->
     if sender.local and not sender.domain:  # a reverse-path has no <postmaster>
         raise MailError(_BAD_SENDER)
     parameters = _parameters(rest)
-    size, flags = _known(parameters, extras) if parameters else (0, 0)
+    size, flags, envid = _known(parameters, extras) if parameters else (0, 0, None)
     if max_size and size > max_size:  # RFC 1870 6.1
         raise MailError(_TOO_BIG)
     if not (flags & SMTPUTF8 or sender.is_ascii):
         raise MailError(_NEEDS_UTF8)
-    return MailFrom(sender, size, flags, parameters)
+    return MailFrom(sender, size, flags, parameters, envid)
 
 
 def parse_rcpt(argument: bytes, utf8: bool) -> RcptTo:
-    """RFC 5321 4.1.1.3.  utf8: MAIL had SMTPUTF8.  We offer no extension that adds a parameter."""
+    """RFC 5321 4.1.1.3, RFC 3461 4.1 and 4.2.  utf8: MAIL had SMTPUTF8."""
     if argument[:3].upper() != b"TO:":
         raise MailError(_BAD_RCPT)
     recipient, rest = parse_path(argument[3:].lstrip(b" "), utf8)
     if not recipient.local and not recipient.domain:
         raise MailError(_BAD_RECIPIENT)
-    parameters = _parameters(rest)
-    if parameters:
-        raise MailError(_UNKNOWN_PARAMETER)
-    return RcptTo(recipient, parameters)
+    parameters = _parameters(rest, utf8)
+    notify, orcpt = 0, None
+    for keyword, value in parameters.items():
+        if keyword == "NOTIFY":
+            notify = parse_notify(value)
+        elif keyword == "ORCPT":
+            orcpt = parse_orcpt(value)
+        else:
+            raise MailError(_UNKNOWN_PARAMETER)
+    return RcptTo(recipient, parameters, notify, orcpt)
 
 
-def _parameters(rest: bytes) -> Mapping[str, str | None]:
-    """RFC 5321 4.1.2, Mail-parameters and Rcpt-parameters: keyword in upper case -> value."""
+def _parameters(rest: bytes, utf8: bool = False) -> Mapping[str, str | None]:
+    """RFC 5321 4.1.2, Mail-parameters and Rcpt-parameters: keyword in upper case -> value.
+
+    utf8: values may have more than ASCII (RFC 6531 3.3).  Those of MAIL never need it, and we read none.
+    """
     if not rest:
         return _NO_PARAMETERS
     parameters: dict[str, str | None] = {}
     if rest[0] != 0x20:
-        raise MailError(_BAD_PARAMETER)
+        raise MailError(BAD_PARAMETER)
     for word in rest.split():
         match = PARAMETER.fullmatch(word)
         if match is None:
-            raise MailError(_BAD_PARAMETER)
+            raise MailError(BAD_PARAMETER)
         keyword = match[1].decode("ascii").upper()
         if keyword in parameters:
-            raise MailError(_BAD_PARAMETER)
-        parameters[keyword] = None if match[2] is None else match[2].decode("ascii")
+            raise MailError(BAD_PARAMETER)
+        parameters[keyword] = None if match[2] is None else _value(match[2], utf8)
     return parameters
 
 
-def _known(parameters: Mapping[str, str | None], extras: Set[str]) -> tuple[int, int]:
-    """Declared size and flags."""
-    size = flags = 0
+def _value(data: bytes, utf8: bool) -> str:
+    try:
+        return data.decode("utf-8" if utf8 else "ascii")
+    except UnicodeDecodeError:
+        raise MailError(BAD_PARAMETER) from None
+
+
+def _known(parameters: Mapping[str, str | None], extras: Set[str]) -> tuple[int, int, str | None]:
+    """Declared size, flags and ENVID."""
+    size, flags, envid = 0, 0, None
     for keyword, value in parameters.items():
         if keyword == "SIZE":  # RFC 1870 3: 1*20DIGIT
             if value is None or not value.isdigit() or len(value) > 20:
-                raise MailError(_BAD_PARAMETER)
+                raise MailError(BAD_PARAMETER)
             size = int(value)
         elif keyword == "BODY":  # RFC 6152 3
             body = _BODY.get((value or "").upper())
             if body is None:
-                raise MailError(_BAD_PARAMETER if value is None else _UNKNOWN_PARAMETER)
+                raise MailError(BAD_PARAMETER if value is None else _UNKNOWN_PARAMETER)
             flags |= body
         elif keyword == "SMTPUTF8":  # RFC 6531 3.4: no value
             if value is not None:
-                raise MailError(_BAD_PARAMETER)
+                raise MailError(BAD_PARAMETER)
             flags |= SMTPUTF8
+        elif keyword == "RET":
+            flags |= parse_ret(value)
+        elif keyword == "ENVID":
+            envid = parse_envid(value)
         elif keyword in extras:
             flags |= _extra(keyword, value)
         else:
             raise MailError(_UNKNOWN_PARAMETER)
-    return size, flags
+    return size, flags, envid
 
 
 def _extra(keyword: str, value: str | None) -> int:
     """The flag of AUTH or REQUIRETLS."""
     if keyword == "REQUIRETLS":  # RFC 8689 2: no value
         if value is not None:
-            raise MailError(_BAD_PARAMETER)
+            raise MailError(BAD_PARAMETER)
         return REQUIRETLS
-    if value is None or not _XTEXT.fullmatch(value):
-        raise MailError(_BAD_PARAMETER)
+    if value is None or not XTEXT.fullmatch(value):
+        raise MailError(BAD_PARAMETER)
     return 0  # RFC 4954 5: we trust nobody to say who has written a message, so whatever it is means AUTH=<>
 
 
-def mail_line(sender: str, size: int | None = None, flags: int = 0) -> bytes:
-    """MAIL with SIZE where a size is given, BODY=8BITMIME, SMTPUTF8 and REQUIRETLS where the flags say so."""
+def mail_line(sender: str, size: int | None = None, flags: int = 0, envid: str | None = None) -> bytes:
+    """MAIL with SIZE and ENVID where they are given, BODY=8BITMIME, SMTPUTF8, REQUIRETLS and RET where the flags say so."""
     line = f"MAIL FROM:<{_safe(sender)}>"
     if size is not None:
         line += f" SIZE={size}"
@@ -168,12 +188,14 @@ def mail_line(sender: str, size: int | None = None, flags: int = 0) -> bytes:
         line += " SMTPUTF8"
     if flags & REQUIRETLS:
         line += " REQUIRETLS"
+    if flags & RET or envid:
+        line += mail_parameters(flags, envid)
     return f"{line}\r\n".encode()
 
 
-def rcpt_line(recipient: str) -> bytes:
-    """RCPT."""
-    return f"RCPT TO:<{_safe(recipient)}>\r\n".encode()
+def rcpt_line(recipient: str, parameters: str = "") -> bytes:
+    """RCPT.  parameters: of `dsn.rcpt_parameters`."""
+    return f"RCPT TO:<{_safe(recipient)}>{parameters}\r\n".encode()
 
 
 def _safe(address: str) -> str:

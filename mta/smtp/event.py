@@ -61,20 +61,23 @@ class Auth:
 
 @attrs.frozen(slots=True)
 class MailFrom:
-    """MAIL with its parameters understood.  Wants an answer.  size: as declared, 0 when it was not."""
+    """MAIL with its parameters understood.  Wants an answer.  size: as declared, 0 when it was not.  envid: xtext."""
 
     sender: Path
     size: int
     flags: int  # envelope.Flag
     parameters: Mapping[str, str | None]
+    envid: str | None = None
 
 
 @attrs.frozen(slots=True)
 class RcptTo:
-    """RCPT.  Wants an answer."""
+    """RCPT.  Wants an answer.  notify: envelope.Notify, 0 when nothing was said; orcpt: as it was given."""
 
     recipient: Path
     parameters: Mapping[str, str | None]
+    notify: int = 0
+    orcpt: str | None = None
 
 
 @attrs.frozen(slots=True)

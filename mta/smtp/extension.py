@@ -1,7 +1,7 @@
 """The service extensions: what EHLO's answer says, written and read.  RFC 5321 2.2 and 4.1.1.1.
 
-We offer PIPELINING (RFC 2920), SIZE (RFC 1870), 8BITMIME (RFC 6152), ENHANCEDSTATUSCODES (RFC 2034), SMTPUTF8
-(RFC 6531), AUTH with its mechanisms (RFC 4954), STARTTLS (RFC 3207: never with parameters, never inside TLS) and
+We offer PIPELINING (RFC 2920), SIZE (RFC 1870), 8BITMIME (RFC 6152), ENHANCEDSTATUSCODES (RFC 2034), DSN (RFC 3461),
+SMTPUTF8 (RFC 6531), AUTH with its mechanisms (RFC 4954), STARTTLS (RFC 3207: never with parameters, never inside TLS) and
 REQUIRETLS (RFC 8689: only inside TLS).  When reading, keywords are compared in upper case, the first of two equal ones
 counts, parameters of STARTTLS are no matter, and a line that is no keyword ("AUTH=LOGIN") is ignored.  How long such a
 list may be is bounded where replies are read (reply.py).
@@ -19,7 +19,7 @@ __all__ = ["offer", "parse_extensions", "size_limit"]
 
 def offer(max_size: int, starttls: bool, auth: Sequence[str] = (), requiretls: bool = False) -> tuple[str, ...]:
     """The lines for the answer to EHLO, after the first.  max_size: bytes, 0 for no limit (RFC 1870 4)."""
-    lines = ["PIPELINING", f"SIZE {max_size}", "8BITMIME", "ENHANCEDSTATUSCODES", "SMTPUTF8"]
+    lines = ["PIPELINING", f"SIZE {max_size}", "8BITMIME", "ENHANCEDSTATUSCODES", "DSN", "SMTPUTF8"]
     if auth:
         lines.append(f"AUTH {' '.join(auth)}")
     if starttls:

@@ -77,7 +77,7 @@ PATH: Final = re.compile(rf"<(?:(?:{_A_D_L})?({_DOT_STRING}|{_QUOTED_STRING})(?:
 # Received header line: no blanks, quotes, brackets <>, parentheses, commas, semicolons, backslashes.
 HELLO_NAME: Final = re.compile(rb"[!#-'*+\-./0-:=?-\[\]-~]+")
 KEYWORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")  # esmtp-keyword, ehlo-keyword
-PARAMETER: Final = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?")  # esmtp-param
+PARAMETER: Final = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\x80-\xff]+))?")  # esmtp-param; UTF-8: RFC 6531 3.3
 
 # ---- text
 

@@ -6,11 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from mta.envelope import Flag, Notify
 from mta.smtp import command
 from mta.smtp.address import NULL_PATH, Path
 from mta.smtp.command import EIGHTBITMIME, REQUIRETLS, SMTPUTF8
+from mta.smtp.dsn import original_recipient, rcpt_parameters
 from mta.status import MailError
 from tests.smtp.test_address import paths
+from tests.smtp.test_dsn import envids, rets, wishes
 
 
 class SplitTests(SynchronousTestCase):
@@ -76,7 +79,11 @@ class ArgumentTests(SynchronousTestCase):
             ("501 5.5.4", b"FROM:<a@b.test> BODY"),
             ("555 5.5.4", b"FROM:<a@b.test> BODY=BINARYMIME"),
             ("501 5.5.4", b"FROM:<a@b.test> SMTPUTF8=1"),
-            ("555 5.5.4", b"FROM:<a@b.test> RET=HDRS"),
+            ("501 5.5.4", b"FROM:<a@b.test> RET=BODY"),
+            ("501 5.5.4", b"FROM:<a@b.test> RET=HDRS RET=HDRS"),
+            ("501 5.5.4", b"FROM:<a@b.test> ENVID=" + b"x" * 101),
+            ("501 5.5.4", "FROM:<a@b.test> SMTPUTF8 ENVID=ü".encode()),
+            ("555 5.5.4", b"FROM:<a@b.test> NOTIFY=NEVER"),
             ("555 5.5.4", b"FROM:<a@b.test> AUTH=<>"),
             ("501 5.5.4", b"FROM:<a@b.test> -X"),
             ("501 5.5.4", "FROM:<a@b.test> X=ü".encode()),
@@ -115,8 +122,21 @@ class ArgumentTests(SynchronousTestCase):
         self.assertEqual("Postmaster", command.parse_rcpt(b"TO:<Postmaster>", False).recipient.address)
         self.assertEqual("ü@c.test", command.parse_rcpt("TO:<ü@c.test>".encode(), True).recipient.address)
 
+    def test_dsn(self):
+        """RFC 3461 4: what is asked of reports, kept as it was given; in UTF-8 where MAIL said SMTPUTF8 (RFC 6533 3)."""
+        event = command.parse_mail(b"FROM:<a@b.test> ret=Hdrs ENVID=QQ+3D1", 0)
+        self.assertEqual((int(Flag.RET_HDRS), "QQ+3D1"), (event.flags, event.envid))
+        rcpt = command.parse_rcpt(b"TO:<a@b.test> Notify=success,DELAY orcpt=rfc822;A+2Bx@b.test", False)
+        self.assertEqual((Notify.SUCCESS | Notify.DELAY, "rfc822;A+2Bx@b.test"), (rcpt.notify, rcpt.orcpt))
+        rcpt = command.parse_rcpt("TO:<a@b.test> ORCPT=utf-8;ü@b.test".encode(), True)
+        self.assertEqual((0, "utf-8;ü@b.test"), (rcpt.notify, rcpt.orcpt))
+        rcpt = command.parse_rcpt(b"TO:<a@b.test>", False)
+        self.assertEqual((0, None, {}), (rcpt.notify, rcpt.orcpt, dict(rcpt.parameters)))
+        utf8 = b"TO:<a@b.test> ORCPT=utf-8;\xff@b.test"
+        self.assertRaises(MailError, command.parse_rcpt, utf8, True)
+
     def test_bad_rcpt(self):
-        """Each mistake has its code; no parameter is known yet."""
+        """Each mistake has its code."""
         for code, argument in (
             ("501 5.5.4", b""),
             ("501 5.5.4", b"FROM:<a@b.test>"),
@@ -124,7 +144,10 @@ class ArgumentTests(SynchronousTestCase):
             ("501 5.1.3", b"TO:<>"),
             ("501 5.1.3", b"TO:<joe>"),
             ("553 5.6.7", "TO:<ü@b.test>".encode()),
-            ("555 5.5.4", b"TO:<a@b.test> NOTIFY=NEVER"),
+            ("555 5.5.4", b"TO:<a@b.test> RET=FULL"),
+            ("501 5.5.4", b"TO:<a@b.test> NOTIFY=ALWAYS"),
+            ("501 5.5.4", b"TO:<a@b.test> NOTIFY=NEVER NOTIFY=NEVER"),
+            ("501 5.5.4", "TO:<a@b.test> ORCPT=utf-8;ü@b.test".encode()),
             ("501 5.5.4", b"TO:<a@b.test>x"),
         ):
             self.refused(code, command.parse_rcpt, argument, False)
@@ -142,20 +165,28 @@ class ArgumentTests(SynchronousTestCase):
 
 class LineTests(SynchronousTestCase):
     @settings(deadline=None, max_examples=150)
-    @given(paths, st.one_of(st.none(), st.integers(0, 10**12)), st.integers(0, 7))
-    def test_mail_round_trip(self, path, size, flags):
+    @given(paths, st.one_of(st.none(), st.integers(0, 10**12)), st.integers(0, 7), rets, envids)
+    def test_mail_round_trip(self, path, size, flags, ret, envid):
         """What the sender writes the receiver reads as the same."""
-        flags |= 0 if path.is_ascii else SMTPUTF8
-        verb, argument = command.split(command.mail_line(path.address, size, flags).removesuffix(b"\r\n"))
+        flags |= ret | (0 if path.is_ascii else SMTPUTF8)
+        verb, argument = command.split(command.mail_line(path.address, size, flags, envid).removesuffix(b"\r\n"))
         event = command.parse_mail(argument, 0, frozenset({"REQUIRETLS"}))
         self.assertEqual((b"MAIL", path, size or 0, flags), (verb, event.sender, event.size, event.flags))
+        self.assertEqual(envid, event.envid)
 
     @settings(deadline=None, max_examples=100)
-    @given(paths)
-    def test_rcpt_round_trip(self, path):
-        """The same for RCPT."""
-        verb, argument = command.split(command.rcpt_line(path.address).removesuffix(b"\r\n"))
-        self.assertEqual((b"RCPT", path), (verb, command.parse_rcpt(argument, True).recipient))
+    @given(paths, wishes)
+    def test_rcpt_round_trip(self, path, wish):
+        """The same for RCPT; an ORCPT that was not given is made where NOTIFY was."""
+        notify, orcpt = wish
+        line = command.rcpt_line(path.address, rcpt_parameters(path.address, notify, orcpt, True))
+        verb, argument = command.split(line.removesuffix(b"\r\n"))
+        event = command.parse_rcpt(argument, True)
+        self.assertEqual((b"RCPT", path, notify), (verb, event.recipient, event.notify))
+        if orcpt or not notify:
+            self.assertEqual(orcpt, event.orcpt)
+        else:
+            self.assertEqual(path.address, original_recipient(event.orcpt, True)[1])
 
     def test_null_sender(self):
         """The null reverse-path of bounces."""

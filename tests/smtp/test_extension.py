@@ -17,7 +17,7 @@ class ExtensionTests(SynchronousTestCase):
     def test_offer(self):
         """S01: STARTTLS once and without parameters, or not at all."""
         self.assertEqual(
-            ("PIPELINING", "SIZE 1000", "8BITMIME", "ENHANCEDSTATUSCODES", "SMTPUTF8", "STARTTLS"), offer(1000, True)
+            ("PIPELINING", "SIZE 1000", "8BITMIME", "ENHANCEDSTATUSCODES", "DSN", "SMTPUTF8", "STARTTLS"), offer(1000, True)
         )
         self.assertNotIn("STARTTLS", offer(1000, False))
 
@@ -31,7 +31,7 @@ class ExtensionTests(SynchronousTestCase):
     def test_we_understand_what_we_offer(self):
         """parse(offer) has every keyword."""
         found = self.parse(*offer(1000, True))
-        self.assertEqual({"PIPELINING", "SIZE", "8BITMIME", "ENHANCEDSTATUSCODES", "SMTPUTF8", "STARTTLS"}, set(found))
+        self.assertEqual({"PIPELINING", "SIZE", "8BITMIME", "ENHANCEDSTATUSCODES", "DSN", "SMTPUTF8", "STARTTLS"}, set(found))
         self.assertEqual(1000, size_limit(found))
 
     def test_keywords(self):

@@ -10,12 +10,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from mta.envelope import Flag
 from mta.smtp.client import Sender, Transaction
 from mta.smtp.data import LONG_LINE
+from mta.smtp.dsn import original_recipient
 from mta.smtp.event import Auth, AuthAnswered, BodyChunk, BodyWanted, Greeted, HelloAnswered, QuitAnswered, RcptTo, Transacted
 from mta.smtp.sasl import MECHANISMS, CramCredentials, Login
 from mta.status import Reply
 from tests.smtp.talk import CHALLENGE, OPTIONS, Talk, cut
 from tests.smtp.test_address import paths
 from tests.smtp.test_data import anything, canonical, cuts
+from tests.smtp.test_dsn import envids, rets, wishes
 from tests.smtp.test_sasl import names, passwords
 
 ROOMY = attrs.evolve(OPTIONS, max_size=0, max_recipients=100)
@@ -121,17 +123,24 @@ class PairTests(SynchronousTestCase):
         self.assertEqual((4, 0), (pair.talk.counters.commands, pair.talk.counters.errors))
 
     @settings(deadline=None, max_examples=100)
-    @given(paths, st.lists(paths, min_size=1, max_size=3), st.integers(0, 3), st.integers(0, 10**9))
-    def test_envelopes_arrive_unchanged(self, sender, recipients, flags, size):
-        """Every path and the flags, as they were given."""
-        pair = Pair()
-        transaction = Transaction(sender.address, tuple(path.address for path in recipients), size, flags)
+    @given(paths, st.lists(st.tuples(paths, wishes), min_size=1, max_size=3), st.integers(0, 3), rets, envids)
+    def test_envelopes_arrive_unchanged(self, sender, wanted, flags, ret, envid):
+        """Every path, the flags, and what is asked of reports (RFC 3461 5.2.1), as they were given."""
+        pair, size = Pair(), 77
+        recipients, asked = [path for path, _ in wanted], tuple(wish for _, wish in wanted)
+        transaction = Transaction(sender.address, tuple(path.address for path in recipients), size, flags | ret, envid, asked)
         self.assertIsNone(pair.sender.unfit(transaction))
         pair.send([], transaction)
         mail, *rcpts = [event for event in pair.talk.events if hasattr(event, "sender") or hasattr(event, "recipient")]
         self.assertEqual((sender, size, recipients), (mail.sender, mail.size, [event.recipient for event in rcpts]))
         utf8 = flags & Flag.SMTPUTF8 or not all(path.is_ascii for path in (sender, *recipients))
-        self.assertEqual(flags & 1 | (2 if utf8 else 0), mail.flags)
+        self.assertEqual((flags & 1 | ret | (2 if utf8 else 0), envid), (mail.flags, mail.envid))
+        self.assertEqual([notify for notify, _ in asked], [event.notify for event in rcpts])
+        for (notify, orcpt), event in zip(asked, rcpts, strict=True):
+            if utf8 and (orcpt or not notify):
+                self.assertEqual(orcpt, event.orcpt)
+            elif orcpt:
+                self.assertEqual(original_recipient(orcpt, False), original_recipient(event.orcpt, False))
 
     def test_requiretls(self):
         """P42: the flag goes over the wire, in TLS."""

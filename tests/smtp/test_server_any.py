@@ -19,7 +19,10 @@ LINES = [
     b"HELO c.test\r\n",
     b"MAIL FROM:<a@c.test>\r\n",
     b"MAIL FROM:<> SIZE=999999999\r\n",
+    b"MAIL FROM:<a@c.test> RET=HDRS ENVID=a+3D\r\n",
     b"RCPT TO:<b@mx.test>\r\n",
+    b"RCPT TO:<b@mx.test> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;b\r\n",
+    b"RCPT TO:<b@mx.test> NOTIFY=NEVER,DELAY\r\n",
     b"RCPT TO:<>\r\n",
     b"DATA\r\n",
     b"RSET\r\n",
@@ -126,6 +129,8 @@ class ReceiverModel(RuleBasedStateMachine):
                 assert self.accepted
             if type(event) is MailFrom:
                 assert self.known or self.options.mail_requires == "none", "mail from somebody unknown, in clear"
+            if type(event) is RcptTo:
+                assert event.notify in (0, 10) and bool(event.notify) == bool(event.orcpt), "a wish that nobody had"
             if type(event) is BodyChunk or type(event) is BodyEnd:
                 assert self.body_open
         if self.machine.ended:

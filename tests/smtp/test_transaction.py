@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.envelope import Flag
+from mta.envelope import Flag, Notify
 from mta.smtp.client import Sender
 from mta.smtp.transaction import Transaction, script, unfit
 from mta.status import Reply
@@ -40,6 +40,25 @@ class ParameterTests(SynchronousTestCase):
         self.assertEqual(b" SIZE=10", self.mail(ONE, "SIZE", "8BITMIME", "SMTPUTF8"))
         self.assertEqual(b" SMTPUTF8", self.mail(Transaction("", ("ü@mx.test",), 1, 0), "SMTPUTF8"))
         self.assertEqual(b"", self.mail(Transaction("a@c.test", ("b@mx.test",), 1, Flag.RET_HDRS), "8BITMIME", "SMTPUTF8"))
+
+    def test_dsn(self):
+        """RFC 3461 5.2.1, 5.2.2: wishes go on where DSN is offered, and nowhere else."""
+        wishes = ((int(Notify.SUCCESS), "rfc822;B@x"), (0, None))
+        told = Transaction("a@c.test", ("b@mx.test", "d@mx.test"), 9, int(Flag.RET_FULL | Flag.SMTPUTF8), "id+2B", wishes)
+        for extensions, lines in (
+            ({}, ["MAIL FROM:<a@c.test>", "RCPT TO:<b@mx.test>", "RCPT TO:<d@mx.test>"]),
+            (
+                {"DSN": ""},
+                [
+                    "MAIL FROM:<a@c.test> RET=FULL ENVID=id+2B",
+                    "RCPT TO:<b@mx.test> NOTIFY=SUCCESS ORCPT=rfc822;B@x",
+                    "RCPT TO:<d@mx.test>",
+                ],
+            ),
+        ):
+            said = [line.decode().removesuffix("\r\n") for _, line in script(told, extensions, rset=False)]
+            self.assertEqual([*lines, "DATA"], said)
+        self.assertEqual(list(script(TWO, {}, rset=False)), list(script(TWO, {"DSN": ""}, rset=False)))
 
     def test_unfit(self):
         """What this server cannot take is known before anything is said; 8BITMIME is not asked for."""
