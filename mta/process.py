@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 
 from mta.config.mistake import ConfigError
 from mta.config.settings import Settings
+from mta.control.queue import QueueCommands
 from mta.control.socket import ControlSocket
 from mta.status import MailError
 
@@ -48,12 +49,13 @@ class Process(Service):
         """
         self._reactor = reactor
         self._reread = reread
-        self._control = ControlSocket(control, {"reload": self._reload_asked}, reactor)
         self._reloading = DeferredLock()
         try:
             self._mta = make()
         except MailError as error:
             _give_up(error)
+        queue = QueueCommands(self._mta.queue, lambda: int(reactor.seconds() * 1000), self._mta.log)
+        self._control = ControlSocket(control, {"reload": self._reload_asked, **queue.table()}, reactor)
 
     def privilegedStartService(self) -> None:
         """Bind the ports; one that is in use ends the process here."""

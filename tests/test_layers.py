@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "dns": {"interfaces", "envelope", "status", "config"},
     "tls": {"interfaces", "envelope", "status", "config"},
     "config": {"status", "tls", "smtp", "relay", "rate"},  # of relay its parser of host lists
-    "control": {"interfaces", "envelope", "status", "config"},
+    "control": {"interfaces", "envelope", "status", "config", "queue"},  # of the queue what an operator may do
 }
 PURE = (
     "smtp/*.py",
@@ -53,6 +53,10 @@ PURE = (
     "relay/destination.py",
     "relay/handover.py",
     "relay/hostlist.py",
+    "control/queue_facts.py",
+    "cli/queue/follow.py",
+    "cli/queue/sheet.py",
+    "cli/queue/table.py",
     "relay/site.py",
     "queue/mode.py",
     "bounce/report.py",

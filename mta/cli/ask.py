@@ -13,13 +13,17 @@ from typing import Any, Final
 
 from mta.control.socket import NAME, short_name
 
-__all__ = ["NoAnswer", "ask", "socket_of"]
+__all__ = ["NoAnswer", "NobodyThere", "ask", "socket_of"]
 
 ANSWER_LIMIT: Final = 64 << 20  # bytes
 
 
 class NoAnswer(Exception):
     """Nobody is there, or says nothing that can be understood."""
+
+
+class NobodyThere(NoAnswer):
+    """No service is running."""
 
 
 def ask(path: Path, request: dict[str, Any], seconds: float = 60.0) -> dict[str, Any]:
@@ -31,7 +35,7 @@ def ask(path: Path, request: dict[str, Any], seconds: float = 60.0) -> dict[str,
             connection.sendall(json.dumps(request).encode() + b"\n")
             line = _line(connection)
     except (FileNotFoundError, ConnectionRefusedError):
-        raise NoAnswer(f"no service is running: nobody answers on {path}") from None
+        raise NobodyThere(f"no service is running: nobody answers on {path}") from None
     except TimeoutError:
         raise NoAnswer(f"the service does not answer within {seconds:g} s ({path})") from None
     except OSError as error:

@@ -1,0 +1,21 @@
+"""`mta queue` and its commands, one file for each kind."""
+
+from __future__ import annotations
+
+import rich_click as click
+
+from mta.cli.queue.alter import flush, hold, release, remove, reroute, retry
+from mta.cli.queue.check import check
+from mta.cli.queue.destinations import resume, run, suspend
+from mta.cli.queue.look import list_, show, summary
+
+__all__ = ["queue"]
+
+
+@click.group()
+def queue() -> None:
+    """Look at the queue, and act on it."""
+
+
+for command in (list_, summary, show, flush, hold, release, retry, remove, reroute, suspend, resume, run, check):
+    queue.add_command(command)
