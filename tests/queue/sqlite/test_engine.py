@@ -211,13 +211,22 @@ class AcceptTests(SqliteCase):
         self.assertEqual((0, {}), (self.queue._cache.size, self.queue._cache._kept))
 
     async def test_pressure(self) -> None:
-        """Slow commits and a long log press."""
+        """Slow commits and a log that a reader holds press; a log that is in the file too does not."""
         await self.accept()
         self.assertTrue(0 <= self.queue.pressure < 1)
-        self.writer.commit_seconds = 2.0
+        self.writer.commit_mean = 2.0
         self.assertEqual(2.0, self.queue.pressure)
-        self.writer.commit_seconds, self.writer.wal_pages = 0.0, 65_536 * 3
+        self.writer.commit_mean, self.writer.wal_pages = 0.0, 65_536 * 3
         self.assertEqual(3.0, self.queue.pressure)
+        self.writer.wal_moved = 65_536 * 2
+        self.assertEqual(1.0, self.queue.pressure)
+
+    async def test_pressure_ends_without_mail(self) -> None:
+        """A slow commit is forgotten after some seconds: mail that is refused for it brings no quicker one."""
+        await self.accept()
+        self.writer.commit_mean = 2.0
+        self.writer.committed -= 5.1
+        self.assertTrue(self.queue.pressure < 0.01)
 
     async def test_fatal_is_told_once(self) -> None:
         """An exception in the writer that nobody foresaw is fatal too: no accept is left waiting."""

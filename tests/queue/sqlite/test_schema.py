@@ -7,7 +7,7 @@ from pathlib import Path
 import apsw
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.queue.sqlite.schema import APPLICATION_ID, VERSION, highest_id, open_reader, open_writer, recover
+from mta.queue.sqlite.schema import APPLICATION_ID, TABLES, VERSION, highest_id, open_reader, open_writer, recover
 from mta.status import MailError
 
 
@@ -44,6 +44,29 @@ class SchemaTests(SynchronousTestCase):
         """Tables of a later program are left alone."""
         self.open().execute("PRAGMA user_version=99")
         self.assertIn("version 99, this program knows version 2", self.refusal())
+
+    def test_q27_migration(self) -> None:
+        """A file of version 1 is brought to this version at start, with all that is in it; also one that was interrupted."""
+        make_version_1(self.path)
+        for _ in range(2):
+            db = self.open()
+            self.assertEqual(VERSION, db.pragma("user_version"))
+            self.assertEqual([(4, "old@example.com")], list(db.execute("SELECT id,sender FROM message")))
+            self.assertEqual([], list(db.execute("SELECT * FROM meta")))
+            db.close()
+        fresh = Path(self.mktemp())
+        open_writer(fresh).close()
+        self.assertEqual(tables(fresh), tables(self.path))
+
+    def test_q27_migration_that_fails(self) -> None:
+        """No room for it, or something of that name is there: refused, and the file is of version 1 as before."""
+        make_version_1(self.path)
+        db = apsw.Connection(str(self.path))
+        db.execute("CREATE TABLE meta(x)")
+        before = tables(self.path)
+        self.assertIn("meta", self.refusal())
+        self.assertEqual((1, before), (db.pragma("user_version"), tables(self.path)))
+        db.close()
 
     def test_file_of_something_else(self) -> None:
         """Another program's database, no database at all, a folder: refused, and unchanged."""
@@ -95,3 +118,25 @@ class SchemaTests(SynchronousTestCase):
                 "INSERT INTO delivery(id,message,dest,lane,due,state,address,notify) VALUES (?,1,?,0,?,0,'a',0)",
                 (id, dest, due),
             )
+
+
+VERSION_1 = TABLES.partition("CREATE TABLE meta")[0]  # as released: all but what the migration adds
+
+
+def make_version_1(path: Path) -> None:
+    """A queue file as version 1 left it, with one message."""
+    db = apsw.Connection(str(path))
+    db.execute("PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL").fetchall()
+    db.execute(f"BEGIN; {VERSION_1}; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version=1; COMMIT")
+    db.execute("INSERT INTO message VALUES (4,1,9,'old@example.com','smtp',NULL,1,0,NULL,1,1,4,x'',NULL,0,NULL)")
+    db.execute("INSERT INTO delivery(id,message,dest,lane,due,state,address,notify) VALUES (5,4,'d',0,0,0,'a@b',0)")
+    db.close()
+
+
+def tables(path: Path) -> list[tuple[str, str]]:
+    """What the file is made of."""
+    db = open_reader(path)
+    try:
+        return list(db.execute("SELECT name,sql FROM sqlite_schema ORDER BY name"))
+    finally:
+        db.close()

@@ -275,6 +275,29 @@ class LogTests(SqliteCase):
                 await self.accept(data=b"x" * 30_000)
             self.assertTrue(self.writer.wal_pages < 150, "it began anew")
 
+    async def test_a_log_that_was_held_is_looked_after_without_commits(self) -> None:
+        """So long that mail is refused: when the reader has gone, any question has it moved, at most once a second."""
+        from mta.queue.sqlite.schema import open_reader
+
+        assert self.directory is not None
+        await self.accept()
+        shell = open_reader(self.directory / "queue" / "0.db")
+        self.addCleanup(shell.close)
+        shell.execute("BEGIN; SELECT count(*) FROM message").fetchall()
+        with patch.object(module, "HELD", 20):
+            self.writer._checkpoint_at = 10
+            await self.accept(data=b"x" * 130_000)
+            await self.sql("SELECT 1")  # the try after the commit is over
+            held = self.writer.wal_pages - self.writer.wal_moved
+            self.assertTrue(held > 20, held)
+            shell.execute("COMMIT")
+            await self.sql("SELECT 1")
+            self.assertEqual(held, self.writer.wal_pages - self.writer.wal_moved, "not twice in a second")
+            self.writer._checkpointed -= 1
+            await self.sql("SELECT 1")
+            await self.sql("SELECT 1")
+            self.assertEqual(0, self.writer.wal_pages - self.writer.wal_moved)
+
     async def test_nothing_is_left_after_a_stop(self) -> None:
         """The log is in the file, and gone."""
         await self.accept()
