@@ -51,7 +51,7 @@ class Bucket:
         self.rate = rate
         self._interval = rate.interval
         self._slack = max(SLACK - self._interval, 0.0)
-        self._full = float("-inf")  # when the bucket is full again, less one token
+        self._full = 0.0  # when the bucket is full again, less one token
 
     def next(self, now: float) -> float:
         """When the next token is there; not after `now`: it is there."""

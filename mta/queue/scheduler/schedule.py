@@ -2,7 +2,7 @@
 
 Destinations take turns, in each of them its lanes.  Which have room is decided here: by the window that success widens and
 failure narrows, by their own limits (`[[destination]]`), and by what is left of `total`: once three quarters of it are in
-use a destination starts nothing while it holds as much as is free.  So however many are stuck, the next one finds a place.
+use a destination starts nothing while it holds half as much as is free.  So those that are stuck leave room for the next.
 What is in memory and what is asked of the queue is in `stock.py`.  Times are ms since the epoch and never go into decisions
 twice: whoever calls passes `now` and, where there is chance in it, a `roll` in [0, 1).
 
@@ -107,7 +107,7 @@ class Scheduler(Stock):
         ring, free = self._ring, self._total - self.running
         if free <= 0:
             return None
-        share = free if 4 * free < self._total else self._total
+        share = max(free // 2, 1) if 4 * free < self._total else self._total
         for _ in range(len(ring)):
             dest = ring[0]
             if dest.ring and dest.busy < dest.room and not dest.closed:

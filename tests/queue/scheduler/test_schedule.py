@@ -2,61 +2,12 @@
 
 from __future__ import annotations
 
-from twisted.trial.unittest import SynchronousTestCase
-
 from mta.config.settings import Concurrency, Retry
 from mta.envelope import BOUNCE, Claim
-from mta.queue.scheduler.destination import Batch
-from mta.queue.scheduler.schedule import BUSY_BLOCK, Feedback, Scheduler
-from mta.queue.scheduler.stock import LOOK_AGAIN, ROWS
+from mta.queue.scheduler.schedule import BUSY_BLOCK, Feedback
+from mta.queue.scheduler.stock import LOOK_AGAIN
 from mta.queue.state import DestState, Lane
-
-NOW = 1_800_000_000_000
-DEST = "smtp:default/example.org"
-OTHER = "smtp:default/example.net"
-MIDDLE = 0.5
-DAY = 86_400_000
-
-
-class Case(SynchronousTestCase):
-    """A scheduler and short words for it."""
-
-    def setUp(self) -> None:
-        self.made = 0
-        self.now = NOW
-        self.scheduler = self.make()
-
-    def make(self, active_limit: int = 20_000, **concurrency: int) -> Scheduler:
-        return Scheduler(Concurrency(**concurrency), active_limit, Retry())
-
-    def claim(self, dest: str = DEST, lane: int = 0, due: int = NOW) -> Claim:
-        self.made += 10
-        return Claim(self.made + 1, self.made, dest, lane, due, 0, "u@example.org")
-
-    def arrive(self, count: int = 1, dest: str = DEST, lane: int = 0) -> list[Claim]:
-        """New mail: those that are admitted are offered; returns what must be given back."""
-        admitted = [self.claim(dest, lane) for _ in range(count) if self.scheduler.admit(dest)]
-        return list(self.scheduler.offer(admitted, self.now, True))
-
-    def start(self) -> list[Batch]:
-        batches = []
-        while (batch := self.scheduler.next_batch(self.now)) is not None:
-            batches.append(batch)
-        return batches
-
-    def end(self, batch: Batch, feedback: Feedback = Feedback.GOOD):
-        change = self.scheduler.finished(batch.dest, feedback, self.now, MIDDLE)
-        self.scheduler.released(len(batch.claims))
-        return change
-
-    def pass_time(self, ms: int) -> None:
-        self.now += ms
-        self.scheduler.advance(self.now)
-
-    def kill(self, dest: str = DEST):
-        """A whole cohort fails."""
-        self.arrive(5, dest)
-        return [change for batch in self.start() if (change := self.end(batch, Feedback.BAD))]
+from tests.queue.scheduler.case import DAY, DEST, MIDDLE, NOW, OTHER, Case
 
 
 class StartTests(Case):
@@ -71,15 +22,16 @@ class StartTests(Case):
         self.assertEqual(1, len(self.start()))
 
     def test_total(self) -> None:
-        """All destinations together: `total`; the last place is kept for one that has none."""
+        """All destinations together: `total`; the last places are kept for those that have none."""
         self.scheduler = self.make(total=12)
         for number in range(10):
             self.arrive(5, f"smtp:a/{number}")
         batches = self.start()
-        self.assertEqual((11, 11), (len(batches), self.scheduler.running))
+        self.assertEqual((10, 10), (len(batches), self.scheduler.running))
         self.arrive(5, OTHER)
         self.arrive(5)
-        self.assertEqual([OTHER], [batch.dest for batch in self.start()])
+        self.assertEqual([OTHER, DEST], [batch.dest for batch in self.start()])
+        self.assertEqual(12, self.scheduler.running)
         self.assertEqual(10, len({batch.dest for batch in batches}))
 
     def test_q54_stuck_destination(self) -> None:
@@ -98,124 +50,6 @@ class StartTests(Case):
             claims = [Claim(1000 + n, 999, dest, 0, NOW, 0, "u@b") for n in range(120)]
             self.scheduler.offer(claims, NOW, False)
             self.assertEqual(expected, [len(batch.claims) for batch in self.start()])
-
-
-class AdmitTests(Case):
-    """What new mail is taken into memory."""
-
-    def test_limit_of_memory(self) -> None:
-        """Nothing above active_limit; what is released makes room."""
-        self.scheduler = self.make(active_limit=3)
-        self.assertEqual([True] * 3 + [False], [self.scheduler.admit(DEST) for _ in range(4)])
-        self.scheduler.refund(DEST)
-        self.assertTrue(self.scheduler.admit(OTHER))
-
-    def test_limit_of_a_destination(self) -> None:
-        """Two windows of full transactions, at most 1,000."""
-        self.assertEqual(500, sum(self.scheduler.admit(DEST) for _ in range(2000)))
-        self.scheduler = self.make(initial=20)
-        self.assertEqual(1000, sum(self.scheduler.admit(DEST) for _ in range(2000)))
-
-    def test_q56_stored_rows_come_first(self) -> None:
-        """While due rows of the destination wait in the file nothing new is admitted; a short answer opens the door."""
-        self.scheduler.waiting(DEST, 0, NOW, NOW)
-        self.assertFalse(self.scheduler.admit(DEST))
-        self.assertTrue(self.scheduler.admit(OTHER))
-        wants = self.scheduler.wants()
-        self.assertFalse(self.scheduler.admit(DEST))
-        self.scheduler.answered(wants, [self.claim()], NOW)
-        self.assertTrue(self.scheduler.admit(DEST))
-
-    def test_q56_row_stored_while_asking(self) -> None:
-        """It was not in the answer: the door stays shut and the lane is asked again."""
-        self.scheduler.waiting(DEST, 0, NOW, NOW)
-        wants = self.scheduler.wants()
-        self.scheduler.waiting(DEST, 0, NOW, NOW)
-        self.scheduler.answered(wants, [], NOW)
-        self.assertFalse(self.scheduler.admit(DEST))
-        self.assertEqual([DEST], [want.dest for want in self.scheduler.wants()])
-
-    def test_q56_stored_rows_are_served_while_new_mail_arrives(self) -> None:
-        """300 rows in the file and new mail at capacity for ever: every old row has gone after 400 deliveries."""
-        file = [self.claim() for _ in range(300)]
-        old = {claim.id for claim in file}
-        self.scheduler.waiting(DEST, 0, NOW, NOW)
-        running: list[Batch] = []
-        for _ in range(100):
-            for _ in range(4):
-                if self.scheduler.admit(DEST):
-                    self.scheduler.offer([self.claim()], self.now, True)
-                else:
-                    file.append(self.claim())
-                    self.scheduler.waiting(DEST, 0, NOW, NOW)
-            if wants := self.scheduler.wants():
-                quota = wants[0].quota
-                answer, file = file[:quota], file[quota:]
-                self.scheduler.answered(wants, answer, self.now)
-            running += self.start()
-            for batch in [running.pop(0) for _ in range(min(4, len(running)))]:
-                old -= {claim.id for claim in batch.claims}
-                self.end(batch)
-        self.assertEqual(set(), old)
-
-
-class WantsTests(Case):
-    """What is asked for."""
-
-    def test_nothing(self) -> None:
-        """Nothing waits: no question."""
-        self.assertEqual([], self.scheduler.wants())
-
-    def test_bounded(self) -> None:
-        """200 destinations with 64 lanes each: at most 64 wants, 8 of one destination, 512 rows; all in their turn."""
-        for number in range(200):
-            for lane in range(64):
-                self.scheduler.waiting(f"smtp:a/{number}", lane, NOW, NOW)
-        seen = set()
-        for _ in range(40):
-            wants = self.scheduler.wants()
-            self.assertTrue(len(wants) <= 64 and sum(want.quota for want in wants) <= ROWS)
-            self.assertTrue(max(sum(w.dest == want.dest for w in wants) for want in wants) <= 8)
-            seen |= {want.dest for want in wants}
-            self.scheduler.answered(wants, [], NOW)
-        self.assertEqual(200, len(seen))
-
-    def test_q54_million_rows(self) -> None:
-        """A stuck destination with a file that always has more takes a bounded number of rows into memory."""
-        self.scheduler.waiting(DEST, 0, NOW, NOW)
-        for _ in range(1000):
-            wants = self.scheduler.wants()
-            answer = [self.claim(want.dest, want.lane) for want in wants for _ in range(want.quota)]
-            self.scheduler.answered(wants, answer, self.now)
-            self.start()
-        self.assertTrue(self.scheduler.active <= 200, self.scheduler.active)
-        self.arrive(1, OTHER)
-        self.assertEqual([OTHER], [batch.dest for batch in self.start()])
-
-    def test_retries_do_not_crowd_out(self) -> None:
-        """Above 80 % of memory only half of what is free is asked for."""
-        self.scheduler = self.make(active_limit=100, initial=20)
-        for number in range(9):
-            self.assertTrue(all(self.scheduler.admit(f"smtp:a/{number}") for _ in range(10)))
-        self.scheduler.waiting(DEST, 0, NOW, NOW)
-        self.assertEqual([5], [want.quota for want in self.scheduler.wants()])
-
-    def test_full(self) -> None:
-        """No room at all: asked later, not forgotten."""
-        self.scheduler = self.make(active_limit=1)
-        self.arrive(1, OTHER)
-        self.scheduler.waiting(DEST, 0, NOW, NOW)
-        self.assertEqual([], self.scheduler.wants())
-        self.end(self.start()[0])
-        self.assertEqual([DEST], [want.dest for want in self.scheduler.wants()])
-
-    def test_question_failed(self) -> None:
-        """The queue could not say: the same is wanted again."""
-        self.scheduler.waiting(DEST, 3, NOW, NOW)
-        wants = self.scheduler.wants()
-        self.assertEqual([], self.scheduler.wants())
-        self.scheduler.unanswered(wants)
-        self.assertEqual(wants, self.scheduler.wants())
 
 
 class TimeTests(Case):
