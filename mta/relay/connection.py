@@ -236,8 +236,8 @@ class Connection(Protocol):
 
     @property
     def unused(self) -> bool:
-        """On its way to its first transaction: nothing is lost when it is cut."""
-        return not (self.uses or self.leaving)
+        """Not ready for a transaction yet: nothing is lost when it is cut."""
+        return self._phase in TROUBLES
 
     def _say_quit(self) -> None:
         if self.leaving:

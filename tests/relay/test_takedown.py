@@ -8,7 +8,7 @@ import attrs
 from twisted.internet import reactor as real
 
 from mta.config.settings import Handover, Seconds
-from mta.envelope import Target
+from mta.envelope import Kind, Target
 from mta.relay.takedown import Takedown
 from mta.tls.policy import Parameters
 from tests.relay.goes_on import GoesOn, Manners
@@ -103,6 +103,18 @@ class GoesOnTests(TakedownCase):
         self.goes_on(answers_close=False)
         await self.delivered()
         await self.relay.stopService()
+        self.assertEqual(self.relay.pool.learned(next(iter(self.relay._known.values())).candidates[0].key), "")
+
+    async def test_stopped_while_tls_is_started_again(self) -> None:
+        """H39: no transaction is on its way: cut at once, the job is given back, nothing is learned from it."""
+        server = self.goes_on(starttls=b"220-")
+        await self.delivered()
+        await self.idle()
+        delivery = self.deliver(number=11)
+        while server.lines[-1] != "STARTTLS":
+            await self.turn()
+        await self.relay.stopService().addTimeout(2, self.reactor)
+        self.assertIs((await delivery).outcomes[0].kind, Kind.GIVEN_BACK)
         self.assertEqual(self.relay.pool.learned(next(iter(self.relay._known.values())).candidates[0].key), "")
 
     async def test_preset_without_a_test(self) -> None:
