@@ -238,7 +238,7 @@ class Attempt:
     def _settle(self, replies: Sequence[Reply], scope: Scope, session: Session, verdict: tuple[str, str]) -> None:
         """Each recipient's outcome from its reply."""
         facts = session_facts(session, verdict)
-        connect = session.ready_at - session.began if session.uses <= 1 and session.ready_at else 0.0
+        connect = session.ready_at - session.began if session.ready_at and not session.kept else 0.0
         transfer = self._now() - self._sent if self._sent else 0.0
         owed = self._ours
         self._done.callback(

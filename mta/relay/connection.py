@@ -110,6 +110,7 @@ class Connection(Protocol):
         self.machine = Sender(conduct.hello)
         self.achieved = IN_CLEAR
         self.uses = 0  # transactions begun
+        self.kept = False  # picked up at least once: what fails from then on is no fault of the host's TLS
         self._conduct = conduct
         self._owner: Owner | None = owner
         self._phase = Phase.CONNECTING
@@ -297,7 +298,7 @@ class Connection(Protocol):
     def _trouble(self, how: str) -> Trouble:
         """TLS that dies in its first transaction is a TLS fault (T9: Exchange 2003 did so); silence is not, nor is an
         end that we make ourselves, nor one after TLS has carried a message."""
-        first = self._phase is Phase.TRANSACTION and self.uses == 1
+        first = self._phase is Phase.TRANSACTION and not self.kept
         if first and self.achieved.version and how not in ("timed out", "cut"):
             return Trouble.T9
         return TROUBLES.get(self._phase, Trouble.LOST)

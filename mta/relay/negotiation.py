@@ -47,7 +47,6 @@ class Negotiation(Connection):
         self.tls_why = "" if step.tls else "broken" if step.fallback else "level"  # why there is no TLS
         self.ready_at = 0.0
         self.mail_max = 0  # transactions that the server takes in one connection, 0: it sets no limit
-        self.kept = False  # picked up at least once: what fails from then on is no fault of the host's TLS
         self._is_cut = False
         self._tls = conduct.tls.creator(self.required) if step.tls else None
 

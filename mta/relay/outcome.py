@@ -71,7 +71,7 @@ def _tls(session: Session) -> str:
         return "none"
     if session.restarted:
         return "restarted"
-    return "kept" if session.uses > 1 else "new"
+    return "kept" if session.kept else "new"
 
 
 def verified(required: Required, achieved: Achieved) -> str:

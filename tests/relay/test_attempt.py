@@ -71,6 +71,14 @@ class RepliesTests(RelayCase):
         self.assertEqual(len(server.messages), 1)
         self.assertEqual(server.verbs(1).count("tls MAIL") + server.verbs(2).count("tls MAIL"), 1)
 
+    async def test_kept_though_nothing_was_sent(self) -> None:
+        """H23: after a message that was refused here the connection is a kept one, and its end is no strike."""
+        self.serve({"tls .": Act.ABORT}, extensions=("PIPELINING", "SIZE 1000"))
+        self.assertEqual((await self.outcome(size=1001)).facts["handover"], "keep")
+        outcome = await self.deferred(number=11)
+        self.assertEqual((outcome.facts["tls"], outcome.connect, outcome.retry_after), ("kept", 0.0, None))
+        self.assertEqual(([], []), (self.faults(), self.relay._hints.keys("tls-strikes")))
+
     async def test_unfit_message_and_bytes_too_many(self) -> None:
         """H41: a part of a reply behind that to EHLO: the message is refused once, and no other host gets it afterwards."""
         self.serve({"tls EHLO": b"250-mx1\r\n250 SIZE 1000\r\n25"})
