@@ -2,8 +2,8 @@
 
 The digest of the routes that the mail was filed by is kept with it (`IQueue.note`).  When it is another one, everything
 that waits or is held is routed anew, in bites of 500, while mail is accepted and delivered.  What is in flight stays and
-is met again a minute later, until a walk finds nothing left to move; only then the new digest is kept, so a crash in
-between begins again.  A recipient whom the new routes refuse for good (5yz) is filed under BOUNCE, as at its arrival;
+is met again a minute later, and so is what was being stored when the routes changed; when a walk leaves nothing the new
+digest is kept, so a crash in between begins again.  A recipient whom the new routes refuse for good (5yz) is filed under BOUNCE, as at its arrival;
 one that they refuse for now stays where it is, and so does what is owed at BOUNCE.
 """
 
@@ -21,6 +21,7 @@ __all__ = ["Rerouting"]
 
 KEY = "routes"  # in the queue's memory: the digest
 BITE = 500  # recipients
+STORING = 60_000  # ms after a reload in which mail may still be stored that was filed by the old routes
 
 Waiting = Callable[[str, int, int, int], None]  # dest, lane, due, now
 
@@ -35,7 +36,13 @@ class Rerouting:
         self._events = log
         self._done: str | None = None  # the digest that all mail is filed by, as far as we know
         self._running = False
-        self.router = router
+        self._router = router
+        self._last = 0  # ms; a walk that begins later is the last one
+
+    def use(self, router: IRouter) -> None:
+        """Other routes from now on; `run` is to be called."""
+        self._router = router
+        self._last = self._now() + STORING
 
     async def run(self) -> None:
         """Bring everything on its way by the routes of now, if that has not been done.  May be called at any time."""
@@ -45,10 +52,16 @@ class Rerouting:
         try:
             if self._done is None:
                 self._done = await self._queue.noted(KEY)
-            while (router := self.router).digest != self._done:
+            while (router := self._router).digest != self._done:
+                if self._done:  # from now on the mail is filed by none of both, whatever comes: also by the old ones again
+                    await self._queue.note(KEY, "")
+                    self._done = ""
+                is_last = self._now() >= self._last
                 if await self._walk(router):
                     return
-                if router is self.router:
+                if router is self._router:
+                    if not is_last:
+                        return
                     await self._queue.note(KEY, router.digest)
                     self._done = router.digest
         finally:
@@ -57,19 +70,19 @@ class Rerouting:
     async def _walk(self, router: IRouter) -> int:
         """Through all recipients, unless the routes change meanwhile: how many are to be moved and could not yet."""
         after = moved = left = 0
-        while router is self.router and (rows := await self._queue.browse(Selector(), after, BITE)):
+        while router is self._router and (rows := await self._queue.browse(Selector(), after, BITE)):
             after = rows[-1].id
             count, wanted = await self._refile(rows, router)
             moved, left = moved + count, left + wanted - count
         if moved:
             self._events.event("rerouted", "", {"recipients": moved})
-        return left if router is self.router else 0
+        return left if router is self._router else 0
 
     async def bite(self, selector: Selector, after: int, limit: int) -> tuple[int, int]:
         """Some of those recipients, at most 500, for an operator: how many were moved, and 0 or where to go on."""
         limit = min(limit, BITE)
         rows = await self._queue.browse(selector, after, limit)
-        count, _ = await self._refile(rows, self.router)
+        count, _ = await self._refile(rows, self._router)
         return count, rows[-1].id if len(rows) == limit else 0
 
     async def _refile(self, rows: Sequence[Row], router: IRouter) -> tuple[int, int]:

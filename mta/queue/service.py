@@ -105,7 +105,8 @@ class QueueService(Service):
 
     def reconfigure(self, settings: Settings, router: IRouter) -> None:
         """Other limits, retries and routes from now on.  Mail that waits is routed anew; what is in flight, when it waits."""
-        self._router = self._rerouting.router = router
+        self._router = router
+        self._rerouting.use(router)
         self._delay_warning(settings)
         self._scheduler.reconfigure(settings.concurrency, settings.queue.active_limit, settings.retry, settings.destination)
         self._runs.reconfigure(settings.queue, self._now())

@@ -88,7 +88,10 @@ class FakeAgent:
 
 @implementer(IQueue)
 class FaultyQueue:
-    """The engine with faults: `faults[method]` is a list of exceptions, one for each call; `held` keeps answers back."""
+    """The engine with faults: `faults[method]` is a list of exceptions, one for each call; `held` keeps answers back.
+
+    `stalled` keeps accepts back before they are begun.
+    """
 
     def __init__(self, engine: MemoryQueue) -> None:
         self.engine = engine
@@ -112,6 +115,10 @@ class FaultyQueue:
             self.calls[name] += 1
             if self.faults[name]:
                 return fail(self.faults[name].pop(0))
+            if self.stalled is not None and name == "enqueue":
+                begun: Deferred[Any] = Deferred()
+                self.stalled.append(lambda: method(*args, **more).chainDeferred(begun))
+                return begun
             answer = method(*args, **more)
             if self.held is None or name not in ("enqueue", "settle", "claim"):
                 return answer
@@ -120,6 +127,12 @@ class FaultyQueue:
             return waiting
 
         return call
+
+    def begin(self) -> None:
+        """Do what was not even begun."""
+        stalled, self.stalled = self.stalled or [], None
+        for call in stalled:
+            call()
 
     def let_go(self) -> None:
         """Give the answers that were kept back."""
