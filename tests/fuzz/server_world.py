@@ -26,7 +26,7 @@ from mta.testing.pki import Authority
 from mta.tls.context import ServerTls
 from tests.fuzz.far import Far, client_tls
 from tests.fuzz.network import Reactor
-from tests.fuzz.watch import Watch
+from tests.fuzz.watch import Waiting, Watch
 from tests.receive.door import SETTINGS, FakeAccept, FakeLog, FakeRouter, FakeSink
 
 READY = b"220 2.0.0 Ready to start TLS\r\n"
@@ -67,38 +67,11 @@ def load(offer: Offer, directory: Path) -> ServerTls:
     return ServerTls.load(attrs.evolve(settings, **offer.tls))
 
 
-class _Waiting:
-    """Answers that somebody owes us."""
-
-    def __init__(self, slow: bool) -> None:
-        self.slow = slow
-        self._due: list[tuple[Deferred[Any], Callable[[], Any]]] = []
-
-    def later(self, answer: Callable[[], Any]) -> Any:
-        """The answer now, or a Deferred of it."""
-        if not self.slow:
-            return answer()
-        waiting: Deferred[Any] = Deferred()
-        self._due.append((waiting, answer))
-        return waiting
-
-    def decide(self) -> None:
-        """The oldest answer is given; those who were cancelled have waited long enough."""
-        while self._due:
-            waiting, answer = self._due.pop(0)
-            if not waiting.called:
-                waiting.callback(answer())
-                return
-
-    def __bool__(self) -> bool:
-        return bool(self._due)
-
-
 @implementer(IPolicy)
 class _Slow:
     """A policy that agrees, in its time."""
 
-    def __init__(self, waiting: _Waiting) -> None:
+    def __init__(self, waiting: Waiting) -> None:
         self._waiting = waiting
 
     def judge(self, stage: str, facts: Mapping[str, Any]) -> Any:
@@ -108,7 +81,7 @@ class _Slow:
 class _AnyUser(Portal):
     """Everybody is who he says.  here: logins that have not left."""
 
-    def __init__(self, waiting: _Waiting) -> None:
+    def __init__(self, waiting: Waiting) -> None:
         self.here = 0
         self._waiting = waiting
 
@@ -126,7 +99,7 @@ class _AnyUser(Portal):
 class _SlowSink(FakeSink):
     """Takes each piece in its time."""
 
-    waiting: _Waiting
+    waiting: Waiting
 
     def write(self, data: bytes) -> Deferred[None] | None:
         super().write(data)
@@ -137,7 +110,7 @@ class _SlowSink(FakeSink):
 class _Queue(FakeAccept):
     """Looks at every message when it comes."""
 
-    def __init__(self, waiting: _Waiting, look: Callable[[NewMessage], None]) -> None:
+    def __init__(self, waiting: Waiting, look: Callable[[NewMessage], None]) -> None:
         super().__init__()
         self._waiting = waiting
         self._look = look
@@ -165,7 +138,7 @@ class Server:
         self.reactor = Reactor()
         self.watch = Watch(self.reactor)
         self.reactor.advance(1_795_000_000)
-        self.waiting = _Waiting(offer.slow)
+        self.waiting = Waiting(offer.slow)
         self.queue = _Queue(self.waiting, self._look)
         self.log = FakeLog()
         self.portal = _AnyUser(self.waiting)

@@ -297,4 +297,4 @@ class ServerTests(SynchronousTestCase):
         """Nothing that a client does around STARTTLS breaks, stalls or stains a session, its neighbours or the service."""
         directory = Path(self.mktemp())
         LyingClients.contexts = [load(offer, directory / str(number)) for number, offer in enumerate(OFFERS)]
-        run(LyingClients, examples=100, steps=25)
+        run(LyingClients, examples=60, steps=25)

@@ -1,21 +1,26 @@
-"""What no run may leave behind: an error in the log, a word on stderr, an exception that nobody saw."""
+"""What no run may leave behind: an error in the log, a word on stderr, an exception that nobody saw.
+
+Also how runs are made, and answers that wait until a run wants them.
+"""
 
 from __future__ import annotations
 
 import gc
 import os
 import sys
+from collections.abc import Callable
 from io import StringIO
 from traceback import format_tb
 from typing import Any, Final
 
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import LogLevel, globalLogPublisher
 from twisted.protocols import tls
 
-__all__ = ["Watch", "run"]
+__all__ = ["Waiting", "Watch", "run"]
 
 EXAMPLES: Final = int(os.environ.get("MTA_FUZZ", "0"))  # of each test, 0: so many as a normal run has time for
 
@@ -59,3 +64,30 @@ class Watch:
         tls._get_default_clock = self._default_clock
         globalLogPublisher.removeObserver(self._look)
         sys.stderr, sys.unraisablehook = self._stderr, self._hook
+
+
+class Waiting:
+    """Answers that somebody owes us."""
+
+    def __init__(self, slow: bool) -> None:
+        self.slow = slow
+        self._due: list[tuple[Deferred[Any], Callable[[], Any]]] = []
+
+    def later(self, answer: Callable[[], Any]) -> Any:
+        """The answer now, or a Deferred of it."""
+        if not self.slow:
+            return answer()
+        waiting: Deferred[Any] = Deferred()
+        self._due.append((waiting, answer))
+        return waiting
+
+    def decide(self) -> None:
+        """The oldest answer is given; those who were cancelled have waited long enough."""
+        while self._due:
+            waiting, answer = self._due.pop(0)
+            if not waiting.called:
+                waiting.callback(answer())
+                return
+
+    def __bool__(self) -> bool:
+        return bool(self._due)
