@@ -21,6 +21,7 @@ from mta.envelope import BOUNCE, BodyRef, Claim, Job, Kind, NewMessage, NewRecip
 from mta.interfaces import IDeliveryAgent, IEventLog, IQueue, IRouter
 from mta.queue.memory import MemoryQueue
 from mta.queue.service import QueueService
+from mta.queue.warning import Report
 from mta.status import Reply, Scope
 
 START = 1_800_000_000
@@ -158,6 +159,8 @@ class FakeLog:
 class Station:
     """See above.  `again()` is a restart after a kill -9: a new service on what the engine holds."""
 
+    warn: Report | None = None
+
     def __init__(self, accept_deadline: float = 60, active_limit: int = 20_000, **concurrency: int) -> None:
         self.clock = Clock()
         self.clock.advance(START)
@@ -178,9 +181,8 @@ class Station:
 
     def make(self) -> None:
         self.queue = FaultyQueue(self.engine)
-        self.service = QueueService(
-            self.queue, self.router, self.agents, self.settings, reactor=self.clock, log=self.log, random=self.random
-        )
+        seams = {"reactor": self.clock, "log": self.log, "random": self.random, "warn": self.warn}
+        self.service = QueueService(self.queue, self.router, self.agents, self.settings, **seams)
 
     def now(self) -> int:
         return int(self.clock.seconds() * 1000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.config.settings import Queue, Seconds
+from mta.config.settings import Queue, Seconds, Size
 from mta.envelope import Refusal
 from mta.queue.state import State
 from mta.status import MailError, transient
@@ -83,6 +83,18 @@ class IntakeTests(SynchronousTestCase):
         self.station.queue.let_go()
         self.assertEqual([(TO,)], self.station.smtp.seen)
         self.assertEqual((0, []), (self.scheduler.active, self.station.left))
+
+    def test_deadline_before_it_is_begun(self) -> None:
+        """A queue that has not begun to write when the client is told 451 never does: no second copy comes of it."""
+        self.station.queue.stalled = []
+        accepting = self.station.accept(TO)
+        self.station.advance(60.1)
+        self.failureResultOf(accepting, MailError)
+        self.assertTrue(self.station.service.pressure > 1, "the queue is as slow as before")
+        self.station.queue.begin()
+        self.station.advance(120)
+        self.assertEqual(([], [], 0), (self.station.left, self.station.smtp.seen, self.scheduler.active))
+        self.assertTrue(self.station.service.pressure < 1)
 
     def test_short_deadline(self) -> None:
         """Shorter than the sweep's minute: the timer comes in time, for each message."""
@@ -172,6 +184,27 @@ class PressureTests(SynchronousTestCase):
         station.advance(2)
         station.queue.let_go()
         self.assertTrue(station.service.pressure < 0.5, station.service.pressure)
+
+    def test_room(self) -> None:
+        """Less room on the disk than `free_space` refuses mail, less than twice that slows it down; a reload changes it."""
+        station = Station().start()
+        limit = station.settings.queue.free_space
+        for free, expected in ((3 * limit, 0.0), (limit * 3 // 2, 0.9), (limit // 2, 1.5)):
+            station.queue.free = free
+            station.advance(1)
+            self.assertAlmostEqual(expected, station.service.pressure)
+        self.assertEqual(452, self.assertRaises(MailError, station.service.create_body, 1).reply.code)
+        settings = attrs.evolve(station.settings, queue=Queue(free_space=Size(limit // 4)))
+        station.service.reconfigure(settings, station.router)
+        station.advance(1)
+        station.service.create_body(1).abort()
+
+    def test_the_queue_itself(self) -> None:
+        """What the engine says counts too."""
+        station = Station().start()
+        station.engine.pressure = 1.25
+        self.assertEqual(1.25, station.service.pressure)
+        self.assertRaises(MailError, station.service.create_body, 1)
 
     def test_stalled_commit(self) -> None:
         """No commit returns: full when the oldest has waited for half its deadline."""

@@ -47,10 +47,17 @@ class LineTests(SynchronousTestCase):
         self.assertEqual(("deferred", "given-back"), (event, fields["status"]))
         self.assertEqual("bounced", self.line(Kind.FAILED)[0])
 
+    def test_confirmed(self) -> None:
+        """Delivered is delivered, whether or not the sender is owed a report of it."""
+        self.assertEqual(self.line(), self.line(Kind.CONFIRMED, due=17_000))
+
     def test_bounce(self) -> None:
-        """The report of a failed recipient says why it had failed."""
-        event, fields = self.line(dest=BOUNCE)
-        self.assertEqual(("reported", "550 no"), (event, fields["why"]))
+        """The report of a failed recipient says why it had failed; without a report it was removed, in one line too."""
+        event, fields = self.line(dest=BOUNCE, facts={"report": "R1"})
+        self.assertEqual(("reported", "550 no", "R1"), (event, fields["why"], fields["report"]))
+        event, fields = self.line(dest=BOUNCE, facts={"reason": "double bounce"})
+        self.assertEqual(("removed", "550 no", "double bounce"), (event, fields["why"], fields["reason"]))
+        self.assertEqual("deferred", self.line(Kind.DEFERRED, dest=BOUNCE, due=1)[0])
 
     def test_without_message(self) -> None:
         """It could not be read: the line says what is known."""

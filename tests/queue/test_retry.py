@@ -90,6 +90,12 @@ class ConcludeTests(SynchronousTestCase):
         """Siblings gather for two seconds."""
         self.assertEqual(NOW + GATHER, concluded(Kind.FAILED).due)
 
+    def test_confirmed(self) -> None:
+        """The report of a success gathers its siblings as that of a failure does, and never expires."""
+        for expires in (FAR, NOW - 1):
+            end = concluded(Kind.CONFIRMED, expires=expires)
+            self.assertEqual((Kind.CONFIRMED, NOW + GATHER), (end.kind, end.due))
+
     def test_given_back(self) -> None:
         """Not offered again at once, not expired, the kind stays."""
         end = concluded(Kind.GIVEN_BACK, expires=NOW)
@@ -97,7 +103,7 @@ class ConcludeTests(SynchronousTestCase):
 
     def test_bounce_is_owed_for_ever(self) -> None:
         """A bounce neither expires nor fails: it is tried again."""
-        for kind in (Kind.DEFERRED, Kind.FAILED):
+        for kind in (Kind.DEFERRED, Kind.FAILED, Kind.CONFIRMED):
             end = concluded(kind, expires=NOW - 10**9, dest=BOUNCE)
             self.assertEqual((Kind.DEFERRED, NOW + 300_000), (end.kind, end.due))
 
