@@ -9,7 +9,7 @@ from mta.envelope import Kind, Outcome, Refusal, Route, Settlement
 from mta.queue.ids import id_text
 from mta.queue.state import Alteration, Selector
 from mta.status import MailError, Reply, Scope, transient
-from tests.queue.station import LATER, OK, Station, deferred, delivered, failed
+from tests.queue.station import LATER, OK, Station, deferred, delivered, down, failed
 
 TO = "bob@example.org"
 FULL = transient("4.3.1", "disk full", code=452)
@@ -52,6 +52,35 @@ class ReportTests(Case):
         station.advance(400)
         self.assertEqual([(TO,), ("ann@example.com",)], station.smtp.seen)
         self.ends_quiet()
+
+
+    def test_confirmed(self) -> None:
+        """Delivered, and the sender is owed a report: the destination did well, the bounce agent hears what was said."""
+        station = self.station
+        station.smtp.answer = lambda claim: Outcome(claim, Kind.CONFIRMED, OK)
+        told: list[tuple[str | None, str | None]] = []
+        station.bounce.answer = lambda claim: told.append((claim.last_reply, claim.failed_dest)) or delivered(claim)
+        for number in range(6):
+            self.accepted(f"u{number}@example.org")
+        destination = station.service._scheduler._destinations["smtp:default/example.org"]
+        self.assertEqual((0, 6), (destination.busy, len(self.lines("delivered"))))
+        self.assertEqual([], told)
+        station.advance(2.1)
+        self.assertEqual([(str(OK), "smtp:default/example.org")] * 6, told)
+        self.assertEqual(6, len(station.smtp.seen), "nothing was delivered twice")
+        self.ends_quiet()
+
+    def test_confirmed_is_good_news(self) -> None:
+        """A blocked destination is alive again after one."""
+        station = self.station
+        station.smtp.answer = down
+        for number in range(10):
+            self.accepted(f"u{number}@example.org")
+        self.assertTrue(self.lines("blocked"))
+        station.smtp.answer = lambda claim: Outcome(claim, Kind.CONFIRMED, OK)
+        station.advance(400)
+        self.assertEqual(1, len(self.lines("unblocked")))
+        self.assertEqual(10, len(self.lines("delivered")))
 
 
 class BrokenAgentTests(Case):

@@ -39,7 +39,9 @@ class AlterationTests(SqliteCase):
             altered.addCallback(lambda result, bite=bite: order.append(f"bite {bite} {result}"))
             accepted.addCallback(lambda _, bite=bite: order.append(f"accept {bite}"))
             await gatherResults([altered, accepted])
-        self.assertEqual([f"bite {n} {(500, int(n < 9))}" for n in range(10)], [entry for entry in order if entry.startswith("bite")])
+        self.assertEqual(
+            [f"bite {n} {(500, int(n < 9))}" for n in range(10)], [entry for entry in order if entry.startswith("bite")]
+        )
         for bite in range(9):
             self.assertTrue(
                 order.index(f"accept {bite}") < next(n for n, e in enumerate(order) if e.startswith(f"bite {bite + 1}"))
