@@ -68,7 +68,7 @@ def _credentials(path: KeyPath, route: RouteEntry, auth: RouteAuth, settings: Se
     if not auth.mechanisms:
         yield Finding((*path, "auth", "mechanisms"), "at least one mechanism is wanted")
     level = _level(route, settings)
-    if auth.clear or level not in LEVELS or Level(level).is_mandatory or not _READABLE & set(auth.mechanisms):
+    if auth.clear or level not in LEVELS or Level(level).verifies or not _READABLE & set(auth.mechanisms):
         return
     text = (
         f"a password is not sent at level {level!r}; tls = 'verify' for this route is wanted, or auth.clear = true to send it"

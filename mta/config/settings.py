@@ -195,7 +195,7 @@ class Timeouts:
 
 @attrs.frozen(slots=True)
 class RouteAuth:
-    """auth = {...} of a route: who we are there.  Given in TLS at mandatory levels only, unless clear is true."""
+    """auth = {...} of a route: who we are there.  A password is shown to a verified server only, unless clear is true."""
 
     user: str
     password_file: Path
@@ -288,8 +288,8 @@ class Queue:
     completions: str = "strict"  # strict | lazy
     accept_deadline: Seconds = _s(60)  # a commit that takes longer is answered 451
     mode: str = "deliver"  # deliver | spool: new mail is only stored, a run delivers it
-    spool_above_load: float = 0.0  # 1-minute load average above which new mail is only stored; 0: never
-    run_every: Seconds = _s(0)  # what was only stored is delivered so often, grouped by host; 0: by `mta queue run` alone
+    spool_above_load: float = 0.0  # 1-minute load average above which mail is only stored until it has fallen; 0: never
+    run_every: Seconds = _s(0)  # what is due is delivered so often, grouped by host; 0: by `mta queue run` alone
     free_space: Size = Size(104_857_600)  # bytes free in data_dir below which mail is refused (452); slowed down below twice that
 
 

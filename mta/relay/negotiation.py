@@ -3,7 +3,7 @@
 RFC 5321 3.1, RFC 3207, RFC 4954, RFC 9422 (LIMITS).  Behind the 220 to STARTTLS stands a *fresh* machine: nothing that was
 said in clear is known to it.  What a refusal of STARTTLS means is read from `destination.CONSEQUENCES`; whether the
 certificate will do is `policy.judge`'s word.  Our own side of TLS stands before STARTTLS is said.  A password is shown inside
-TLS at a mandatory level only, unless the operator says otherwise.  At the end the owner hears `ready` or `failed`.
+TLS to a server that was verified only, unless the operator says otherwise.  At the end the owner hears `ready` or `failed`.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class Negotiation(Connection):
         if credentials is None:
             self._become_ready()
             return
-        confidential = credentials.clear or (bool(self.achieved.version) and self.required.level.is_mandatory)
+        confidential = credentials.clear or self.required.level.verifies  # then whoever reads it is who he should be
         offered = self.machine.extensions.get("AUTH", "")
         mechanism = choose(offered, credentials.mechanisms, confidential)
         if mechanism:

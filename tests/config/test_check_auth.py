@@ -92,7 +92,7 @@ class RouteTests(ConfigCase):
 
     def test_clear_text(self) -> None:
         """C31: a password goes over the wire at mandatory levels, or because the operator says so."""
-        for level in ("none", "may"):
+        for level in ("none", "may", "encrypt"):
             text = (
                 f"a password is not sent at level '{level}'; tls = 'verify' for this route is wanted, or auth.clear = true to send it"
                 " where anybody can read it"
@@ -101,7 +101,7 @@ class RouteTests(ConfigCase):
             self.route(f'[tls_client]\nlevel = "{level}"', f"4: route[0].auth: {text}")
             self.route(f'tls = "{level}"', auth=", clear = true")
             self.route(f'tls = "{level}"', auth=', mechanisms = "CRAM-MD5"')
-        for level in ("encrypt", "verify", "secure", "dane", "dane-only", "sts"):
+        for level in ("verify", "secure", "dane", "dane-only", "sts"):
             self.route(f'tls = "{level}"')
 
     def test_policy_of_the_next_hop(self) -> None:

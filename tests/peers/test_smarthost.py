@@ -122,7 +122,7 @@ class SmarthostTests(PeerTestCase):
         """H01: with `per_destination = 1` 120 messages that came all at once go over one connection too."""
         require("smtp-source")
         hop = self.postfix()
-        mta = self.smarthost(hop, level="encrypt", more="[concurrency]\nper_destination = 1\ninitial = 1\n")
+        mta = self.smarthost(hop, more="[concurrency]\nper_destination = 1\ninitial = 1\n")
         smtp_source(mta.port, "-s", "20", "-m", "120")
         mta.wait_for_event("delivered", 120)
         self.check(mta, hop, postfix_wire, 120)

@@ -45,11 +45,11 @@ class InjectionTests(RelayCase):
             clear_mechanisms=("PLAIN", "CRAM-MD5"),
             mechanisms=(),
         )
-        self.assertEqual((await self.deferred(route="encrypt")).reply.enhanced, "4.7.8")
+        self.assertEqual((await self.deferred(route="verify")).reply.enhanced, "4.7.8")
         self.assertEqual(server.logins, [])
         await self.afresh()
         server = self.serve(extensions=(), tls_extensions=("PIPELINING",), users={"bank": "secret"})
-        await self.delivered(route="encrypt")
+        await self.delivered(route="verify")
         self.assertEqual(server.logins, ["1 tls PLAIN bank"])
 
     async def test_x09_the_end_of_tls(self) -> None:

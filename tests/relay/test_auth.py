@@ -24,7 +24,7 @@ class AuthTests(RelayCase):
         self.password("bank", "secret")
         server = self.smarthost()
         for number in range(1, 21):
-            outcome = await self.delivered(route="encrypt", number=number)
+            outcome = await self.delivered(route="verify", number=number)
         self.assertEqual((server.connections, server.handshakes, server.logins), (1, 1, ["1 tls PLAIN bank"]))
         self.assertEqual(server.verbs(1)[:5], ["EHLO", "STARTTLS", "tls EHLO", "tls AUTH", "tls MAIL"])
         self.assertEqual((outcome.facts["conn_use"], {message.user for message in server.messages}), (20, {"bank"}))
@@ -39,18 +39,24 @@ class AuthTests(RelayCase):
             self.password("bank", "secret", mechanisms=allowed)
             await self.afresh()
             server = self.smarthost(mechanisms=offered)
-            await self.delivered(route="encrypt")
+            await self.delivered(route="verify")
             self.assertEqual(server.logins, [f"1 tls {spoken} bank"])
 
     async def test_c31_x06_a_password_is_not_shown_in_clear(self) -> None:
         """C31 X06: AUTH PLAIN offered in clear only, TLS refused or none: never said; deferred, and the reason is clear."""
         self.password("bank", "secret", route="none", mechanisms=OPEN)
         many = tuple(f"X-MECHANISM-{number}" for number in range(60))
-        for route, tls in (("none", True), ("encrypt", False)):
+        for route, tls in (("none", True), ("verify", False)):
             await self.afresh()
             server = self.smarthost(tls=tls, mechanisms=(), clear_mechanisms=(*many, *OPEN))
             outcome = await self.deferred(route=route)
             self.assertEqual([line for line in server.commands if "AUTH" in line or "MAIL" in line], [], route)
+        self.password("bank", "secret", route="encrypt", mechanisms=OPEN)
+        await self.afresh()
+        server = self.smarthost(mechanisms=OPEN)
+        outcome = await self.deferred(route="encrypt")
+        self.assertIn("and a password is not shown at level encrypt", outcome.reply.text)
+        self.assertEqual([line for line in server.commands if "AUTH" in line], [])
         self.password("bank", "secret", route="none", mechanisms=OPEN)
         await self.afresh()
         self.smarthost(clear_mechanisms=OPEN)
@@ -92,7 +98,7 @@ class AuthTests(RelayCase):
         ):
             await self.afresh()
             servers = [self.smarthost(script, mechanisms=mechanisms) for _ in range(2)]
-            outcome = await self.deferred(route="encrypt")
+            outcome = await self.deferred(route="verify")
             await self.quiet()
             self.assertEqual((outcome.reply.code, outcome.reply.enhanced, outcome.scope), (451, enhanced, Scope.SITE))
             self.assertEqual([(server.connections, server.quits, server.messages) for server in servers], [(1, 1, [])] * 2)
@@ -102,7 +108,7 @@ class AuthTests(RelayCase):
         """A host that refuses is passed over; the message goes by the other."""
         self.password("bank", "secret")
         bad, good = self.smarthost({"login": "535 5.7.8 no"}), self.smarthost()
-        await self.delivered(route="encrypt")
+        await self.delivered(route="verify")
         self.assertEqual((bad.messages, len(good.messages)), ([], 1))
 
     async def test_ends_at_auth(self) -> None:
@@ -111,7 +117,7 @@ class AuthTests(RelayCase):
         for answer in (Act.CLOSE, Act.ABORT, "421 4.3.2 bye", b"garbage\r\n", b"334 VXNlcm5hbWU6\r\n334 more\r\n"):
             await self.afresh()
             self.smarthost({"AUTH": answer})
-            outcome = await self.deferred(route="encrypt")
+            outcome = await self.deferred(route="verify")
             self.assertEqual((self.faults(), outcome.scope), ([], Scope.SITE), answer)
 
     async def test_c49_never_clear_with_credentials(self) -> None:
@@ -126,11 +132,11 @@ class AuthTests(RelayCase):
 
     async def test_h34_two_identities_two_sessions(self) -> None:
         """H34: two routes with their own AUTH at one smarthost (Haraka #2788): two sessions, each message by its own."""
-        self.password("bank", "secret", route="encrypt")
-        self.password("shop", "other", route="verify")
+        self.password("bank", "secret", route="verify")
+        self.password("shop", "other", route="secure")
         server = self.smarthost()
         for number in range(1, 5):
-            route = ("encrypt", "verify")[number % 2]
+            route = ("verify", "secure")[number % 2]
             await self.delivered(route=route, number=number)
         self.assertEqual([message.user for message in server.messages], ["shop", "bank"] * 2)
         self.assertEqual((server.connections, len(server.logins)), (2, 2))
@@ -139,33 +145,33 @@ class AuthTests(RelayCase):
         """H34: were the identity left out of the reuse key, the pick-up would see that the session is another's."""
         self.password("bank", "secret")
         server = self.smarthost()
-        await self.delivered(route="encrypt")
+        await self.delivered(route="verify")
         relay = self.relay
-        outlook = relay._known["smtp:encrypt/example.org", 0]
+        outlook = relay._known["smtp:verify/example.org", 0]
         self.password("shop", "other")
-        ways = relay._ways.outlook(relay._way("smtp:encrypt/example.org"), await self.demands("shop"), 0, outlook.until)
+        ways = relay._ways.outlook(relay._way("smtp:verify/example.org"), await self.demands("shop"), 0, outlook.until)
         forged = [type(each)(each.target, each.required, outlook.candidates[0].key, each.credentials) for each in ways.candidates]
-        relay._known["smtp:encrypt/example.org", 0] = type(ways)(ways.way, forged, (), ways.until)
-        await self.delivered(route="encrypt")
+        relay._known["smtp:verify/example.org", 0] = type(ways)(ways.way, forged, (), ways.until)
+        await self.delivered(route="verify")
         await self.quiet()
         self.assertEqual([message.user for message in server.messages], ["bank", "shop"])
         self.assertEqual(server.quits, 1)
 
     async def demands(self, user: str):
-        sasl = self.credentials["encrypt"].identity
+        sasl = self.credentials["verify"].identity
         self.assertIn(user, sasl)
-        return await self.owed.of("example.org", Level.ENCRYPT, self.hops.targets, 0, sasl)
+        return await self.owed.of("example.org", Level.VERIFY, self.hops.targets, 0, sasl)
 
     async def test_mail_wants_auth_and_there_is_none(self) -> None:
         """C30 A41: 530 "AUTH first" to a route without credentials is the message's permanent refusal in TLS."""
         self.smarthost()
-        self.assertIs((await self.outcome(route="encrypt")).kind, Kind.FAILED)
+        self.assertIs((await self.outcome(route="verify")).kind, Kind.FAILED)
 
     async def test_the_demands_hear_of_it(self) -> None:
         """The identity is told to IDemands, and of a route's older level too; it has no password in it."""
         known = self.password("bank", "secret")
         self.smarthost()
-        await self.delivered(route="encrypt")
-        await self.delivered(route="encrypt+verify", flags=int(Flag.EIGHTBITMIME))
+        await self.delivered(route="verify")
+        await self.delivered(route="verify+verify", flags=int(Flag.EIGHTBITMIME))
         self.assertEqual({sasl for *_, sasl in self.owed.asked}, {known.identity})
         self.assertNotIn("secret", f"{known!r}{known.identity}")

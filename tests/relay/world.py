@@ -275,7 +275,7 @@ class RelayCase(TestCase):
         """Let the reactor run."""
         return deferLater(real, seconds, lambda: None)
 
-    def password(self, user: str, password: str, route: str = "encrypt", **auth: Any) -> Credentials:
+    def password(self, user: str, password: str, route: str = "verify", **auth: Any) -> Credentials:
         """The route logs in as this user."""
         path = Path(self.mktemp())
         path.write_text(f"{password}\n")
