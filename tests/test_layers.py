@@ -59,7 +59,14 @@ PURE = (
     "cli/queue/table.py",
     "relay/site.py",
     "queue/mode.py",
+    "queue/pattern.py",
+    "queue/space.py",
+    "bounce/notice.py",
+    "bounce/original.py",
+    "bounce/quota.py",
     "bounce/report.py",
+    "bounce/status_part.py",
+    "bounce/text.py",
 )
 IMPURE = {
     "twisted",
