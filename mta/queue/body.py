@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
@@ -31,6 +31,7 @@ ORPHAN_AGE = 3_600_000  # ms
 FULL = (errno.ENOSPC, errno.EDQUOT)
 NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)  # by file systems and kernels without O_TMPFILE
 
+T = TypeVar("T")
 InThread = Callable[..., Deferred[Any]]  # calls a function in a thread: the result, or the failure
 
 
@@ -166,6 +167,7 @@ class Spool:
         self._storing: set[int] = set()  # the queue has it, the commit is not known
         self._refused: set[int] = set()  # the queue did not want it
         self._removing: set[int] = set()  # a thread is about to unlink it
+        self._later: list[int] | None = None  # what is to be removed when a copy of the queue is made
 
     def path(self, id: int) -> Path:
         """Where the body of a message is, if it is large: 256 folders by the milliseconds of its making."""
@@ -232,9 +234,29 @@ class Spool:
         gone = [id for id in ids if id not in self._fresh and id not in self._storing]
         self._refused.difference_update(gone)
         self._removing.update(gone)
+        if self._later is not None:
+            self._later += gone
+            return succeed(None)
+        return self._unlink(gone)
+
+    def _unlink(self, gone: list[int]) -> Deferred[None]:
         removed = self._in_thread(unlink, [self.path(id) for id in gone])
         removed.addErrback(lambda _: None)
         return removed.addCallback(lambda _: self._removing.difference_update(gone))
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Nothing is removed meanwhile: a copy of the queue is made, one at a time."""
+        self._later = []
+        try:
+            yield
+        finally:
+            later, self._later = self._later, None
+            self._unlink(later)
+
+    def run(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
+        """Call a function in one of the threads that write bodies."""
+        return self._in_thread(function, *arguments)
 
     def old_files(self, folder: int, now: int) -> tuple[list[int], list[Path]]:
         """In a thread: what lies in one of the 256 folders (and, with the first, in the spool itself) for over an hour.

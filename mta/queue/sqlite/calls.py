@@ -7,6 +7,7 @@ call that comes before the queue is open, or after it began to close, fails with
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Coroutine, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
@@ -35,6 +36,7 @@ class Calls:
     """now: ms since the epoch.  The writer, the readers, the spool and the sweep are there from the start on."""
 
     writer: Writer
+    _path: Path
     _reads: Reads
     _spool: Spool
     _sweep: Sweep

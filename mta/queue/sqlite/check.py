@@ -8,13 +8,11 @@ no grave finding is allowed.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import apsw
 import attrs
@@ -23,10 +21,11 @@ from mta.queue.body import ORPHAN_AGE, listed
 from mta.queue.ids import id_text, node_of, parse_id
 from mta.queue.sqlite import schema
 from mta.queue.sqlite import statements as sql
+from mta.queue.sqlite.lock import is_owned
 from mta.queue.sqlite.transaction import CHUNK
 from mta.queue.state import State
 
-__all__ = ["Finding", "check", "is_owned"]
+__all__ = ["IN_FILES", "Finding", "check", "spool_path"]
 
 MOST = 100  # findings of one kind: more say nothing new
 STATES: Final = ",".join(str(int(state)) for state in State)
@@ -129,7 +128,8 @@ def chunks_of(size: int) -> tuple[int, int]:
 
 def _files(db: apsw.Connection, spool: Path) -> Iterator[Finding]:
     """A row never stands without its file (queue law R6)."""
-    trouble = ((id, why) for id, size in db.execute(IN_FILES).fetchall() if (why := _unlike(spool, id, size)))
+    rows: list[Any] = db.execute(IN_FILES).fetchall()
+    trouble = ((id, why) for id, size in rows if (why := _unlike(spool, id, size)))
     for id, why in islice(trouble, MOST):
         if db.execute(sql.EXISTS, (id,)).get is not None:  # or it was delivered meanwhile
             yield Finding("spool", why, id)
@@ -176,18 +176,3 @@ def _taken(db: apsw.Connection, path: Path) -> Sequence[Finding]:
     if not taken or is_owned(path):
         return ()
     return (Finding("taken", f"{taken} recipients are taken and nobody runs: the next start makes them waiting", grave=False),)
-
-
-def is_owned(path: Path) -> bool:
-    """A process has the queue file.  Asked by trying its lock for a moment."""
-    try:
-        lock = os.open(path.with_suffix(".lock"), os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(lock)
-    return False

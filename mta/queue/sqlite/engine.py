@@ -11,7 +11,6 @@ then.  docs/queue.md has the states, the order rules and the crash table.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -27,10 +26,11 @@ from zope.interface import implementer
 
 from mta.envelope import Claim, Kind, NewMessage, NewRecipient, Outcome, Stored, Want
 from mta.interfaces import IQueue
-from mta.queue.body import BodySink, Spool, sync_directory
+from mta.queue.body import BodySink, Spool
 from mta.queue.ids import MAX_BLOCK, Generator
 from mta.queue.sqlite.cache import Cache
 from mta.queue.sqlite.calls import Reactor
+from mta.queue.sqlite.lock import own
 from mta.queue.sqlite.operation import Enqueue, Operation, Settle, Take
 from mta.queue.sqlite.reads import BodyReader, Reads, load
 from mta.queue.sqlite.schema import refused
@@ -86,8 +86,9 @@ class SqliteQueue(Upkeep):
 
     def start(self) -> Deferred[None]:
         """Open, recover, be the only owner.  Errbacks with a MailError that says what is wrong."""
+        self._closing = False
         try:
-            self._own()
+            self._lock = own(self._path, self._directory / "spool")
         except MailError:
             return fail()
         except OSError as error:
@@ -105,24 +106,13 @@ class SqliteQueue(Upkeep):
         self.writer.start()
         return self._started
 
-    def _own(self) -> None:
-        """The folders and the lock; the names of new folders are made durable."""
-        for folder in (self._path.parent, self._directory / "spool"):
-            if not folder.is_dir():
-                folder.mkdir(mode=0o700, parents=True)
-                sync_directory(folder.parent)
-        lock = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise refused(self._path, "is in use by another process") from None
-        self._lock = lock
-
     def stop(self) -> Deferred[None]:
         """Finish what was asked, then close.  Claims that were not settled are waiting again at the next start."""
         if self._ids is None:
             return succeed(None)
+        if self._copying is not None:
+            self._closing = True
+            return self._copying.addCallback(lambda _: self.stop())
         self._ids = None
         self._stopped = Deferred()
         if self._launch is not None:

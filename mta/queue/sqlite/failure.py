@@ -38,6 +38,8 @@ def is_fatal(error: BaseException, system_error: int = 0) -> bool:
 
 def refusal(error: BaseException, system_error: int = 0) -> MailError:
     """What the caller of a refused operation is told."""
+    if isinstance(error, MailError):
+        return error
     if is_full(error, system_error):
         return transient("4.3.1", "insufficient system storage", code=452, reason=str(error))
     return transient("4.3.0", "cannot store the message now", reason=f"{type(error).__name__}: {error}")

@@ -8,6 +8,8 @@ Nothing here is on the way of a message that is delivered at the first try.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
 
 import apsw
 from twisted.internet.defer import Deferred, fail
@@ -15,18 +17,22 @@ from twisted.internet.defer import Deferred, fail
 from mta.envelope import NewMessage
 from mta.queue.sqlite import alteration, search
 from mta.queue.sqlite import statements as sql
+from mta.queue.sqlite.backup import Progress, Report, backup
 from mta.queue.sqlite.calls import Calls
 from mta.queue.state import Alteration, DestState, DestSummary, Move, Overdue, Row, Selector, SweepReport
 from mta.status import MailError, transient
 
 __all__ = ["Upkeep"]
 
-
+T = TypeVar("T")
 NOT_WANTED = transient("4.3.0", "no warning is wanted")
 
 
 class Upkeep(Calls):
     """See IQueue."""
+
+    _copying: Deferred[None] | None = None  # fires when the backup that is under way has ended
+    _closing = False  # it is to end soon
 
     # -- destinations
 
@@ -142,3 +148,21 @@ class Upkeep(Calls):
     def sweep(self, now: int) -> Deferred[SweepReport]:
         """See IQueue."""
         return self._running(lambda: self._sweep.bite(now))
+
+    # -- a copy
+
+    def backup(self, dest: Path, progress: Progress) -> Deferred[Report]:
+        """Copy the whole queue into a folder that is not there yet (backup.py).  progress: called on the reactor's thread."""
+        if self._copying is not None:
+            return fail(transient("4.3.0", "one copy of the queue at a time", reason="a backup is under way"))
+        ended = self._copying = Deferred[None]()
+
+        def end(result: T) -> T:
+            self._copying = None
+            ended.callback(None)
+            return result
+
+        copying = self._running(
+            lambda: backup(self._ask, self._spool, self._path.name, dest, progress, lambda: not self._closing)
+        )
+        return copying.addBoth(end)

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import SynchronousTestCase
 
 from mta.queue.sqlite.failure import is_fatal, is_full, refusal
-from mta.status import MailError
+from mta.status import MailError, transient
 from tests.queue.harness import changed
 from tests.queue.sqlite.case import SqliteCase
 
@@ -42,6 +42,8 @@ class MeaningTests(SynchronousTestCase):
         for error in (apsw.ConstraintError("x"), apsw.BusyError("x"), apsw.FullError("x"), ValueError("x"), TypeError("x")):
             self.assertFalse(is_fatal(error), repr(error))
             self.assertIn(refusal(error).reply.code, (451, 452))
+        known = transient("4.3.2", "stops", code=421)
+        self.assertIs(known, refusal(known), "what says itself what is to be told")
 
 
 class FailingVFS(apsw.VFS):
