@@ -98,7 +98,7 @@ class Tls:
 class TlsClient:
     """[tls_client]: what we do as a client."""
 
-    level: str = "may"
+    level: str = "dane"  # as "may" where the resolver does not validate
     starttls_timeout: Seconds = _s(60)
     mandatory_5xx: str = "defer"  # defer | bounce
     fallback_delay: Seconds = _s(60)  # 0: never in clear after a failed handshake

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -159,7 +161,7 @@ class DestinationTests(SynchronousTestCase):
         station.smtp.answer = answer
         station.accept("u@a.org")
         station.advance(3600)
-        waits = [later - before for before, later in zip(times, times[1:], strict=False)]
+        waits = [later - before for before, later in pairwise(times)]
         self.assertTrue(54 <= waits[0] <= 66 and len(waits) >= 5, waits)
         self.assertTrue(all(540 <= wait <= 660 for wait in waits[1:]), waits)
 

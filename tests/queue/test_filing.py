@@ -50,6 +50,15 @@ class FilingTests(SynchronousTestCase):
         both = filed(message(NewRecipient("a@x"), NewRecipient("b@y"), lane_key="\udcff€"), lambda _: WAY, 9).recipients
         self.assertEqual(both[0].lane, both[1].lane)
 
+    def test_lifetime(self) -> None:
+        """The longest of its destinations holds; a shorter one is not the message's, and 0 is what the message says."""
+        given = message(NewRecipient("u@x"), NewRecipient("v@y"))
+        ways = {"u@x": WAY, "v@y": Route("default", "smtp", "y")}
+        for lives, expires in (({"y": 5.0}, 5001), ({"y": 0.0005}, 2), ({}, 2)):
+            known = {f"smtp:default/{hop}": seconds for hop, seconds in lives.items()}
+            made = filed(given, ways.__getitem__, 99, lambda dest, known=known: known.get(dest, 0.0))
+            self.assertEqual(expires, made.expires)
+
     def test_the_rest_is_kept(self) -> None:
         """Every other field of the message."""
         given = message(NewRecipient("u@x"))

@@ -52,6 +52,13 @@ class BackoffTests(SynchronousTestCase):
         self.assertTrue(270_000 <= backoff(attempts, RETRY, roll) <= 4_400_000)
         self.assertTrue(backoff(attempts + 1, RETRY, roll) >= backoff(attempts, RETRY, roll))
 
+    def test_explicit_ladder(self) -> None:
+        """Its waits one by one, the last one repeated, each with the same jitter; for a dead destination too."""
+        waits = (Seconds(60.0), Seconds(900.0))
+        self.assertEqual([60, 900, 900], [backoff(n, RETRY, MIDDLE, waits) // 1000 for n in range(3)])
+        self.assertEqual((54_000, 66_000), (backoff(0, RETRY, 0.0, waits), backoff(0, RETRY, 1.0, waits)))
+        self.assertEqual(900_000, dead_for(1, NOW - 1000, NOW, RETRY, MIDDLE, waits))
+
     def test_dead_destination(self) -> None:
         """The ladder by failures; one try an hour when it has been dead for longer than mail lives."""
         self.assertEqual(600_000, dead_for(1, NOW - 1000, NOW, RETRY, MIDDLE))
