@@ -68,7 +68,8 @@ def _credentials(path: KeyPath, route: RouteEntry, auth: RouteAuth, settings: Se
     if not auth.mechanisms:
         yield Finding((*path, "auth", "mechanisms"), "at least one mechanism is wanted")
     level = _level(route, settings)
-    if auth.clear or level not in LEVELS or Level(level).verifies or not _READABLE & set(auth.mechanisms):
+    sure = level in LEVELS and Level(level).verifies and level != Level.DANE.value  # which is "may" without TLSA records
+    if auth.clear or level not in LEVELS or sure or not _READABLE & set(auth.mechanisms):
         return
     text = (
         f"a password is not sent at level {level!r}; tls = 'verify' for this route is wanted, or auth.clear = true to send it"

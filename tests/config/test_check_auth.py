@@ -92,7 +92,7 @@ class RouteTests(ConfigCase):
 
     def test_clear_text(self) -> None:
         """C31: a password goes over the wire at mandatory levels, or because the operator says so."""
-        for level in ("none", "may", "encrypt"):
+        for level in ("none", "may", "encrypt", "dane"):
             text = (
                 f"a password is not sent at level '{level}'; tls = 'verify' for this route is wanted, or auth.clear = true to send it"
                 " where anybody can read it"
@@ -101,14 +101,14 @@ class RouteTests(ConfigCase):
             self.route(f'[tls_client]\nlevel = "{level}"', f"4: route[0].auth: {text}")
             self.route(f'tls = "{level}"', auth=", clear = true")
             self.route(f'tls = "{level}"', auth=', mechanisms = "CRAM-MD5"')
-        for level in ("verify", "secure", "dane", "dane-only", "sts"):
+        for level in ("verify", "secure", "dane-only", "sts"):
             self.route(f'tls = "{level}"')
 
     def test_policy_of_the_next_hop(self) -> None:
         """A [[tls_policy]] that names the host stands before the route, unless it ends some day."""
         self.route('[[tls_policy]]\nmatch = "[a.org]:587"\nlevel = "verify"')
         self.route('[[tls_policy]]\nmatch = ["b.org", "[A.org]"]\nlevel = "secure"')
-        text = "a password is not sent at level 'may'; tls = 'verify' for this route is wanted, or auth.clear = true to send it"
+        text = "a password is not sent at level 'dane'; tls = 'verify' for this route is wanted, or auth.clear = true to send it"
         for policy in ('match = "[b.org]"\nlevel = "verify"', 'match = "[a.org]:587"\nlevel = "verify"\nuntil = 2027-01-01'):
             self.route(f"[[tls_policy]]\n{policy}", f"4: route[0].auth: {text} where anybody can read it")
 
