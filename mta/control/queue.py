@@ -132,9 +132,7 @@ class QueueCommands:
         return dest_facts(await self._service.resume(_dest(request)))
 
     async def _run(self, request: Request) -> Answer:
-        two_stage = request.get("two_stage") is True
-        self._told("run", {"two_stage": two_stage})
-        return {"destinations": await self._service.run(two_stage)}
+        return {"destinations": await self._service.run(request.get("two_stage") is True)}
 
     def _told(self, action: str, fields: Facts) -> None:
         self._log.event("operator", "", {"action": action, **fields})

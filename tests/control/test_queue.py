@@ -169,9 +169,10 @@ class QueueCommandsTests(SynchronousTestCase):
         self.assertEqual([("a@example.org",)], self.station.smtp.seen)
 
     def test_run(self) -> None:
-        """What is due sets out; the log has it."""
-        self.assertEqual({"destinations": 0}, self.ask("queue.run"))
-        self.assertIn(("operator", "", {"action": "run", "two_stage": False}), self.station.log.lines)
+        """What is due sets out, in one stage or two; the log has it."""
+        for more, stages in (({}, 1), ({"two_stage": True}, 2)):
+            self.assertEqual({"destinations": 0}, self.ask("queue.run", **more))
+            self.assertEqual(stages, [fields for name, _, fields in self.station.log.lines if name == "run"][-1]["stages"])
 
     # -- what makes no sense
 

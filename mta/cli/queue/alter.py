@@ -14,10 +14,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from mta.cli.queue.options import full_dest, selectors, where
-from mta.cli.queue.source import PAGE, Service
+from mta.cli.queue.source import Service
 from mta.control.queue_facts import Facts
 
 __all__ = ["flush", "hold", "release", "remove", "reroute", "retry"]
+
+PAGE = 100  # recipients looked at before somebody is asked whether they are to be removed
 
 
 def _command(name: str, done: str, help: str) -> click.Command:

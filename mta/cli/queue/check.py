@@ -17,6 +17,7 @@ from mta.cli.queue.options import where
 from mta.cli.queue.source import File, Refused
 from mta.cli.queue.table import plain
 from mta.queue.sqlite.check import check as findings_of
+from mta.queue.sqlite.schema import has_log
 from mta.status import MailError
 
 __all__ = ["check"]
@@ -29,10 +30,12 @@ def check(data_dir: Path) -> None:
     file = File(data_dir)
     if not file.path.exists():
         raise Refused(f"{file.path}: there is no queue")
-    console = Console(stderr=True)
+    console, still = Console(stderr=True), not has_log(file.path)
     try:
         with console.status(f"reading {file.path}") if console.is_terminal else nullcontext():
             found = findings_of(file.path, file.spool.directory)
+            if found and still and has_log(file.path):  # a service has started, and what was read as still has moved
+                found = findings_of(file.path, file.spool.directory)
     except MailError as error:
         raise Refused(str(error)) from error
     for finding in found:

@@ -7,7 +7,6 @@ programs.  Exit status: 0, 1 nothing matched, 2 the command line is wrong, 75 th
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -20,12 +19,13 @@ from rich.table import Table
 from mta.cli.queue.follow import Seen, changes
 from mta.cli.queue.options import QueueId, selectors, where
 from mta.cli.queue.sheet import header_lines, sheet
-from mta.cli.queue.source import PAGE, File, Service, Source, source_at
+from mta.cli.queue.source import File, Service, Source, source_at
 from mta.cli.queue.table import rows_table, summary_table, text_of
 from mta.control.queue_facts import Facts
 
 __all__ = ["list_", "rows_of", "show", "summary"]
 
+PAGE = 1000  # rows asked for at once; the service gives as many as it likes
 SHOWN = 100  # recipients in a table
 WATCHED = 1000  # recipients that are followed
 MOST_WATCHED = 10_000
@@ -101,8 +101,9 @@ def _tell(found: list[tuple[str, Facts]], as_json: bool) -> None:
 
 
 def _print(table: Table) -> None:
-    terminal = sys.stdout.isatty()
-    click.echo(text_of(table, shutil.get_terminal_size().columns if terminal else None, terminal), nl=False)
+    here = Console()  # knows the terminal, and NO_COLOR
+    color = here.color_system is not None and not here.no_color
+    click.echo(text_of(table, here.width if here.is_terminal else None, color), nl=False)
 
 
 def _now() -> int:

@@ -1,8 +1,7 @@
 """Where `mta queue` gets its facts: from the running service, or from the files of one that is down.
 
 `Service` speaks through the control socket, page by page.  `File` reads the queue's file and the spool, and never writes:
-read-only, and as unchanging (`immutable`) when there is no log beside it, for then nobody has it open and a
-plain read-only connection would have to make one.  Both give the same facts.  Failures are click's, with the exit status.
+read-only, and leaving no trace (`schema.open_outside`).  Both give the same facts.  Failures are click's, with the exit status.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Protocol
-from urllib.parse import quote
 
 import apsw
 import rich_click as click
@@ -32,7 +30,6 @@ from mta.status import MailError
 __all__ = ["EX_TEMPFAIL", "Down", "File", "Refused", "Service", "Source", "source_at"]
 
 EX_TEMPFAIL: Final = 75  # sysexits.h: come again
-PAGE: Final = 100  # rows asked for at once
 PIECE: Final = 65536  # bytes
 PATIENCE: Final = 60.0  # seconds: a search through a long queue takes some
 
@@ -115,11 +112,7 @@ class File:
             db.close()
 
     def _connect(self) -> apsw.Connection:
-        if self.path.with_name(f"{self.path.name}-wal").exists():
-            db = schema.open_reader(self.path)
-        else:  # nobody has it open; a log, which is a write, is not begun for a look
-            name = f"file:{quote(str(self.path.absolute()))}?immutable=1"
-            db = apsw.Connection(name, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+        db = schema.open_outside(self.path)
         found = db.pragma("application_id"), db.pragma("user_version")
         if found[0] != schema.APPLICATION_ID or found[1] != schema.VERSION:
             db.close()

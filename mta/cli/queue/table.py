@@ -21,6 +21,7 @@ WIDE = 100_000  # columns of what is no terminal
 REPLY = 60  # characters of a reply in a table
 UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000))
 COLUMNS = ("id", "age", "size", "from", "to", "destination", "state", "next try", "tries", "last reply")
+CUT = ("from", "to", "destination", "last reply")  # where the terminal is narrow
 STYLES = {"waiting": "", "taken": "green", "held": "yellow"}
 MARKS = {"new": "green", "changed": "cyan", "gone": "dim"}
 AGES = ("<5m", "<1h", "<1d", "older")
@@ -41,7 +42,7 @@ def size(count: int) -> str:
     if count < 1 << 10:
         return f"{count} B"
     if count < 1 << 20:
-        return f"{count >> 10} KiB"
+        return f"{count / (1 << 10):.0f} KiB"
     return f"{count / (1 << 20):.1f} MiB"
 
 
@@ -72,35 +73,35 @@ def rows_table(rows: Sequence[Facts], now: int, marks: Sequence[str] = ()) -> Ta
     """One line for each recipient.  marks: what happened to each, as a first column."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in (*(("what",) if marks else ()), *COLUMNS):
-        right = name in ("age", "size", "tries")
-        table.add_column(name, justify="right" if right else "left", no_wrap=True, overflow="ellipsis", min_width=_least(name))
+        table.add_column(_cut(name), justify="right" if name in ("age", "size", "tries") else "left", no_wrap=name not in CUT)
     for number, row in enumerate(rows):
-        texts = [Text(cell) for cell in cells(row, now)]
+        texts = [_cut(cell) for cell in cells(row, now)]
         texts[6].stylize(STYLES.get(row["state"], ""))
         mark = [Text(marks[number], MARKS[marks[number]])] if marks else []
         table.add_row(*mark, *texts)
     return table
 
 
-def _least(name: str) -> int:
-    return {"id": 13, "what": 7, "state": 7, "next try": 6, "age": 3, "size": 7, "tries": 5}.get(name, 8)
+def _cut(text: str, style: str = "") -> Text:
+    """A cell of one line, cut where there is no room for it."""
+    return Text(text, style, no_wrap=True, overflow="ellipsis")
 
 
 def summary_table(facts: Facts, now: int) -> Table:
     """One line for each destination, the largest first."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("destination", no_wrap=True, overflow="ellipsis", min_width=12)
+    table.add_column("destination")
     for name in ("total", "due", "held", *AGES):
         table.add_column(name, justify="right", no_wrap=True, min_width=5)
-    table.add_column("state", overflow="fold")
+    table.add_column("state")
     found = facts["destinations"]
     sums = [_numbers(each) for each in found]
     if len(sums) > 1:
         table.add_row("TOTAL", *[str(sum(column)) for column in zip(*sums, strict=True)], "", style="bold")
     for each, numbers in zip(found, sums, strict=True):
-        table.add_row(Text(plain(each["dest"])), *[str(number) for number in numbers], Text(_state(each, now), "yellow"))
+        table.add_row(_cut(plain(each["dest"])), *[str(number) for number in numbers], _cut(_state(each, now), "yellow"))
     for name in facts["suspended"]:
-        table.add_row(Text(plain(name)), *["0"] * 7, Text("suspended", "yellow"))
+        table.add_row(_cut(plain(name)), *["0"] * 7, _cut("suspended", "yellow"))
     return table
 
 
@@ -121,7 +122,7 @@ def _state(each: Facts, now: int) -> str:
 
 def text_of(table: Table, width: int | None = None, color: bool = False) -> str:
     """The table as text with a final newline.  width: of the terminal, None: as wide as it gets."""
-    console = Console(width=width or WIDE, force_terminal=color, no_color=not color, highlight=False)
+    console = Console(width=width or WIDE, force_terminal=color, color_system="standard" if color else None, highlight=False)
     with console.capture() as printed:
         console.print(table)
     text = printed.get()

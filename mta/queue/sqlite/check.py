@@ -77,7 +77,7 @@ def check(path: Path, spool: Path) -> list[Finding]:
     Blocks as long as it takes to read both.  MailError when the file cannot be opened at all.
     """
     try:
-        db = schema.open_reader(path)
+        db = schema.open_outside(path)
     except apsw.Error as error:
         raise schema.refused(path, str(error)) from error
     try:

@@ -10,12 +10,13 @@ a file may override them in silence.  Failures are MailErrors that say what is w
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import apsw
 
 from mta.status import MailError, transient
 
-__all__ = ["VERSION", "highest_id", "open_reader", "open_writer", "recover", "refused"]
+__all__ = ["VERSION", "has_log", "highest_id", "open_outside", "open_reader", "open_writer", "recover", "refused"]
 
 VERSION = 2
 APPLICATION_ID = 0x6D746171  # "mtaq"
@@ -24,6 +25,7 @@ BUSY_TIMEOUT = 10_000  # ms; only an operator's shell can hold a lock that we ha
 
 META = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;  -- what is remembered about the file
+CREATE TABLE strike(id INTEGER PRIMARY KEY, count INTEGER NOT NULL) STRICT;  -- recipients in the air when the process was killed
 """
 MIGRATIONS = {1: META}  # from that version to the next one
 
@@ -97,9 +99,25 @@ def open_reader(path: Path, vfs: str = "") -> apsw.Connection:
     return db
 
 
-def recover(db: apsw.Connection) -> None:
-    """What the last owner had taken and not settled is waiting again."""
-    db.execute("BEGIN IMMEDIATE; UPDATE delivery SET state=0 WHERE state=1; COMMIT")
+def has_log(path: Path) -> bool:
+    """A log lies beside the file: somebody has it open, or was killed with it."""
+    return path.with_name(f"{path.name}-wal").exists()
+
+
+def open_outside(path: Path) -> apsw.Connection:
+    """A reader that leaves no trace, for whoever is not the owner.
+
+    Without a log nobody has the file open, and it is read as one that does not change: a plain reader would begin a log.
+    """
+    if has_log(path):
+        return open_reader(path)
+    name = f"file:{quote(str(path.absolute()))}?immutable=1"
+    return apsw.Connection(name, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+
+
+def recover(db: apsw.Connection, highest: int = (1 << 63) - 1) -> None:
+    """What the last owner had taken and not settled, up to an id, is waiting again."""
+    db.execute("BEGIN IMMEDIATE; UPDATE delivery SET state=0 WHERE state=1 AND id<=?; COMMIT", (highest,))
 
 
 def highest_id(db: apsw.Connection) -> int:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import apsw
 
+from mta.cli.queue import check
+from mta.queue.sqlite.check import Finding
 from tests.cli.queue.world import BODY, QueueWorld
 
 
@@ -23,6 +27,22 @@ class CheckTests(QueueWorld):
             result = await self.type("check")
             self.assertEqual((0, "ok\n"), (result.exit_code, result.stdout), result.stdout)
             await self.down()
+        self.assertEqual(["0.db", "0.lock"], sorted(path.name for path in (self.data / "queue").iterdir()))
+
+    async def test_a_service_starts_meanwhile(self) -> None:
+        """What was read as a file that stands still is looked at again when it did not."""
+        await self.up()
+        await self.down()
+        calls: list[int] = []
+
+        def findings_of(path: Path, spool: Path) -> list[Finding]:
+            path.with_name("0.db-wal").write_bytes(b"")
+            calls.append(1)
+            return [Finding("file", "torn")] if len(calls) == 1 else []
+
+        self.patch(check, "findings_of", findings_of)
+        result = await self.type("check")
+        self.assertEqual((0, "ok\n", 2), (result.exit_code, result.stdout, len(calls)))
 
     async def test_grave(self) -> None:
         """Every finding on a line, status 1."""

@@ -36,7 +36,7 @@ class DestinationTests(QueueWorld):
         for more in ((), ("--two-stage",)):
             result = await self.type("run", *more)
             self.assertEqual((0, "mail for 0 destination(s) has set out\n"), (result.exit_code, result.stdout))
-        self.assertEqual([False, True], [fields["two_stage"] for fields in self.server.events.of("operator")])
+        self.assertEqual([1, 2], [fields["stages"] for fields in self.server.events.of("run")])
 
     async def test_run_delivers_what_is_only_stored(self) -> None:
         """With mode = "spool" mail waits for it."""

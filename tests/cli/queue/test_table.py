@@ -20,7 +20,7 @@ class WordsTests(SynchronousTestCase):
 
     def test_size(self) -> None:
         """Bytes, KiB, MiB."""
-        for count, text in ((0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (5 << 19, "2.5 MiB")):
+        for count, text in ((0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (4000, "4 KiB"), (5 << 19, "2.5 MiB")):
             self.assertEqual(text, size(count))
 
     def test_plain(self) -> None:
@@ -71,8 +71,9 @@ class RowsTests(SynchronousTestCase):
         """No line is wider than it, ids stay whole, colours are there."""
         lines = text_of(rows_table([row(to="b" * 80)], NOW), 100).splitlines()
         self.assertEqual([True, True], [len(line) <= 100 for line in lines])
-        self.assertTrue(lines[1].startswith(ID))
-        self.assertIn("…", lines[1])
+        self.assertEqual([ID, "3h", "12", "KiB"], lines[1].split()[:4])
+        self.assertIn(" waiting in 5m 3 ", " ".join(lines[1].split()))  # these are whole, the others share what is left
+        self.assertEqual(4, lines[1].count("…"))
         self.assertIn("\x1b[", text_of(rows_table([row(state="held")], NOW), 100, True))
 
     def test_marks(self) -> None:
@@ -107,6 +108,13 @@ class SummaryTests(SynchronousTestCase):
         self.assertEqual("suspended, moving", " ".join(line[8:]))
         _, line = self.lines({"blocked_until": NOW, "why": "450"})
         self.assertEqual([], line[8:])
+
+    def test_in_a_terminal(self) -> None:
+        """One line for each, no wider than it; numbers stay whole."""
+        long = {**DEST, "dest": "smtp:_mx/" + "d" * 60, "blocked_until": NOW + MINUTE, "why": "421 4.4.1 " + "no answer " * 9}
+        _, line = text_of(summary_table({"destinations": [long], "suspended": []}, NOW), 80).splitlines()
+        self.assertLessEqual(len(line), 80)
+        self.assertIn("     10      4      2      1      2      3      4  blocked", line)
 
     def test_suspended_without_mail(self) -> None:
         """They are not forgotten."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import apsw
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.queue.sqlite.schema import APPLICATION_ID, TABLES, VERSION, highest_id, open_reader, open_writer, recover
+from mta.queue.sqlite.schema import APPLICATION_ID, TABLES, VERSION, highest_id, open_outside, open_reader, open_writer, recover
 from mta.status import MailError
 
 
@@ -107,6 +107,20 @@ class SchemaTests(SynchronousTestCase):
         recover(db)
         self.assertEqual([(2, 0), (4, 0), (6, 2)], list(db.execute("SELECT id,state FROM delivery")))
         self.assertEqual(6, highest_id(db))
+
+    def test_looking_from_outside(self) -> None:
+        """A file that nobody has open is read without a trace; one with a log, beside its owner; neither can be written."""
+        path = self.path.with_name("odd?name%20#1.db")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        db = open_writer(path)
+        db.execute("INSERT INTO dest VALUES ('a', 0, NULL, 0, NULL, 1, 0)")  # is in the log
+        for _ in range(2):
+            outside = open_outside(path)
+            self.assertEqual([("a",)], list(outside.execute("SELECT name FROM dest")))
+            self.assertRaises(apsw.ReadOnlyError, outside.execute, "DELETE FROM dest")
+            outside.close()
+            db.close()
+        self.assertEqual([path.name], [each.name for each in path.parent.glob("odd*")])
 
     def test_types_are_held(self) -> None:
         """A value of the wrong type or no value is an error, never a conversion: what would be lost is refused."""
