@@ -176,7 +176,7 @@ class Mta(Service):
         # All that can fail has succeeded.
         self._generation = new
         self._maildir.mailbox = new.router.mailbox
-        self._bounces.lifetime = int(settings.retry.queue_lifetime * 1000)
+        self._bounces.reconfigure(settings.dsn, int(settings.retry.queue_lifetime * 1000))
         self._evidence.reconfigure(settings)
         self._watch.reconfigure(new.tls)
         self._relay.reconfigure(
@@ -223,10 +223,13 @@ def make_mta(
             mta.failed.callback(reason)
 
     engine = engine or SqliteQueue(settings.data_dir, reactor, completions=settings.queue.completions, on_fatal=broken)
-    queue = QueueService(engine, first.router, agents, settings, reactor=reactor, log=log, random=random.Random())
-    agents["bounce"] = bounces = _bounces(settings, queue, reactor, log)
-    seams = {"reactor": reactor, "log": log, "policy": policy, "portal": portal}
-    receive = ReceiveService(settings, queue, first.router, tls=first.tls, own_addresses=lasting.addresses, **seams)
+    told = {"reactor": reactor, "log": log}
+    queue = QueueService(
+        engine, first.router, agents, settings, random=random.Random(), warn=lambda late: bounces.delayed(late), **told
+    )
+    agents["bounce"] = bounces = _bounces(settings, queue, engine, reactor, log)
+    told |= {"policy": policy, "portal": portal}
+    receive = ReceiveService(settings, queue, first.router, tls=first.tls, own_addresses=lasting.addresses, **told)
     mta = Mta(
         log=log,
         own=(own_log, own_resolver),
@@ -260,7 +263,7 @@ def _relay(settings: Settings, first: Generation, evidence: Evidence, reactor: A
     )
 
 
-def _bounces(settings: Settings, queue: QueueService, reactor: Any, log: IEventLog) -> BounceAgent:
+def _bounces(settings: Settings, queue: QueueService, engine: IQueue, reactor: Any, log: IEventLog) -> BounceAgent:
     return BounceAgent(
         settings.hostname,
         queue,
@@ -268,6 +271,8 @@ def _bounces(settings: Settings, queue: QueueService, reactor: Any, log: IEventL
         random=os.urandom,
         log=log,
         name_of=id_text,
+        open_body=engine.open_body,
+        dsn=settings.dsn,
         lifetime=int(settings.retry.queue_lifetime * 1000),
     )
 

@@ -45,6 +45,11 @@ def delivery_line(outcome: Outcome, message: Message | None, since: int, started
 
 
 def _of_bounce(event: str, claim: Claim, fields: dict[str, object]) -> tuple[str, dict[str, object]]:
-    """What failed has had its line, unless it was refused by routing or expired: the reason is told again."""
+    """What failed has had its line, unless it was refused by routing or expired: the reason is told again.
+
+    Settled without a report (a double bounce, NOTIFY=NEVER) it was removed, and the facts say why.
+    """
     fields["why"] = claim.last_reply
-    return ("reported" if event == "delivered" else event), fields
+    if event != "delivered":
+        return event, fields
+    return ("reported" if "report" in fields else "removed"), fields

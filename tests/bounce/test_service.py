@@ -1,113 +1,17 @@
-"""The bounce agent with a queue that is a list."""
+"""The bounce agent: failures, and what may go wrong while they are reported."""
 
 from __future__ import annotations
 
-import email
-
-from twisted.internet.defer import Deferred, fail, succeed
-from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
+from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
-from mta.bounce.service import BounceAgent
-from mta.envelope import BodyRef, Claim, Flag, Job, Kind, Message, NewRecipient
-from mta.interfaces import IAccept, IBodyReader, IBodySink, IDeliveryAgent, IEventLog
-from mta.status import transient
-
-NOW = 1_790_000_000_000
-FULL = transient("4.3.1", "disk full", code=452, reason="ENOSPC")
+from mta.envelope import Flag, Kind, NewRecipient, Notify
+from mta.interfaces import IDeliveryAgent
+from tests.bounce.station import FULL, NOW, AgentCase, Reader, Sink
 
 
-@implementer(IBodySink)
-class Sink:
-    """A body in memory; `trouble` comes out of write or finish."""
-
-    id, name, size = 4711, "REPORT", 0
-
-    def __init__(self, trouble: dict[str, Exception]) -> None:
-        self.trouble, self.data, self.aborted = trouble, b"", False
-        self.paused: Deferred[None] | None = None
-
-    def write(self, data: bytes) -> Deferred[None] | None:
-        self.data += data
-        return fail(self.trouble["write"]) if "write" in self.trouble else self.paused
-
-    def finish(self) -> Deferred[BodyRef]:
-        return fail(self.trouble["finish"]) if "finish" in self.trouble else succeed(BodyRef(len(self.data), self.data))
-
-    def abort(self) -> None:
-        self.aborted = True
-
-
-@implementer(IAccept)
-class Accept:
-    """Gives out sinks and remembers them."""
-
-    pressure = 0.0
-
-    def __init__(self) -> None:
-        self.trouble: dict[str, Exception] = {}
-        self.sinks: list[Sink] = []
-
-    def create_body(self, recipients: int) -> Sink:
-        if "create" in self.trouble:
-            raise self.trouble["create"]
-        assert recipients == 1
-        self.sinks.append(Sink(self.trouble))
-        return self.sinks[-1]
-
-
-@implementer(IEventLog)
-class Log:
-    def __init__(self) -> None:
-        self.lines: list[tuple] = []
-
-    def event(self, name, queue_id, fields) -> None:
-        self.lines.append((name, queue_id, dict(fields)))
-
-
-@implementer(IBodyReader)
-class Reader:
-    """Pieces, or a failure, and a note of what was read and closed."""
-
-    def __init__(self, pieces) -> None:
-        self.pieces, self.reads, self.closed = list(pieces), 0, False
-
-    def read(self) -> Deferred[bytes]:
-        self.reads += 1
-        piece = self.pieces.pop(0) if self.pieces else b""
-        return fail(piece) if isinstance(piece, Exception) else succeed(piece)
-
-    def close(self) -> None:
-        self.closed = True
-
-
-class BounceAgentTests(SynchronousTestCase):
+class BounceAgentTests(AgentCase):
     """Settlements."""
-
-    def setUp(self) -> None:
-        self.accept, self.log = Accept(), Log()
-        self.agent = BounceAgent(
-            "mx1.example.org",
-            self.accept,
-            now=lambda: NOW,
-            random=lambda n: b"\x5a" * n,
-            log=self.log,
-            name_of=lambda number: f"ID{number}",
-            lifetime=5000,
-        )
-
-    def job(
-        self,
-        sender="alice@example.org",
-        body=b"Subject: hi\r\n\r\nsecret\r\n",
-        reader=None,
-        to=("bob@b.test", "eve@b.test"),
-        flags=0,
-    ):
-        message = Message(64, sender, NOW - 1, NOW, 50, flags, 2, b"Received: x\r\n")
-        claims = tuple(Claim(65 + n, 64, "bounce:", 0, 0, 1, a, last_reply="550 5.1.1 no") for n, a in enumerate(to))
-        return Job(message, claims, "bounce:", body, lambda: reader)
 
     def test_provides_the_interface(self) -> None:
         """A delivery agent like every other."""
@@ -120,15 +24,15 @@ class BounceAgentTests(SynchronousTestCase):
         self.assertEqual([(claim, Kind.DELIVERED) for claim in job.claims], [(o.claim, o.kind) for o in settlement.outcomes])
         (spawn,) = settlement.spawn
         self.assertEqual(
-            (4711, "", "dsn", NOW, NOW + 5000, 0),
+            (1, "", "dsn", NOW, NOW + 5000, 0),
             (spawn.id, spawn.sender, spawn.source, spawn.created, spawn.expires, spawn.flags),
         )
-        self.assertEqual((NewRecipient("alice@example.org"),), spawn.recipients)
-        text = email.message_from_bytes(spawn.prefix + spawn.body.data)
+        self.assertEqual((NewRecipient("alice@example.org", notify=int(Notify.NEVER)),), spawn.recipients)  # RFC 3461 6.1
+        text = self.parsed(spawn)
         self.assertEqual(3, len(text.get_payload(1).get_payload()))
-        self.assertEqual("<REPORT@mx1.example.org>", text["Message-ID"])
+        self.assertEqual("<REPORT1@mx1.example.org>", text["Message-ID"])
         self.assertEqual("Received: x\nSubject: hi\n", text.get_payload(2).get_payload().replace("\r", ""))
-        self.assertEqual({"report": "REPORT"}, dict(settlement.outcomes[0].facts))
+        self.assertEqual({"report": "REPORT1"}, dict(settlement.outcomes[0].facts))
 
     def test_q15_null_sender_makes_no_report(self) -> None:
         """RFC 5321 6.1: no bounce of a bounce; it is dropped, and said so."""
@@ -136,10 +40,8 @@ class BounceAgentTests(SynchronousTestCase):
         self.assertEqual((), settlement.spawn)
         self.assertEqual([Kind.DELIVERED] * 2, [o.kind for o in settlement.outcomes])
         self.assertEqual([], self.accept.sinks)
-        names = [(name, queue_id, fields["reason"], fields["to"]) for name, queue_id, fields in self.log.lines]
-        self.assertEqual(
-            [("removed", "ID64", "double bounce", "bob@b.test"), ("removed", "ID64", "double bounce", "eve@b.test")], names
-        )
+        self.assertEqual(["double bounce"] * 2, self.reasons(settlement))  # its line in the log is the settlement's
+        self.assertEqual([], self.log.lines)
 
     def test_disk_full_keeps_the_bounce_owed(self) -> None:
         """At every step: all recipients deferred with the reply of the error, the sink forgotten."""
@@ -203,11 +105,11 @@ class BounceAgentTests(SynchronousTestCase):
         self.assertEqual(Flag.EIGHTBITMIME, eight.flags)
 
     def test_requiretls_holds_on_the_way_back(self) -> None:
-        """P43, RFC 8689 5: the report carries the flag and headers only, even where RET=FULL was asked for (its own use is issue 4's)."""
+        """P43, RFC 8689 5: the report carries the flag and headers only, even where RET=FULL was asked for."""
         for flags, expected in (
             (Flag.REQUIRETLS, Flag.REQUIRETLS),
             (Flag.REQUIRETLS | Flag.RET_FULL | Flag.TLS_REQUIRED_NO, Flag.REQUIRETLS),
-            (Flag.TLS_REQUIRED_NO | Flag.RET_FULL, Flag(0)),
+            (Flag.TLS_REQUIRED_NO | Flag.RET_HDRS, Flag(0)),
         ):
             spawn = self.successResultOf(self.agent.deliver(self.job(flags=int(flags)))).spawn[0]
             self.assertEqual(expected, spawn.flags)
@@ -215,3 +117,27 @@ class BounceAgentTests(SynchronousTestCase):
             self.assertNotIn(b"secret", spawn.body.data)
         utf8 = self.successResultOf(self.agent.deliver(self.job(sender="älice@example.org", flags=int(Flag.REQUIRETLS)))).spawn[0]
         self.assertEqual(Flag.REQUIRETLS | Flag.SMTPUTF8 | Flag.EIGHTBITMIME, utf8.flags)
+
+    def test_return_of_the_whole_message(self) -> None:
+        """RFC 3461 4.3: RET=FULL of a failure, up to return_size; else, and where RET is not given, the header."""
+        for flags, size, whole in (
+            (Flag.RET_FULL, None, True),
+            (Flag.RET_FULL, 1001, False),
+            (Flag.RET_FULL, 999, False),  # less is there than was stored: not the whole of it
+            (Flag.RET_HDRS, None, False),
+            (0, None, False),
+        ):
+            report = self.parsed(self.settled(self.job(flags=flags, size=size)).spawn[0]).get_payload(2)
+            self.assertEqual("message/rfc822" if whole else "text/rfc822-headers", report.get_content_type(), (flags, size))
+            self.assertEqual(whole, "secret" in report.as_string())
+
+    def test_whole_message_from_its_file(self) -> None:
+        """Read piece by piece to its end; one that is longer than it says is not read on."""
+        pieces = [b"Subject: a\r\n\r\n", b"secret\r\n", b"more\r\n"]
+        size = len(b"Received: x\r\n") + len(b"".join(pieces))
+        for given, read, whole in ((size, 3, True), (size - 6, 2, True), (size - 1, 3, False), (size + 1, 4, False)):
+            reader = Reader(pieces)
+            job = self.job(body=None, reader=reader, flags=Flag.RET_FULL, size=given)
+            report = self.parsed(self.settled(job).spawn[0]).get_payload(2)
+            self.assertEqual((read, True), (reader.reads, reader.closed), given)
+            self.assertEqual(whole, report.get_content_type() == "message/rfc822", given)

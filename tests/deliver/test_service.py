@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+import attrs
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail, gatherResults, succeed
 from twisted.trial.unittest import TestCase
@@ -83,6 +84,16 @@ class MaildirAgentTests(TestCase):
         for address in ("bob@b.test", "eve@b.test"):
             expected = f"Return-Path: <alice@a.test>\nDelivered-To: {address}\nReceived: by mx1\nSubject: hi\n\nhello\n"
             self.assertEqual([expected.encode()], self.stored(address))
+
+    async def test_confirmed_where_the_sender_asked(self) -> None:
+        """RFC 3461 5.2.3: NOTIFY=SUCCESS, of a message that has a sender, whether this attempt or an earlier one did it."""
+        job = self.job("bob@b.test", "eve@b.test")
+        claims = tuple(attrs.evolve(claim, notify=int(wish), attempts=1) for claim, wish in zip(job.claims, (6, 4), strict=True))
+        for _ in range(2):
+            settlement = await self.agent.deliver(attrs.evolve(job, claims=claims))
+            self.assertEqual([Kind.CONFIRMED, Kind.DELIVERED], [outcome.kind for outcome in settlement.outcomes])
+        null = attrs.evolve(job, claims=claims, message=attrs.evolve(job.message, sender=""))
+        self.assertEqual({Kind.DELIVERED}, {outcome.kind for outcome in (await self.agent.deliver(null)).outcomes})
 
     async def test_unknown_mailbox_fails_alone(self) -> None:
         """5.1.1 for the one, delivery for the other."""

@@ -7,7 +7,7 @@ import json
 from twisted.internet.defer import Deferred
 
 from mta.config.settings import Limits, Size, TlsClient
-from mta.envelope import Flag, NewRecipient
+from mta.envelope import Flag, NewRecipient, Notify
 from mta.status import permanent
 from tests.receive.door import BODY, FULL, STRANGER, TRUSTED, DoorCase
 
@@ -50,6 +50,36 @@ class EnvelopeTests(DoorCase):
         self.assertEqual(self.codes(session, batch), ["250", "250", "250", "354"])
         self.codes(session, BODY + b".\r\n")
         self.assertEqual(self.accept.accepted[0].recipients, (NewRecipient("user@example.org"),))
+
+    def test_dsn(self) -> None:
+        """RFC 3461 4: what is asked of reports is stored with message and recipients, as it was given."""
+        session, _ = self.hello()
+        batch = (
+            b"MAIL FROM:<a@client.example> RET=HDRS ENVID=id+2B1\r\nRCPT TO:<a@example.org> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;A+2Bb\r\n"
+            b"RCPT TO:<b@example.org> NOTIFY=NEVER\r\nRCPT TO:<c@example.org>\r\nRCPT TO:<d@example.org> NOTIFY=NONE\r\nDATA\r\n"
+        )
+        self.assertEqual(self.codes(session, batch), ["250", "250", "250", "250", "501", "354"])
+        self.codes(session, BODY + b".\r\n")
+        [message] = self.accept.accepted
+        self.assertEqual((message.envid, message.flags), ("id+2B1", int(Flag.RET_HDRS)))
+        first = NewRecipient("a@example.org", "rfc822;A+2Bb", int(Notify.SUCCESS | Notify.DELAY))
+        never = NewRecipient("b@example.org", notify=int(Notify.NEVER))
+        self.assertEqual(message.recipients, (first, never, NewRecipient("c@example.org")))
+
+    def test_dsn_of_the_same_recipient_twice(self) -> None:
+        """One copy, and every report that either of them asked for; nothing said is FAILURE and DELAY."""
+        for first, second, notify in (
+            (b" NOTIFY=SUCCESS ORCPT=rfc822;x", b" NOTIFY=FAILURE ORCPT=rfc822;y", Notify.SUCCESS | Notify.FAILURE),
+            (b" NOTIFY=NEVER ORCPT=rfc822;x", b" NOTIFY=SUCCESS", Notify.SUCCESS),
+            (b" ORCPT=rfc822;x", b" NOTIFY=SUCCESS", Notify.SUCCESS | Notify.FAILURE | Notify.DELAY),
+            (b" NOTIFY=NEVER", b" NOTIFY=NEVER ORCPT=rfc822;x", Notify.NEVER),
+            (b" ORCPT=rfc822;x", b"", 0),
+        ):
+            session, _ = self.hello()
+            rcpt = b"RCPT TO:<user@example.org>%s\r\n"
+            self.codes(session, b"MAIL FROM:<>\r\n" + rcpt % first + rcpt % second + b"DATA\r\n")
+            self.codes(session, BODY + b".\r\n")
+            self.assertEqual(self.accept.accepted.pop().recipients, (NewRecipient("user@example.org", "rfc822;x", int(notify)),))
 
     def test_pressure(self) -> None:
         """Above 1 MAIL gets 452 4.3.1, from 0.8 its 250 comes later, up to a second; below nothing waits."""

@@ -26,6 +26,11 @@ class OutcomeTests(SynchronousTestCase):
         for code, kind in ((250, Kind.DELIVERED), (550, Kind.FAILED), (450, Kind.DEFERRED), (354, Kind.DEFERRED)):
             self.assertIs(kind_of(Reply(code, "", "x")), kind)
 
+    def test_owed(self) -> None:
+        """RFC 3461 5.2.2: a success of which the sender is to hear from us is confirmed; nothing else changes."""
+        for code, kind in ((250, Kind.CONFIRMED), (550, Kind.FAILED), (450, Kind.DEFERRED)):
+            self.assertIs(kind_of(Reply(code, "", "x"), 2), kind)
+
     def test_verified(self) -> None:
         """P10 P19: a TLSA record or pin that matches is "verified", whatever the chain; for an insecure MX "half"; no match is
         told as at any level."""
