@@ -113,7 +113,8 @@ class DiskFullTests(World):
         (directory / "data").mkdir(parents=True)
         disk = SmallDisk(directory / "data")
         self.addCleanup(disk.close)
-        mta = await self.process(SOON + relay(port), before=disk.door)
+        # No reserve is kept: what is tested is what follows when the disk is full all the same.
+        mta = await self.process(SOON + "[queue]\nfree_space = 1\n" + relay(port), before=disk.door)
         sender = await self.sender(mta)
         for text in (SMALL, LARGE):
             self.assertEqual(250, (await deferToThread(sender.send, text))[0])
