@@ -29,6 +29,7 @@ from mta.status import Reply, Scope
 __all__ = ["Ours"]
 
 START = 1_800_000_000  # seconds since 1970; any moment
+COMPANIES = 8  # of the senders: each has its lane
 OUTCOMES = {
     Word.TAKEN: (Kind.DELIVERED, Reply(250, "2.0.0", "taken"), Scope.RECIPIENT),
     Word.LATER: (Kind.DEFERRED, Reply(450, "4.7.1", "greylisted"), Scope.RECIPIENT),
@@ -165,9 +166,9 @@ class Ours:
         sink = self._service.create_body(1)
         self.numbers[sink.id] = mail.number
         to = NewRecipient(f"user{mail.user}@site{mail.site}.test")
-        sender, now = f"sender{mail.sender}@example.com", self._now()
-        expires = now + self._lifetime
-        message = NewMessage(sink.id, sender, (to,), BodyRef(6, b"hello\n"), b"", now, expires, lane_key=sender)
+        domain, now = f"company{mail.sender % COMPANIES}.test", self._now()
+        sender, expires = f"sender{mail.sender}@{domain}", now + self._lifetime
+        message = NewMessage(sink.id, sender, (to,), BodyRef(6, b"hello\n"), b"", now, expires, lane_key=domain)
         self._service.accept(message).addErrback(self._refused.append)
 
     def _end(self, mail: Mail, answer: Answer, job: Job, settled: Deferred[Settlement]) -> None:
