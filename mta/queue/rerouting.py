@@ -113,7 +113,7 @@ def _move(row: Row, router: IRouter) -> Move | None:
 
 
 def _demanding(way: Route, dest: str) -> Route:
-    """What was accepted under a demand for TLS does not lose it because the new route has none (see Route)."""
+    """What was accepted under a demand for TLS keeps it (see Route); the relay adds what the new route demands."""
     agent, name, _ = split_dest(dest)
     level = name.partition("+")[2]
-    return attrs.evolve(way, tls=level) if level and not way.tls and way.agent == agent else way
+    return attrs.evolve(way, tls=level) if level and way.agent == agent else way

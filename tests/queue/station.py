@@ -102,15 +102,13 @@ class FaultyQueue:
         self.free: int | None = None  # bytes of the disk
         self.stalled: list[Callable[[], None]] | None = None  # what is not even begun
 
-    @property
-    def pressure(self) -> float:
-        return self.engine.pressure
-
     def room(self) -> int | None:
         return self.free
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self.engine, name)
+        if not callable(method):
+            return method
 
         def call(*args: Any, **more: Any) -> Any:
             self.calls[name] += 1

@@ -123,15 +123,24 @@ class ReloadTests(Case):
         self.assertEqual(("maildir:home/", State.HELD), (row.dest, row.state))
 
     def test_demand_is_not_lost(self) -> None:
-        """Filed under a demand for TLS: the demand goes with it, unless the new route has its own, or needs none."""
+        """Filed under a demand for TLS: the demand goes with it, whatever the new route's; at home there is none."""
         self.station.router = LocalRouter("2", "verify")
         self.station.service.reconfigure(self.station.settings, self.station.router)
         self.accepted("a@example.net")
         self.assertEqual(["smtp:default+verify/example.net"], list(self.dests().values()))
-        for digest, tls, expected in (("3", "", "default+verify"), ("4", "dane", "default+dane")):
+        for digest, tls in (("3", ""), ("4", "may")):
             self.reload(LocalRouter(digest, tls))
-            self.assertEqual([f"smtp:{expected}/example.net"], list(self.dests().values()))
-        self.assertEqual([1], self.reroutings(), "only the second was a move")
+            self.assertEqual(["smtp:default+verify/example.net"], list(self.dests().values()))
+        self.assertEqual([], self.reroutings())
+        moved = LocalRouter("5")
+        moved.route = lambda address: Route("bank", "smtp", "[192.0.2.1]:25", "may")
+        self.reload(moved)
+        self.assertEqual(["smtp:bank+verify/[192.0.2.1]:25"], list(self.dests().values()))
+        moved = LocalRouter("6")
+        moved.route = lambda address: Route("home", "maildir", "")
+        self.home.wait = True
+        self.reload(moved)
+        self.assertEqual(["maildir:home/"], list(self.dests().values()))
 
     def test_many(self) -> None:
         """1,200 recipients in bites of 500, each asked for once."""

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.queue.state import DestState, State, cut_reply, is_plain, marked
+from mta.queue.state import DestState, State, code_of, cut_reply, is_plain, marked
 from mta.status import Reply
 
 
@@ -26,6 +26,12 @@ class ReplyTests(SynchronousTestCase):
         kept = cut_reply(Reply(550, "5.1.1", text))
         self.assertTrue(len(kept.encode("utf-8")) <= 400 and "\0" not in kept and "\n" not in kept)
         self.assertEqual("550 5.1.1 gone", cut_reply(Reply(550, "5.1.1", "gone")))
+        self.assertEqual("550 5.1.1 gone", cut_reply("550 5.1.1 gone"))
+
+    def test_code_of(self) -> None:
+        """The three digits at the beginning, where there are any."""
+        found = [code_of(text) for text in ("550 no", "250", "no", "", "55", "5x0 no", "²50 no")]
+        self.assertEqual([550, 250, None, None, None, None, None], found)
 
 
 class MarkedTests(SynchronousTestCase):
