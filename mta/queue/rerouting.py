@@ -3,8 +3,8 @@
 The digest of the routes that the mail was filed by is kept with it (`IQueue.note`).  When it is another one, everything
 that waits or is held is routed anew, in bites of 500, while mail is accepted and delivered.  What is in flight stays and
 is met again a minute later, and so is what was being stored when the routes changed; when a walk leaves nothing the new
-digest is kept, so a crash in between begins again.  A recipient whom the new routes refuse for good (5yz) is filed under BOUNCE, as at its arrival;
-one that they refuse for now stays where it is, and so does what is owed at BOUNCE.
+digest is kept, so a crash in between begins again.  A recipient whom the new routes refuse for good (5yz) is filed under
+BOUNCE, as at its arrival; one that they refuse for now stays where it is, and so does what is owed at BOUNCE.
 """
 
 from __future__ import annotations
