@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Target,
         Want,
     )
+    from mta.queue.flights import Flights
     from mta.queue.state import Alteration, DestState, DestSummary, Lane, Move, Overdue, Row, Selector, SweepReport
     from mta.relay.handover import Verdict
     from mta.tls.policy import Achieved, Demand, Level, Required
@@ -99,6 +100,7 @@ class IQueue(Interface):
     """
 
     pressure: float = Attribute("0 idle ... 1 full: how the engine itself does; see IAccept")
+    flights: Flights = Attribute("the jobs on their way, see queue/flights.py; another one after each start")
 
     def room() -> int | None:
         """Bytes that are free where the mail is stored; None where there is no such limit, or it cannot be told."""

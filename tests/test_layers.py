@@ -43,6 +43,7 @@ PURE = (
     "receive/limits.py",
     "receive/trace.py",
     "queue/filing.py",
+    "queue/flights.py",
     "queue/ids.py",
     "queue/lines.py",
     "queue/state.py",

@@ -42,11 +42,12 @@ UNTRIED = Reply(451, "4.4.1", "the destination does not answer, not tried")
 class _Flight:
     """A job on its way."""
 
-    __slots__ = ("batch", "message", "started")
+    __slots__ = ("batch", "message", "slot", "started")
 
-    def __init__(self, batch: Batch, started: int) -> None:
+    def __init__(self, batch: Batch, started: int, slot: int) -> None:
         self.batch = batch
         self.started = started
+        self.slot = slot  # of the flight recorder
         self.message: Message | None = None
 
 
@@ -147,11 +148,20 @@ class Dispatch:
     # A job
 
     def _start(self, batch: Batch, now: int) -> None:
+        slot = self._queue.flights.began(batch.claims[0].id)
+        if slot < 0:
+            self._put_off(batch, now, -slot)
+            return
         self._flights += 1
-        flight = _Flight(batch, now)
+        flight = _Flight(batch, now, slot)
         # Few callbacks, no chains: this is the hot path.  What nobody catches Twisted logs as an unhandled error.
         loading = self._queue.load(batch.message)
         loading.addCallbacks(self._deliver, self._broken, callbackArgs=(flight,), errbackArgs=(flight,))
+
+    def _put_off(self, batch: Batch, now: int, wait: int) -> None:
+        """One of those that were on their way when the process was killed: they go one by one (flights.py)."""
+        self._scheduler.finished(batch.dest, Feedback.NONE, now, self._random())
+        self._record(([Outcome(claim, Kind.GIVEN_BACK, UNTRIED, due=now + wait) for claim in batch.claims], ()))
 
     def _deliver(self, stored: Stored, flight: _Flight) -> None:
         batch, message = flight.batch, stored.message
@@ -186,6 +196,7 @@ class Dispatch:
             self._scheduler.rest(dest, final[0].due)
         change = self._scheduler.finished(dest, feedback, now, self._random())
         self._record((final, spawn))
+        self._queue.flights.ended(flight.slot)
         if change is not None:
             self._changed(dest, change, now, telling)
         if change is not None or self._scheduler.eager:

@@ -18,6 +18,7 @@ from zope.interface import implementer
 from mta.envelope import BOUNCE, Claim, Flag, Kind, NewMessage, NewRecipient, Outcome, Stored, Want
 from mta.interfaces import IQueue
 from mta.queue.body import INLINE_LIMIT
+from mta.queue.flights import Flights
 from mta.queue.ids import Generator, id_at
 from mta.queue.memory_body import MemoryReader, MemorySink, missing
 from mta.queue.memory_rows import Kept, Recipient, is_alterable, kept, late, matching, recipient, shown, summaries
@@ -57,6 +58,7 @@ class MemoryQueue:
         self._waiting: dict[tuple[str, int], list[tuple[int, int]]] = {}
         self._marks: dict[str, DestState] = {}
         self._notes: dict[str, str] = {}
+        self.flights = Flights()
 
     pressure = 0.0
 

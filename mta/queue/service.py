@@ -28,6 +28,7 @@ from mta.envelope import BOUNCE, NewMessage
 from mta.interfaces import IAccept, IBodySink, IDeliveryAgent, IEventLog, IQueue, IRouter
 from mta.queue.dispatch import Dispatch
 from mta.queue.filing import filed
+from mta.queue.ids import id_text
 from mta.queue.intake import Intake
 from mta.queue.lifetime import expire
 from mta.queue.rerouting import Rerouting
@@ -161,6 +162,9 @@ class QueueService(Service):
             await self.queue.start()
             self._started = True
             now = self._now()
+            for held in self.queue.flights.held:
+                fields = {"dest": held.dest, "recipients": held.recipients, "strikes": held.strikes}
+                self._events.event("held", id_text(held.message), fields)
             self._scheduler.restore(await self.queue.destinations(), now)
             while await self._walk():
                 pass

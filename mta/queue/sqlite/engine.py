@@ -27,11 +27,13 @@ from zope.interface import implementer
 from mta.envelope import Claim, Kind, NewMessage, NewRecipient, Outcome, Stored, Want
 from mta.interfaces import IQueue
 from mta.queue.body import BodySink, Spool
+from mta.queue.flights import Flights
 from mta.queue.ids import MAX_BLOCK, Generator
 from mta.queue.sqlite.cache import Cache
 from mta.queue.sqlite.calls import Reactor
 from mta.queue.sqlite.lock import own
 from mta.queue.sqlite.operation import Enqueue, Operation, Settle, Take
+from mta.queue.sqlite.poison import FORGET, open_recorder
 from mta.queue.sqlite.reads import BodyReader, Reads, load
 from mta.queue.sqlite.schema import refused
 from mta.queue.sqlite.sweep import Sweep
@@ -81,6 +83,7 @@ class SqliteQueue(Upkeep):
         self._path = directory / "queue" / f"{node}.db"
         self._lock: int | None = None
         self._stopped: Deferred[None] | None = None
+        self.flights = Flights()
 
     # -- start and stop
 
@@ -100,11 +103,19 @@ class SqliteQueue(Upkeep):
         self._spool = Spool(self._directory / "spool", bodies, self._node)
         self._reads = Reads(self._path, reads, self._vfs)
         self._cache = Cache(CACHE_LIMIT)
-        self.writer = Writer(self._path, self._now, self, lazy=self._lazy, vfs=self._vfs)
+        self._recorder, struck = self._open_recorder()
+        self.writer = Writer(self._path, self._now, self, struck, lazy=self._lazy, vfs=self._vfs)
         self._sweep = Sweep(self._reads, self._spool, self.writer.claims, self._change)
         self._started: Deferred[None] = Deferred()
         self.writer.start()
         return self._started
+
+    def _open_recorder(self) -> tuple[Any, list[int]]:
+        try:
+            return open_recorder(self._path.with_suffix(".flights"))
+        except OSError as error:
+            self.log.warn("jobs are not recorded, a message that kills us may do so again: {error}", error=error)
+            return None, []
 
     def stop(self) -> Deferred[None]:
         """Finish what was asked, then close.  Claims that were not settled are waiting again at the next start."""
@@ -124,6 +135,8 @@ class SqliteQueue(Upkeep):
         return self._stopped
 
     def _disown(self) -> None:
+        if self._recorder is not None:
+            self._recorder.close()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -151,6 +164,7 @@ class SqliteQueue(Upkeep):
     def _opened(self, highest: int, error: MailError | None) -> None:
         if error is None:
             self._ids = Generator(self._now, self._node, highest)
+            self.flights = Flights(self._recorder, self.writer.suspects, self._acquit, self.writer.held)
             self._started.callback(None)
             return
         for pool in self._pools:
@@ -183,12 +197,18 @@ class SqliteQueue(Upkeep):
         if claims:
             self.settle([Outcome(claim, Kind.GIVEN_BACK, GIVEN_UP) for claim in claims])
 
+    def _acquit(self, recipient: int) -> None:
+        """It landed: its strikes are forgotten.  If not, they are met again at the next start."""
+        self._change(lambda db, _: db.execute(FORGET, (recipient,)) and None).addErrback(lambda _: None)
+
     def _failed(self, error: BaseException) -> None:
         self.log.critical("the queue has failed, the process must end: {error}", error=error)
+        self.flights.close()  # the disk's fault, no message's
         if self._on_fatal is not None:
             self._on_fatal(error)
 
     def _closed(self) -> None:
+        self.flights.close()
         self._pools[BODIES].stop()
         self._disown()
         if self._stopped is not None:

@@ -21,11 +21,13 @@ from typing import Any, Protocol
 
 import apsw
 
+from mta.queue.flights import Held
 from mta.queue.sqlite import schema
 from mta.queue.sqlite import statements as sql
 from mta.queue.sqlite.claims import Claims
 from mta.queue.sqlite.failure import is_fatal, is_full, refusal
 from mta.queue.sqlite.operation import Ask, Change, Enqueue, Operation, Settle
+from mta.queue.sqlite.poison import strike
 from mta.queue.sqlite.transaction import Transaction
 from mta.status import MailError, transient
 
@@ -34,6 +36,8 @@ __all__ = ["FAILED", "Owner", "Result", "Writer"]
 MAX_OPERATIONS = 256
 MAX_BYTES = 4 << 20
 CHECKPOINT = 2048  # pages of log: 8 MiB
+LONG = 16_384  # pages, 64 MiB: short readers have been in the way again and again
+READERS = 20  # ms that they are waited for then
 HELD = 32_768  # pages of log that a reader keeps from the file, 128 MiB: looked after every second
 FLUSH = 0.2  # seconds that a lazy completion may wait for its sync
 
@@ -62,8 +66,22 @@ class Owner(Protocol):
 class Writer:
     """The thread and what it owns."""
 
-    def __init__(self, path: Path, now: Callable[[], int], owner: Owner, *, lazy: bool = False, vfs: str = "") -> None:
+    def __init__(
+        self,
+        path: Path,
+        now: Callable[[], int],
+        owner: Owner,
+        struck: Sequence[int] = (),
+        *,
+        lazy: bool = False,
+        vfs: str = "",
+    ) -> None:
         self.claims = Claims()
+        self.suspects: set[int] = set()  # of `struck`, who was in the air when the last process ended (poison.py)
+        self.held: list[Held] = []
+        self._struck = struck
+        self._highest = 0  # id in the file at the start
+        self._unrecovered = 0.0  # when there was no room to write that they wait again (time.monotonic)
         self.commit_seconds = 0.0  # the last one
         self.commit_mean = 0.0  # seconds, smoothed over the last ones
         self.committed = 0.0  # when the last one returned (time.monotonic)
@@ -119,13 +137,38 @@ class Writer:
     def _open(self) -> None:
         self.db = schema.open_writer(self._path, self._vfs)
         try:
-            schema.recover(self.db)
             self.db.set_wal_hook(self._logged)
-            highest = schema.highest_id(self.db)
+            self._strike()
+            self._highest = schema.highest_id(self.db)
+            self._recover()
         except BaseException:
             self.db.close()
             raise
-        self._owner.opened(highest, None)
+        self._owner.opened(self._highest, None)
+
+    def _strike(self) -> None:
+        """Who was in the air when the process was killed.  On a full disk they are suspect, and no strike is counted."""
+        try:
+            self.suspects, self.held = strike(self.db, self._struck)
+        except apsw.Error as error:
+            if not is_full(error, self.db.system_errno):
+                raise
+            self.suspects = set(self._struck)
+
+    def _recover(self) -> None:
+        """What the last owner had taken waits again.  On a full disk we start without that, and do it when there is room."""
+        try:
+            schema.recover(self.db, self._highest)
+            self._unrecovered = 0.0
+            self.claims.forget_cursors()
+        except apsw.Error as error:
+            system_error = self.db.system_errno
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            if not is_full(error, system_error):
+                raise
+            self.checkpoint(1)  # room in the log is room
+            self._unrecovered = time.monotonic()
 
     def _logged(self, _: object, __: object, pages: int) -> int:
         if pages < self.wal_pages:
@@ -147,6 +190,8 @@ class Writer:
         finally:
             self.deliver(results)
         self.checkpoint()
+        if self._unrecovered and time.monotonic() >= self._unrecovered + 1:
+            self._recover()
 
     def deliver(self, results: list[Result]) -> None:
         """One wake-up of the reactor for all answers."""
@@ -301,10 +346,20 @@ class Writer:
         self._checkpointed = time.monotonic()
         try:
             _, self.wal_moved = self.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            if self.wal_pages >= LONG and self.wal_moved >= self.wal_pages:
+                self._restart_log()
         except apsw.Error as error:
             if is_fatal(error, self.db.system_errno):
                 raise
         self._checkpoint_at = self.wal_pages + CHECKPOINT  # if a reader holds the log, not again at every commit
+
+    def _restart_log(self) -> None:
+        """All of it is in the file: wait a moment for the readers that are still in it, then the next commit begins it anew."""
+        self.db.set_busy_timeout(READERS)
+        try:
+            self.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+        finally:
+            self.db.set_busy_timeout(schema.BUSY_TIMEOUT)
 
     def _is_held(self) -> bool:
         """So much is in the log only that new mail is refused soon: then no commit may come that would look after it."""

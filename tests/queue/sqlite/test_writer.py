@@ -303,7 +303,7 @@ class LogTests(SqliteCase):
         await self.accept()
         await self.queue.stop()
         assert self.directory is not None
-        self.assertEqual({"0.db", "0.lock"}, {path.name for path in (self.directory / "queue").iterdir()})
+        self.assertEqual({"0.db", "0.lock", "0.flights"}, {path.name for path in (self.directory / "queue").iterdir()})
         self.queue = self.make_engine()
         await self.queue.start()
         self.assertEqual(1, len(await self.rows()))
