@@ -224,12 +224,11 @@ def make_mta(
 
     engine = engine or SqliteQueue(settings.data_dir, reactor, completions=settings.queue.completions, on_fatal=broken)
     told = {"reactor": reactor, "log": log}
-    queue = QueueService(
-        engine, first.router, agents, settings, random=random.Random(), warn=lambda late: bounces.delayed(late), **told
-    )
+    waits = {**told, "random": random.Random(), "warn": lambda late: bounces.delayed(late)}
+    queue = QueueService(engine, first.router, agents, settings, **waits)
     agents["bounce"] = bounces = _bounces(settings, queue, engine, reactor, log)
-    told |= {"policy": policy, "portal": portal}
-    receive = ReceiveService(settings, queue, first.router, tls=first.tls, own_addresses=lasting.addresses, **told)
+    seams = {**told, "policy": policy, "portal": portal}
+    receive = ReceiveService(settings, queue, first.router, tls=first.tls, own_addresses=lasting.addresses, **seams)
     mta = Mta(
         log=log,
         own=(own_log, own_resolver),
