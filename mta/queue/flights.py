@@ -19,7 +19,7 @@ __all__ = ["SIZE", "Flights", "Held", "read"]
 SLOTS: Final = 4096  # jobs at once; more than any sensible [concurrency] total
 SLOT: Final = Struct("<q")
 SIZE: Final = SLOTS * SLOT.size  # bytes
-WAIT: Final = 250  # ms between two tries of suspects
+WAIT: Final = 50  # ms between two tries of suspects
 
 
 @attrs.frozen(slots=True)

@@ -191,6 +191,11 @@ def held_until_the_client_has_gone() -> None:
     before(Receiving, "connectionLost")
 
 
+def poison() -> None:
+    """One mail is the end of whoever delivers it."""
+    before(Dispatch, "_deliver", lambda _, __, flight: any(claim.address.startswith("poison") for claim in flight.batch.claims))
+
+
 def quick_sweep() -> None:
     """No crash: the sweep of every minute comes at once."""
     service.SWEEP = service.MORE = 20
@@ -221,4 +226,5 @@ POINTS: dict[str, Callable[[], None]] = {
     "13 before": commit(before, reports),
     "13 after": commit(after, reports),
     "15": in_checkpoint,
+    "48": poison,
 }

@@ -1,8 +1,8 @@
 """kill -9 at random moments under load, again and again on the same files: nothing promised is lost, nothing is torn.
 
 Twenty clients send without a pause: small and large, for one recipient and for several, to destinations of their own,
-some refused by the remote and reported, some told to come again.  MTA_CRASH_ROUNDS=200 kills oftener than the suite has
-time for; MTA_CRASH_SEED repeats a run's choices (not its moments).  The second copies that arrived, and those that the
+some refused by the remote and reported, some told to come again.  MTA_CRASH_ROUNDS=200 and MTA_CRASH_CLIENTS=50 do more
+than the suite has time for; MTA_CRASH_SEED repeats a run's choices (not its moments).  The second copies that arrived, and those that the
 kills allow, are counted in the test's log.
 """
 
@@ -20,7 +20,7 @@ from twisted.python import log
 
 from tests.queue.crash.world import APART, TOGETHER, CrashCase, Mail, failed
 
-CLIENTS = 20
+CLIENTS = int(os.environ.get("MTA_CRASH_CLIENTS", "20"))
 ROUNDS = int(os.environ.get("MTA_CRASH_ROUNDS", "8"))
 SEED = int(os.environ.get("MTA_CRASH_SEED", "44"))
 LIFE = (0.05, 1.0)  # seconds from the first greeting to the kill
