@@ -105,7 +105,7 @@ class NewMessage:
     prefix: bytes  # header lines put in front of the body: Received, Return-Path's place is the agent's
     created: int
     expires: int
-    source: str = "smtp"  # smtp | submission | dsn | cli
+    source: str = "smtp"  # smtp | submission | dsn | postmaster (a copy of a report) | cli
     account: str | None = None
     flags: int = 0
     envid: str | None = None

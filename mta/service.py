@@ -223,11 +223,8 @@ def make_mta(
             mta.failed.callback(reason)
 
     engine = engine or SqliteQueue(settings.data_dir, reactor, completions=settings.queue.completions, on_fatal=broken)
-    told = {"reactor": reactor, "log": log}
-    waits = {**told, "random": random.Random(), "warn": lambda late: bounces.delayed(late)}
-    queue = QueueService(engine, first.router, agents, settings, **waits)
-    agents["bounce"] = bounces = _bounces(settings, queue, engine, reactor, log)
-    seams = {**told, "policy": policy, "portal": portal}
+    queue, bounces = _queue(settings, engine, first, agents, reactor, log)
+    seams = {"reactor": reactor, "log": log, "policy": policy, "portal": portal}
     receive = ReceiveService(settings, queue, first.router, tls=first.tls, own_addresses=lasting.addresses, **seams)
     mta = Mta(
         log=log,
@@ -262,8 +259,21 @@ def _relay(settings: Settings, first: Generation, evidence: Evidence, reactor: A
     )
 
 
-def _bounces(settings: Settings, queue: QueueService, engine: IQueue, reactor: Any, log: IEventLog) -> BounceAgent:
-    return BounceAgent(
+def _queue(
+    settings: Settings, engine: IQueue, first: Generation, agents: dict[str, IDeliveryAgent], reactor: Any, log: IEventLog
+) -> tuple[QueueService, BounceAgent]:
+    """Each needs the other: the queue for its warnings of delay, the agent to have its reports stored."""
+    queue = QueueService(
+        engine,
+        first.router,
+        agents,
+        settings,
+        reactor=reactor,
+        log=log,
+        random=random.Random(),
+        warn=lambda overdue: bounces.delayed(overdue),
+    )
+    agents["bounce"] = bounces = BounceAgent(
         settings.hostname,
         queue,
         now=lambda: int(reactor.seconds() * 1000),
@@ -274,6 +284,7 @@ def _bounces(settings: Settings, queue: QueueService, engine: IQueue, reactor: A
         dsn=settings.dsn,
         lifetime=int(settings.retry.queue_lifetime * 1000),
     )
+    return queue, bounces
 
 
 class Options(UsageOptions):

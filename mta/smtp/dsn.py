@@ -34,7 +34,7 @@ MAX_ORCPT: Final = 500  # RFC 3461 4.2
 
 XTEXT: Final = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+")  # RFC 3461 4
 _PRINTABLE: Final = re.compile(r"(?:[!-*,-<>-~]|\+(?:09|[2-6][0-9A-F]|7[0-9A-E]))+")  # xtext of graphic and white space: 4.2, 4.4
-_ATOM: Final = re.compile(r"[!#-'*+\-/-9=?A-Z^-~]+")  # addr-type; RFC 822 3.3, less what no parameter can hold
+_ATOM: Final = re.compile(r"[!#-'*+\-/-9?A-Z^-~]+")  # addr-type; RFC 822 3.3, less what no parameter can hold
 _BEYOND: Final = "\u00a0-\ud7ff\ue000-\U0010ffff"
 _UTF8: Final = re.compile(rf"(?:[!-*,-<>-\[\]-~{_BEYOND}]|\\x\{{[0-9A-F]{{2,6}}\}})+")  # RFC 6533 3: both forms for ORCPT
 _EMBEDDED: Final = re.compile(r"\\x\{([0-9A-F]{2,6})\}")

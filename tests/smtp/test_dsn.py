@@ -76,7 +76,7 @@ class ReadTests(SynchronousTestCase):
         )
         self.refused(dsn.parse_orcpt, "rfc822;ü@b.test", "rfc822;a=b", "rfc822;" + "x" * 494, "a;b;ü", "(x);b")
         self.refused(dsn.parse_orcpt, "utf-8;a+2B@b.test", "utf-8;a\\b", "utf-8;\\x{D800}", "utf-8;\\x{0A}", "utf-8;\\x{110000}")
-        self.refused(dsn.parse_orcpt, "utf-8;\\x{9F}", "utf-8;\\x{fc}", "utf-8;\\x{7F}", "utf-8;\x85", "utf-8;a=b")
+        self.refused(dsn.parse_orcpt, "a=b;c", "utf-8;\\x{9F}", "utf-8;\\x{fc}", "utf-8;\\x{7F}", "utf-8;\x85", "utf-8;a=b")
 
     @settings(deadline=None, max_examples=150)
     @given(st.text(max_size=40) | st.text("NEVRSUCFAILDY,;+=x{}0123456789@\\ ", max_size=40))
