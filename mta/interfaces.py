@@ -157,9 +157,7 @@ class IQueue(Interface):
     def destinations() -> Deferred[list[DestState]]:
         """Those that are not in their plain state."""
 
-    def alter(
-        selector: Selector, action: Alteration, now: int, limit: int = 500, after: int = 0
-    ) -> Deferred[tuple[int, int]]:
+    def alter(selector: Selector, action: Alteration, now: int, limit: int = 500, after: int = 0) -> Deferred[tuple[int, int]]:
         """hold | release | retry | remove, on at most `limit` recipients: (how many, 0 or where to go on).
 
         Call again with `after` what was answered, until that is 0.  Without it the same is done, perhaps slower.
