@@ -103,14 +103,15 @@ class BodySink:
 
 
 class SpoolFile:
-    """A file without a name (or with a temporary one) that will be `path`."""
+    """A file without a name (or with a temporary one) that will be `path`.  durable: folders whose names are on the disk."""
 
-    __slots__ = ("_descriptor", "_temporary", "id", "path")
+    __slots__ = ("_descriptor", "_durable", "_temporary", "id", "path")
 
-    def __init__(self, id: int, path: Path, descriptor: int, temporary: Path | None) -> None:
+    def __init__(self, id: int, path: Path, descriptor: int, temporary: Path | None, durable: set[str]) -> None:
         self.id = id
         self.path = path
         self._descriptor = descriptor
+        self._durable = durable
         self._temporary = temporary
 
     def write(self, data: bytes) -> None:
@@ -142,11 +143,15 @@ class SpoolFile:
             raise
 
     def _directory(self) -> None:
+        """The folder, durable: one that is there may be of another thread, or of a killed process, that has not synced it."""
+        folder = self.path.parent
         try:
-            self.path.parent.mkdir(mode=0o700)
+            folder.mkdir(mode=0o700)
         except FileExistsError:
-            return
-        sync_directory(self.path.parent.parent)
+            if folder.name in self._durable:
+                return
+        sync_directory(folder.parent)
+        self._durable.add(folder.name)
 
     def discard(self) -> None:
         """Close it; what has no name is gone with that."""
@@ -163,6 +168,7 @@ class Spool:
         self.tmpfile = getattr(os, "O_TMPFILE", 0)
         self._in_thread = in_thread
         self._node = node
+        self._durable: set[str] = set()  # of the 256 folders those whose names are on the disk
         self._fresh: set[int] = set()  # linked or about to be, the queue has not been given the message
         self._storing: set[int] = set()  # the queue has it, the commit is not known
         self._refused: set[int] = set()  # the queue did not want it
@@ -177,16 +183,15 @@ class Spool:
         """A new file for a body.  OSError when the disk does not want it."""
         if self.tmpfile:
             try:
-                return SpoolFile(
-                    id, self.path(id), os.open(self.directory, self.tmpfile | os.O_WRONLY | os.O_CLOEXEC, 0o600), None
-                )
+                descriptor = os.open(self.directory, self.tmpfile | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+                return SpoolFile(id, self.path(id), descriptor, None, self._durable)
             except OSError as error:
                 if error.errno not in NO_TMPFILE:
                     raise
                 self.tmpfile = 0
         temporary = self.directory / f"{id_text(id)}.tmp"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        return SpoolFile(id, self.path(id), os.open(temporary, flags, 0o600), temporary)
+        return SpoolFile(id, self.path(id), os.open(temporary, flags, 0o600), temporary, self._durable)
 
     def keep(self, file: SpoolFile, size: int) -> Deferred[BodyRef]:
         """Sync and link a written file."""

@@ -101,6 +101,16 @@ class SinkTests(SpoolCase):
         self.assertEqual(["spool"[:0] + self.directory.name[:3], "link", folder], order[1:])
         self.assertTrue(order[0].startswith("#"), "an unnamed file is synced first")
 
+    def test_r1_folder_of_another(self) -> None:
+        """A folder that is there, made by another thread or a killed process, may not be on the disk: it is synced, once."""
+        synced: list[Path] = []
+        first, second = self.sink(INLINE_LIMIT + 1), self.sink(INLINE_LIMIT + 1)
+        self.spool.path(first.id).parent.mkdir()
+        with patch("mta.queue.body.sync_directory", synced.append):
+            for sink in (first, second):
+                self.successResultOf(sink.finish())
+        self.assertEqual([self.directory], synced)
+
     def test_q24_abort_leaves_nothing(self) -> None:
         """At any time and twice; descriptors are closed."""
         before = len(os.listdir("/proc/self/fd"))
