@@ -28,7 +28,8 @@ _bugs = Logger()
 class Socket:
     """Our end of a connection as `twisted.internet.tcp` sees it; the far end's side are the fields.
 
-    heard: all bytes that were sent from here.  room: how many more the far end takes, None for any number.
+    heard: all bytes that were sent from here.  room: how many more the far end takes, None for any number; once it was a number
+    the far end `is_slow`: it may answer what it has not read.
     """
 
     _numbers = count(1000)
@@ -36,6 +37,7 @@ class Socket:
     def __init__(self, peer: tuple[str, int]) -> None:
         self.heard = bytearray()
         self.room: int | None = None
+        self.is_slow = False
         self.is_closed = False  # by us
         self.is_reset = False  # by the far end
         self._peer = peer
@@ -47,6 +49,11 @@ class Socket:
     def feed(self, data: bytes, sizes: Iterable[int] = ()) -> None:
         """Send, in pieces of these sizes over and over; whole where there are none."""
         self._pieces.extend(pieces(data, sizes))
+
+    def read_only(self, room: int | None) -> None:
+        """Take so many bytes more, None for any number."""
+        self.room = room
+        self.is_slow |= room is not None
 
     def end(self) -> None:
         """Close in order."""

@@ -27,8 +27,13 @@ routes = st.sampled_from([*ROUTES, "may", "may", "verify"])
 flags = st.sampled_from([0, 0, 0, int(Flag.REQUIRETLS), int(Flag.TLS_REQUIRED_NO)])
 POINTS = ["greeting", "EHLO", "STARTTLS", "hello", "tls EHLO", "tls AUTH", "tls response", "tls MAIL", "tls RCPT", "tls DATA"]
 POINTS += ["tls .", "tls QUIT", "tls RSET", "MAIL", "RCPT", "DATA", ".", "RSET", "QUIT", "close_notify", "tls close_notify"]
-kept = st.sampled_from(["may", "may", "encrypt", "verify", "login"])
-ways = st.sampled_from(["instead", "behind", "in clear", "slowly"])
+kept = st.sampled_from(["may", "may", "may", "encrypt", "login"])
+# Where a connection is that was handed over: with TLS kept, and with TLS taken down.
+LATER = {
+    False: ["tls RSET", "tls RSET", "tls MAIL", "tls RCPT", "tls DATA", "tls .", "RSET"],
+    True: ["tls close_notify", "EHLO", "RSET", "STARTTLS", "STARTTLS", "STARTTLS", "hello", "tls EHLO", "tls MAIL", "tls ."],
+}
+ways = st.sampled_from(["instead", "instead", "behind", "in clear", "slowly"])
 points = st.sampled_from(POINTS)
 REPLIES = [
     b"220 go\r\n",
@@ -56,6 +61,7 @@ REPLIES = [
     b"GET / HTTP/1.1\r\n",
 ]
 replies = st.lists(st.one_of(st.sampled_from(REPLIES), st.sampled_from(REPLIES), junk), min_size=1, max_size=4).map(b"".join)
+refusals = st.sampled_from([reply for reply in REPLIES if reply[:1] in (b"4", b"5")])
 seconds = st.sampled_from([0.5, 1, 2.1, 5.1, 29, 61, 301, 601])
 
 
@@ -115,14 +121,16 @@ class LyingServers(RuleBasedStateMachine):
         liar.honest()
         self.world.check()
 
-    @rule(route=kept, point=points, data=st.one_of(replies, junk), how=ways, cut=sizes)
-    def is_lied_to_later(self, route: str, point: str, data: bytes, how: str, cut: tuple[int, ...]) -> None:
+    @rule(route=kept, number=st.integers(0, 9), data=st.one_of(refusals, replies, junk), how=ways, cut=sizes)
+    def is_lied_to_later(self, route: str, number: int, data: bytes, how: str, cut: tuple[int, ...]) -> None:
         """A lie on a connection that was handed over, or is just being so."""
+        points = LATER[self.world.is_clear]
+        point = points[number % len(points)]
         self.world.deliver(route)
-        self.world.honest()
-        if point != "close_notify":
+        if point != "tls close_notify":
+            self.world.honest()
             self.world.deliver(route)
-        if (liar := self.server(0)) is None:
+        if (liar := self.server(-1)) is None:
             return
         liar.honest(point)
         match how:
@@ -225,7 +233,7 @@ class LyingServers(RuleBasedStateMachine):
     def reads_slowly(self, who: int, room: int | None) -> None:
         here = self.world.here()
         if here:
-            here[who % len(here)].socket.room = room
+            here[who % len(here)].socket.read_only(room)
         self.world.reactor.settle()
         self.world.check()
 
@@ -237,7 +245,7 @@ class LyingServers(RuleBasedStateMachine):
     def is_honest(self) -> None:
         """All that waits is delivered."""
         for liar in self.world.here():
-            liar.socket.room = None
+            liar.socket.read_only(None)
         self.world.honest()
         self.world.check()
 
@@ -256,4 +264,4 @@ class ClientTests(SynchronousTestCase):
         """Nothing that a server says around STARTTLS breaks, stalls or misleads a delivery, its neighbours or the relay."""
         LyingServers.trusted = Path(self.mktemp())
         LyingServers.trusted.write_bytes(AUTHORITY.certificate_pem)
-        run(LyingServers, examples=60, steps=20)
+        run(LyingServers, examples=50, steps=18)

@@ -264,7 +264,7 @@ class LyingClients(RuleBasedStateMachine):
 
     @rule(who=st.integers(0, 2), room=st.sampled_from([0, 1, 20, 200, None]))
     def reads_slowly(self, who: int, room: int | None) -> None:
-        self.client(who).socket.room = room
+        self.client(who).socket.read_only(room)
         self.server.reactor.settle()
         self.answered()
 
@@ -297,4 +297,4 @@ class ServerTests(SynchronousTestCase):
         """Nothing that a client does around STARTTLS breaks, stalls or stains a session, its neighbours or the service."""
         directory = Path(self.mktemp())
         LyingClients.contexts = [load(offer, directory / str(number)) for number, offer in enumerate(OFFERS)]
-        run(LyingClients, examples=60, steps=25)
+        run(LyingClients, examples=50, steps=20)
