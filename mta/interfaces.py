@@ -14,6 +14,8 @@ from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mta.dns.answer import Answer
     from mta.envelope import (
         BodyRef,
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
         Want,
     )
     from mta.queue.flights import Flights
-    from mta.queue.state import Alteration, DestState, DestSummary, Lane, Move, Overdue, Row, Selector, SweepReport
+    from mta.queue.state import Alteration, CopyReport, DestState, DestSummary, Lane, Move, Overdue, Row, Selector, SweepReport
     from mta.relay.handover import Verdict
     from mta.tls.policy import Achieved, Demand, Level, Required
 
@@ -185,6 +187,13 @@ class IQueue(Interface):
 
     def note(key: str, value: str) -> Deferred[None]:
         """Keep a word with the mail.  Durable when it fires."""
+
+    def backup(dest: Path, progress: Callable[[str, int, int], None]) -> Deferred[CopyReport]:
+        """Copy all of it into a folder that is not there yet, while it works; one at a time.
+
+        progress: told what is copied ("pages", "files"), how many are done, of how many.  Errbacks with a MailError, and
+        nothing is left; also where there is nothing that can be copied.
+        """
 
     def sweep(now: int) -> Deferred[SweepReport]:
         """Expire what is too old (to BOUNCE), remove orphan bodies: one bounded bite."""

@@ -21,6 +21,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
+from mta.control.backup import Backups
 from mta.control.queue_facts import Facts, dest_facts, message_facts, row_facts, selector_of, summary_facts
 from mta.control.socket import Answer, Command
 from mta.interfaces import IEventLog
@@ -63,6 +64,7 @@ class QueueCommands:
             "queue.suspend": self._suspend,
             "queue.resume": self._resume,
             "queue.run": self._run,
+            **Backups(self._queue, self._log).table(),
         }
 
     async def _say_now(self, _: Request) -> Answer:

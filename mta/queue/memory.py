@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from itertools import islice
+from pathlib import Path
 
 import attrs
 from twisted.internet.defer import Deferred, fail, succeed
@@ -25,6 +26,7 @@ from mta.queue.memory_rows import Kept, Recipient, is_alterable, kept, late, mat
 from mta.queue.retry import GATHER, NEVER_TRIED
 from mta.queue.state import (
     Alteration,
+    CopyReport,
     DestState,
     DestSummary,
     Lane,
@@ -310,6 +312,10 @@ class MemoryQueue:
     def note(self, key: str, value: str) -> Deferred[None]:
         self._notes[key] = value
         return succeed(None)
+
+    def backup(self, dest: Path, progress: Callable[[str, int, int], None]) -> Deferred[CopyReport]:
+        """See IQueue: nothing is kept here that could be copied."""
+        return fail(permanent("4.3.0", "no backup", reason="this queue is in memory only"))
 
     def sweep(self, now: int) -> Deferred[SweepReport]:
         old = [

@@ -22,6 +22,7 @@ from mta.status import Reply
 __all__ = [
     "AGES",
     "Alteration",
+    "CopyReport",
     "DestState",
     "DestSummary",
     "Lane",
@@ -162,6 +163,16 @@ class SweepReport:
     expired: int = 0
     orphans: int = 0
     more: bool = False
+
+
+@attrs.frozen(slots=True)
+class CopyReport:
+    """What a backup or a restore has done.  refused: messages that were left out, each with the reason."""
+
+    messages: int
+    recipients: int
+    files: int
+    refused: tuple[tuple[int, str], ...] = ()
 
 
 def cut_reply(reply: Reply | str) -> str:

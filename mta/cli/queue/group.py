@@ -5,6 +5,7 @@ from __future__ import annotations
 import rich_click as click
 
 from mta.cli.queue.alter import flush, hold, release, remove, reroute, retry
+from mta.cli.queue.backup import backup, restore
 from mta.cli.queue.check import check
 from mta.cli.queue.destinations import resume, run, suspend
 from mta.cli.queue.look import list_, show, summary
@@ -17,5 +18,5 @@ def queue() -> None:
     """Look at the queue, and act on it."""
 
 
-for command in (list_, summary, show, flush, hold, release, retry, remove, reroute, suspend, resume, run, check):
+for command in (list_, summary, show, flush, hold, release, retry, remove, reroute, suspend, resume, run, check, backup, restore):
     queue.add_command(command)

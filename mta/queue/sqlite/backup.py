@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import apsw
-import attrs
 from twisted.internet.defer import Deferred
 
 from mta.queue.body import Spool, storage_error, sync_directory
@@ -27,27 +26,18 @@ from mta.queue.sqlite import schema
 from mta.queue.sqlite.check import IN_FILES, spool_path
 from mta.queue.sqlite.failure import is_full
 from mta.queue.sqlite.lock import owned
+from mta.queue.state import CopyReport
 from mta.status import MailError, transient
 
-__all__ = ["Progress", "Report", "backup", "bring", "save", "sync_file"]
+__all__ = ["Progress", "backup", "bring", "save", "sync_file"]
 
 PAGES = 16  # of 4 KiB, between two looks at the clock
 SLICE = 0.002  # seconds of the writer's time at once
 FILES = 16  # linked in one go
 AGAIN = 4  # times as many pages as there are may be copied: a transaction that is rolled back makes it begin anew
 
-Progress = Callable[[str, int, int], None]  # "pages" or "files" or "messages", how many are done, of how many
+Progress = Callable[[str, int, int], None]  # "pages", "files" or "messages"; how many are done, of how many
 Ask = Callable[[Callable[[apsw.Connection], Any]], Deferred[Any]]
-
-
-@attrs.frozen(slots=True)
-class Report:
-    """What was done.  refused: messages that were left out, each with the reason."""
-
-    messages: int
-    recipients: int
-    files: int
-    refused: tuple[tuple[int, str], ...] = ()
 
 
 class Copy:
@@ -100,7 +90,7 @@ class Copy:
         self._steps = self._db = None
 
 
-async def backup(ask: Ask, spool: Spool, name: str, dest: Path, progress: Progress, wanted: Callable[[], bool]) -> Report:
+async def backup(ask: Ask, spool: Spool, name: str, dest: Path, progress: Progress, wanted: Callable[[], bool]) -> CopyReport:
     """Copy a queue that works.  ask: runs a function of the writer's connection, between its commits.
 
     name: of the file in DEST.  wanted: False gives it up, soon.  MailError, and nothing is left, also when DEST is there
@@ -129,7 +119,7 @@ def _go_on(wanted: Callable[[], bool]) -> None:
         raise transient("4.3.2", "the copy of the queue was given up", reason="the service stops")
 
 
-def save(data_dir: Path, dest: Path, progress: Progress, node: int = 0) -> Report:
+def save(data_dir: Path, dest: Path, progress: Progress, node: int = 0) -> CopyReport:
     """The same of a queue that nobody owns; blocks.  MailError, also when somebody does."""
     path, spool = data_dir / "queue" / f"{node}.db", data_dir / "spool"
     if not path.exists():
@@ -232,7 +222,7 @@ def sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
-def _end(part: Path, dest: Path, name: str, files: Files) -> Report:
+def _end(part: Path, dest: Path, name: str, files: Files) -> CopyReport:
     """All of it to the disk, then its name."""
     try:
         with closing(apsw.Connection(str(part / name), flags=apsw.SQLITE_OPEN_READONLY)) as db:
@@ -244,7 +234,7 @@ def _end(part: Path, dest: Path, name: str, files: Files) -> Report:
         sync_directory(dest.absolute().parent)
     except (OSError, apsw.Error) as error:
         raise _trouble(error) from error
-    return Report(messages, recipients, files.done - len(files.missing), tuple(files.missing))
+    return CopyReport(messages, recipients, files.done - len(files.missing), tuple(files.missing))
 
 
 def _trouble(error: Exception) -> MailError:

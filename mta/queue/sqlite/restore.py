@@ -18,11 +18,11 @@ import apsw
 from mta.queue.body import storage_error, sync_directory
 from mta.queue.ids import id_text
 from mta.queue.sqlite import schema
-from mta.queue.sqlite.backup import Progress, Report, bring, sync_file
+from mta.queue.sqlite.backup import Progress, bring, sync_file
 from mta.queue.sqlite.check import chunks_of, spool_path
 from mta.queue.sqlite.failure import refusal
 from mta.queue.sqlite.lock import owned
-from mta.queue.state import State
+from mta.queue.state import CopyReport, State
 from mta.status import transient
 
 __all__ = ["restore"]
@@ -32,7 +32,7 @@ IN_FILE = -1
 TABLES = ("message", "delivery", "body")
 
 
-def restore(source: Path, data_dir: Path, progress: Progress, node: int = 0) -> Report:
+def restore(source: Path, data_dir: Path, progress: Progress, node: int = 0) -> CopyReport:
     """Read a folder that `backup` made into the queue of a data directory; blocks.
 
     MailError when that queue has an owner, when the folder is no backup, or when the disk is full: what was brought back
@@ -43,7 +43,7 @@ def restore(source: Path, data_dir: Path, progress: Progress, node: int = 0) -> 
     if not files:
         raise transient("4.3.0", "nothing to restore", reason=f"{source}: is no backup of a queue")
     with owned(path, spool), closing(schema.open_writer(path)) as db:
-        report = Report(0, 0, 0)
+        report = CopyReport(0, 0, 0)
         for file in files:
             with closing(_opened(file)) as old:
                 report = _Restore(old, source / "spool", db, spool).run(progress, report)
@@ -79,7 +79,7 @@ class _Restore:
         self._refused: list[tuple[int, str]] = []
         self._recipients = self._messages = self._files = 0
 
-    def run(self, progress: Progress, before: Report) -> Report:
+    def run(self, progress: Progress, before: CopyReport) -> CopyReport:
         """All messages, added to what was brought back before."""
         total, done = self._old.execute("SELECT count(*) FROM message").get, 0
         for bite in self._bites():
@@ -91,7 +91,7 @@ class _Restore:
                 raise refusal(error, self._db.system_errno) from error
             done += len(bite)
             progress("messages", done, total)
-        return Report(
+        return CopyReport(
             before.messages + self._messages,
             before.recipients + self._recipients,
             before.files + self._files,

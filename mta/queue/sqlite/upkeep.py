@@ -17,9 +17,9 @@ from twisted.internet.defer import Deferred, fail
 from mta.envelope import NewMessage
 from mta.queue.sqlite import alteration, search
 from mta.queue.sqlite import statements as sql
-from mta.queue.sqlite.backup import Progress, Report, backup
+from mta.queue.sqlite.backup import Progress, backup
 from mta.queue.sqlite.calls import Calls
-from mta.queue.state import Alteration, DestState, DestSummary, Move, Overdue, Row, Selector, SweepReport
+from mta.queue.state import Alteration, CopyReport, DestState, DestSummary, Move, Overdue, Row, Selector, SweepReport
 from mta.status import MailError, transient
 
 __all__ = ["Upkeep"]
@@ -58,15 +58,22 @@ class Upkeep(Calls):
         self, selector: Selector, action: Alteration, now: int, limit: int = 500, after: int = 0
     ) -> Deferred[tuple[int, int]]:
         """See IQueue."""
-        if search.is_searched(selector):
+        # What is tried again keeps its place in the index: from destination to destination each bite would walk through all
+        # that the ones before it have done.
+        is_wide = action is Alteration.RETRY and selector.dest is None and selector.message is None
+        if is_wide or search.is_searched(selector):
             return self._running(lambda: self._alter_found(selector, action, now, limit, after))
         return self._change(lambda db, large: alteration.alter(db, large, self.writer.claims, selector, action, now, limit))
 
     async def _alter_found(self, selector: Selector, action: Alteration, now: int, limit: int, after: int) -> tuple[int, int]:
         count, more = 0, True
         while more and count < limit:
-            rows, after = await self._reads.run(search.page, selector, after, limit - count)
-            if ids := alteration.suitable(rows, action, now):
+            rows, after = await self._reads.run(search.page, selector, after, limit)
+            ids = alteration.suitable(rows, action, now)
+            if len(ids) > limit - count:
+                del ids[limit - count :]
+                after = ids[-1]
+            if ids:
                 count += await self._altered(ids, selector.dest, action, now)
             more = after > 0
         return count, after
@@ -151,7 +158,7 @@ class Upkeep(Calls):
 
     # -- a copy
 
-    def backup(self, dest: Path, progress: Progress) -> Deferred[Report]:
+    def backup(self, dest: Path, progress: Progress) -> Deferred[CopyReport]:
         """Copy the whole queue into a folder that is not there yet (backup.py).  progress: called on the reactor's thread."""
         if self._copying is not None:
             return fail(transient("4.3.0", "one copy of the queue at a time", reason="a backup is under way"))

@@ -13,8 +13,9 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from mta.envelope import Kind
 from mta.queue.sqlite import backup as module
-from mta.queue.sqlite.backup import Report, bring, save
+from mta.queue.sqlite.backup import bring, save
 from mta.queue.sqlite.check import check, spool_path
+from mta.queue.state import CopyReport
 from mta.status import MailError
 from tests.queue.sqlite.case import SqliteCase
 
@@ -32,7 +33,7 @@ class BackupCase(SqliteCase):
     def progress(self, what: str, done: int, total: int) -> None:
         self.seen.append((what, done, total))
 
-    def backup(self) -> Deferred[Report]:
+    def backup(self) -> Deferred[CopyReport]:
         return self.queue.backup(self.dest, self.progress)
 
     async def filled(self, count: int = 60) -> dict[int, bytes]:
@@ -54,7 +55,7 @@ class BackupCase(SqliteCase):
             found[id] = b"".join(data for (data,) in chunks) if place >= 0 else spool_path(self.dest / "spool", id).read_bytes()
         return found
 
-    async def refused(self, waiting: Deferred[Report]) -> MailError:
+    async def refused(self, waiting: Deferred[CopyReport]) -> MailError:
         """Why there is no copy; and there is none, nor anything else of it."""
         error: MailError = await self.assertFailure(waiting, MailError)
         self.assertEqual([], [path.name for path in self.dest.parent.glob(f"{self.dest.name}*")])
@@ -68,7 +69,7 @@ class OnlineTests(BackupCase):
         """Every message with its body; nothing but the file and the spool, readable by us only; what was done is told."""
         bodies = await self.filled()
         report = await self.backup()
-        self.assertEqual(Report(60, 120, 6), report)
+        self.assertEqual(CopyReport(60, 120, 6), report)
         self.assertEqual(bodies, self.copied())
         self.assertEqual({"0.db", "spool"}, {path.name for path in self.dest.iterdir()})
         self.assertEqual(0o700, self.dest.stat().st_mode & 0o777)

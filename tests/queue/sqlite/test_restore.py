@@ -11,10 +11,9 @@ import apsw
 
 from mta.envelope import Kind
 from mta.queue.sqlite import restore as module
-from mta.queue.sqlite.backup import Report
 from mta.queue.sqlite.check import check, spool_path
 from mta.queue.sqlite.restore import restore
-from mta.queue.state import Alteration, Selector, State
+from mta.queue.state import Alteration, CopyReport, Selector, State
 from mta.status import MailError
 from tests.queue.sqlite.test_backup import LARGE, BackupCase
 
@@ -28,7 +27,7 @@ class RestoreTests(BackupCase):
         await self.backup()
         return bodies
 
-    def restored(self, directory: Path) -> Report:
+    def restored(self, directory: Path) -> CopyReport:
         report = restore(self.dest, directory, self.progress)
         self.assertEqual([], check(directory / "queue" / "0.db", directory / "spool"))
         return report
@@ -47,7 +46,7 @@ class RestoreTests(BackupCase):
         """Same ids, attempts, replies, bodies; all held; released, it goes out."""
         bodies = await self.copy()
         before = [(row.id, row.address, row.attempts, row.last_reply, row.due) for row in await self.rows()]
-        self.assertEqual(Report(25, 50, 3), self.restored(await self.moved()))
+        self.assertEqual(CopyReport(25, 50, 3), self.restored(await self.moved()))
         self.assertEqual(("messages", 25, 25), self.seen[-1])
         await self.started()
         self.assertEqual(before, [(row.id, row.address, row.attempts, row.last_reply, row.due) for row in await self.rows()])
