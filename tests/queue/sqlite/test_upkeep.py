@@ -55,6 +55,47 @@ class UpkeepTests(SqliteCase):
         await gatherResults(accepting)
         self.assertEqual((1000, 1000), (total, len(await self.rows(state=State.HELD))))
 
+    async def statements(self, act: Any) -> int:
+        """How many statements the writer runs meanwhile."""
+        seen: list[str] = []
+        self.writer.db.exec_trace = lambda _, text, __: seen.append(text) or True
+        try:
+            await act
+        finally:
+            self.writer.db.exec_trace = None
+        return len(seen)
+
+    async def test_q19_flush_of_many_destinations(self) -> None:
+        """Each bite costs the writer the same: it does not walk anew through all destinations that were done before."""
+        for n in range(60):
+            await self.accept(self.to(f"u{n}@d{n}.example", f"smtp:default/d{n}.example", due=self.now + 1000))
+        costs, after, total = [], 0, 0
+
+        async def bite() -> None:
+            nonlocal after, total
+            count, after = await self.queue.alter(Selector(state=State.WAITING), Alteration.RETRY, self.now, 10, after)
+            total += count
+
+        while not costs or after:
+            costs.append(await self.statements(bite()))
+        self.assertEqual(60, total)
+        self.assertEqual([self.now] * 60, [row.due for row in await self.rows()])
+        self.assertLessEqual(max(costs), min(costs[:-1]) + 2)
+
+    async def test_q19_few_among_many(self) -> None:
+        """What is found and not to be altered is passed over in large steps, also when little is wanted still."""
+        for name, count in (("first", 99), ("u", 300), ("late", 2)):
+            await self.accept(*[self.to(f"{name}{n}@example.org") for n in range(count)])
+        await self.queue.alter(Selector(to="u*"), Alteration.HOLD, self.now)
+        pages = []
+        reads = self.queue._reads
+        run = reads.run
+        reads.run = lambda *arguments: pages.append(arguments) or run(*arguments)
+        count, after = await self.queue.alter(Selector(to="*"), Alteration.HOLD, self.now, 100)
+        self.assertEqual(100, count)
+        self.assertLessEqual(len(pages), 5)
+        self.assertEqual((1, 0), await self.queue.alter(Selector(to="*"), Alteration.HOLD, self.now, 100, after))
+
     async def test_q21_warning_without_its_body(self) -> None:
         """A large warning whose file is not there: refused, no mark, and it may be made again."""
         id, _ = await self.accept()
