@@ -32,7 +32,7 @@ from mta.status import MailError, transient
 __all__ = ["Progress", "backup", "bring", "save", "sync_file"]
 
 PAGES = 16  # of 4 KiB, between two looks at the clock
-SLICE = 0.002  # seconds of the writer's time at once
+SLICE = 0.001  # seconds of the writer's time at once
 FILES = 16  # linked in one go
 AGAIN = 4  # times as many pages as there are may be copied: a transaction that is rolled back makes it begin anew
 
