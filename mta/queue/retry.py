@@ -16,12 +16,13 @@ from mta.config.settings import Retry
 from mta.envelope import BOUNCE, Kind, Outcome
 from mta.status import Reply
 
-__all__ = ["EXPIRED", "GATHER", "HOURLY", "NEVER_TRIED", "UNTRIED", "backoff", "conclude", "dead_for"]
+__all__ = ["EXPIRED", "GATHER", "HOURLY", "NEVER_TRIED", "TURN", "UNTRIED", "backoff", "conclude", "dead_for"]
 
 EXPIRED = "message has expired"
 NEVER_TRIED = f"451 4.4.7 {EXPIRED}"  # the reply told of a recipient that expired before any attempt (RFC 3463 3.5)
 GATHER = 2_000  # ms: a failed recipient waits for its siblings, so that one bounce reports all of them
 UNTRIED = 1_000  # ms: what an agent gives back is not offered to it again in the same breath
+TURN = 100  # ms: nor before that when it said so itself; a rate loses nothing by that, see mta.rate.SLACK
 HOURLY = 3_600_000  # ms: how often a destination is tried that has been dead for longer than mail lives
 DOUBLINGS = 32  # more make no difference
 Waits = Sequence[float]  # the ladder of a [[destination]]
@@ -53,7 +54,7 @@ def conclude(outcome: Outcome, expires: int, now: int, retry: Retry, roll: float
         return outcome
     owed = outcome.claim.dest == BOUNCE
     if kind is Kind.GIVEN_BACK:
-        return _changed(outcome, kind, outcome.reply, now + _wished(outcome, UNTRIED))
+        return _changed(outcome, kind, outcome.reply, now + _until_turn(outcome.retry_after))
     if not owed and (kind is Kind.FAILED or kind is Kind.CONFIRMED):
         return _changed(outcome, kind, outcome.reply, now + GATHER)
     if owed:  # "failed" would put it where it is: it stays owed and is tried again
@@ -66,6 +67,11 @@ def conclude(outcome: Outcome, expires: int, now: int, retry: Retry, roll: float
 
 def _delay(outcome: Outcome, retry: Retry, roll: float, waits: Waits = ()) -> int:
     return _wished(outcome, backoff(outcome.claim.attempts, retry, roll, waits))
+
+
+def _until_turn(seconds: float | None) -> int:
+    """Who comes a moment before his turn is given back once more: rounded up, and `now` was rounded down."""
+    return UNTRIED if seconds is None else max(int(seconds * 1000) + 2, TURN)
 
 
 def _wished(outcome: Outcome, usual: int) -> int:

@@ -7,11 +7,13 @@ from itertools import pairwise
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.config.settings import DestinationEntry, Seconds, TlsClient
+from mta.config.settings import DestinationEntry, Seconds, SiteEntry, TlsClient
 from mta.envelope import Claim, Kind, Outcome, Target
 from mta.hints import MemoryHints
+from mta.rate import parse_rate
 from mta.relay.destination import Candidate, Fault, Plan, StrikeMemory, Trouble
 from mta.relay.handover import ReuseKey
+from mta.relay.site import Site
 from mta.status import Reply
 from mta.tls.policy import Level, Required
 from tests.queue.station import Station, deferred, delivered, down
@@ -194,3 +196,30 @@ class DestinationTests(SynchronousTestCase):
         self.assertEqual([], station.bounce.seen)
         station.advance(1.2 * 86400)
         self.assertEqual([("u@a.org",)], station.bounce.seen)
+
+
+class SiteRateTests(SynchronousTestCase):
+    """An agent that gives mail back because a `[[site]]` has a rate."""
+
+    def sent(self, rate: str, seconds: int) -> int:
+        """How many of one destination go in that time."""
+        station = Station().start()
+        site = Site(SiteEntry(("*",), rate=rate))
+        gone: list[str] = []
+
+        def answer(claim: Claim) -> Outcome:
+            if wait := site.wait(claim.dest, station.clock.seconds()):
+                return attrs.evolve(deferred(claim), kind=Kind.GIVEN_BACK, retry_after=wait)
+            gone.append(claim.address)
+            return delivered(claim)
+
+        station.smtp.answer = answer
+        for number in range(3 * parse_rate(rate).count):
+            station.accept(f"u{number}@a.org")
+        station.advance(seconds)
+        return len(gone)
+
+    def test_the_rate_is_reached(self) -> None:
+        """Who is given back comes when his turn is, neither earlier nor much later: what the rate lets go does go."""
+        for rate, seconds, low, high in (("5/s", 3, 13, 16), ("50/s", 2, 80, 106), ("20/min", 60, 18, 21)):
+            self.assertTrue(low <= (sent := self.sent(rate, seconds)) <= high, (rate, sent))

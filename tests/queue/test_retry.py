@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mta.config.settings import Retry, Seconds
 from mta.envelope import BOUNCE, Claim, Kind, Outcome
-from mta.queue.retry import GATHER, HOURLY, UNTRIED, backoff, conclude, dead_for
+from mta.queue.retry import GATHER, HOURLY, TURN, UNTRIED, backoff, conclude, dead_for
 from mta.status import Reply
 
 RETRY = Retry()
@@ -107,6 +107,11 @@ class ConcludeTests(SynchronousTestCase):
         """Not offered again at once, not expired, the kind stays."""
         end = concluded(Kind.GIVEN_BACK, expires=NOW)
         self.assertEqual((Kind.GIVEN_BACK, NOW + UNTRIED), (end.kind, end.due))
+
+    def test_given_back_until_its_turn(self) -> None:
+        """The agent said when: then, and not a moment earlier; a wish of nothing does not spin."""
+        self.assertTrue(NOW + 60_000 < concluded(Kind.GIVEN_BACK, retry_after=60.0).due < NOW + 60_010)
+        self.assertEqual(NOW + TURN, concluded(Kind.GIVEN_BACK, retry_after=0.0).due)
 
     def test_bounce_is_owed_for_ever(self) -> None:
         """A bounce neither expires nor fails: it is tried again."""

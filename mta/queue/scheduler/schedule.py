@@ -108,7 +108,9 @@ class Scheduler(Stock):
         if free <= 0:
             return None
         share = max(free // 2, 1) if 4 * free < self._total else self._total
-        for _ in range(len(ring)):
+        left = len(ring)
+        while left > 0 and ring:
+            left -= 1
             dest = ring[0]
             if dest.ring and dest.busy < dest.room and not dest.closed:
                 if dest.busy >= share:  # these are few, for each of them runs
@@ -120,6 +122,8 @@ class Scheduler(Stock):
                     return self._begin(dest, now)
             ring.popleft()
             dest.listed = False
+            if dest.convoy is not None and self._follow(dest):
+                left += 1
         return None
 
     def _may_go(self, dest: Destination, now: int) -> bool:
@@ -251,15 +255,16 @@ class Scheduler(Stock):
         dest.runs = True
         self._open(dest)
 
-    def _follow(self, dest: Destination) -> None:
-        """There may be room in its convoy; a destination that has nothing left for the run leaves it."""
+    def _follow(self, dest: Destination) -> bool:
+        """There may be room in its convoy: somebody else was listed.  Who has nothing left for the run leaves the convoy."""
         convoy = dest.convoy
         if convoy is None:
-            return
+            return False
         if (following := convoy.next()) is not None:
             self._list(following)
         if not (dest.busy or dest.ready or dest.runs):
             dest.convoy = None
+        return following is not None
 
     # Time
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from heapq import heappush
+from heapq import heapify, heappush
 
 from mta.envelope import BOUNCE, Claim, Want
 from mta.queue.scheduler.destination import Destination
@@ -27,6 +27,7 @@ WANTS = 64  # lanes asked for at once
 LANES = 8  # of one destination
 ROWS = 512  # asked for at once
 LOOK_AGAIN = 5_000  # ms until rows are looked for that the file calls due and does not give (they are on their way)
+OUTLIVED = 64  # entries of the heap that are borne with beside two for each destination
 UNKNOWN = 1 << 62  # a time that never comes
 NOBODY: Sequence[Claim] = ()
 
@@ -216,9 +217,15 @@ class Stock:
             self._ring.append(dest)
 
     def _wake(self, dest: Destination, time: int) -> None:
-        if not dest.wake or time < dest.wake:
-            dest.wake = time
-            heappush(self._heap, (time, dest.name))
+        if dest.wake and time >= dest.wake:
+            return
+        dest.wake, heap = time, self._heap
+        if len(heap) < OUTLIVED + 2 * len(self._destinations):
+            heappush(heap, (time, dest.name))
+            return
+        # Most are outlived: who rests again and again before a later time leaves one entry for that time each time.
+        heap[:] = [(known.wake, name) for name, known in self._destinations.items() if known.wake]
+        heapify(heap)
 
     def _appetite(self, dest: Destination) -> int:
         """How many rows of the file a destination could take into memory; 0 while it has enough to go on with."""

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mta.config.settings import Concurrency, DestinationEntry, Retry, Seconds
+from mta.queue.scheduler.convoy import Convoy
 from mta.queue.scheduler.schedule import Feedback, Scheduler
 from mta.queue.state import Lane
 from mta.rate import SLACK
@@ -46,6 +47,42 @@ class TermsTests(Case):
                 gone.append(self.now)
                 self.end(batch)
         self.assertEqual([NOW + 200 * n for n in range(10)], gone)
+
+    def test_rest_in_a_convoy(self) -> None:
+        """Whose turn it is in a convoy and who rests leaves it to the next."""
+        third = "smtp:default/example.com"
+        convoy = Convoy()
+        self.arrive(1)
+        (first,) = self.start()
+        for name in (DEST, OTHER, third):
+            self.arrive(2, name)
+            self.scheduler.join(name, convoy)
+        self.assertEqual([], self.start())
+        self.scheduler.rest(DEST, NOW + 60_000)
+        self.end(first)
+        gone = []
+        while batches := self.start():
+            self.assertEqual(1, len(batches))
+            gone.append(batches[0].dest)
+            self.end(batches[0])
+        self.assertEqual([OTHER, third, OTHER, third], gone)
+        self.pass_time(60_000)
+        self.assertEqual([DEST], [batch.dest for batch in self.start()])
+
+    def test_rate_and_later_mail(self) -> None:
+        """The heap holds a destination about once, however often its rate makes it rest while a retry waits for its time."""
+        self.scheduler = self.make(20_000, DestinationEntry((HOP,), rate="5/s"))
+        self.scheduler.waiting(DEST, 0, NOW + 3_600_000, NOW)
+        self.scheduler.waiting(OTHER, 0, NOW + 1_000_000, NOW)
+        for _ in range(1_000):
+            self.arrive(5)
+            batches = self.start()
+            self.assertEqual(1, len(batches))
+            self.end(batches[0])
+            self.pass_time(200)
+        self.assertLess(len(self.scheduler._heap), 100)
+        self.pass_time(1_000_000)
+        self.assertEqual([OTHER], [want.dest for want in self.scheduler.wants()])
 
     def test_slow_rate_and_memory(self) -> None:
         """What a rate does not let go within a minute waits in the file, where it can expire."""
