@@ -5,7 +5,7 @@ CONFIG ?= etc/mta.toml
 TESTS ?=
 BIN := .venv/bin
 
-.PHONY: run test lint peers bench docs clean
+.PHONY: run test lint peers bench bench-queue docs clean
 
 run: .venv/installed
 	$(BIN)/mta dev-cert var/tls
@@ -26,6 +26,13 @@ peers:
 
 bench: .venv/installed
 	$(BIN)/python -m bench.relay
+
+# The queue under a backlog: small sizes, to see that it works.  `make bench-queue SIZES=` takes a million rows, about an hour
+# and 15 GB below /var/tmp, and writes the tables and pictures of docs/bench.
+SIZES ?= --quick
+bench-queue: .venv/installed
+	$(BIN)/python -m bench.queue all $(SIZES) $(if $(SIZES),,--out docs/bench)
+	$(BIN)/python -m bench.day $(if $(SIZES),--messages 5000 --destinations 500,--out docs/bench)
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is wanted; set PYTHON=")'

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -92,7 +93,8 @@ def draw(title: str, chart: Chart, path: Path) -> None:
     for number, (name, values) in enumerate(chart.series.items()):
         bars = axes.bar([place + number * width for place in range(len(values))], values, width, label=name)
         axes.bar_label(bars, labels=[text(float(value)) for value in values], fontsize=7)
-    axes.set_xticks([place + 0.4 - width / 2 for place in range(len(chart.labels))], chart.labels)
+    labels = ["\n".join(textwrap.wrap(label, 20)) for label in chart.labels]
+    axes.set_xticks([place + 0.4 - width / 2 for place in range(len(labels))], labels, fontsize=8)
     axes.set_ylabel(chart.unit)
     axes.set_title(title, fontsize=10)
     if chart.log:

@@ -40,7 +40,11 @@ async def run(reactor: Any, options: argparse.Namespace) -> None:
         with tempfile.TemporaryDirectory(prefix="mta-bench-", dir=options.directory, ignore_cleanup_errors=True) as folder:
             Path(folder).chmod(0o755)
             rows = options.rows or (QUICK if options.quick else 1_000_000)
-            report = await BENCHMARKS[name](Plan(reactor, Path(folder), rows, options.quick))
+            plan = Plan(reactor, Path(folder), rows, options.quick)
+            try:
+                report = await BENCHMARKS[name](plan)
+            finally:
+                await plan.close()
         report.show()
         if options.out is not None:
             report.save(options.out)

@@ -71,7 +71,7 @@ async def b1(plan: Plan) -> Report:
     """Messages a second into the engine, with nothing and with much deferred."""
     columns = ("deferred", "at once", "msg/s", "of empty", "p50 ms", "p99 ms", "fdatasync/msg", "WAL KB/msg")
     report = plan.report("b1", "Enqueue, engine only, 4 KiB", columns, rounds=ROUNDS)
-    rigs = {rows: await Rig(plan.folder(Backlog(rows)), plan.reactor).start() for rows in plan.backlogs}
+    rigs = {rows: await plan.rig(Backlog(rows)).start() for rows in plan.backlogs}
     found: dict[tuple[int, int], list[Figures]] = {}
     for number in range(ROUNDS):
         for concurrency, many in levels(plan).items():
@@ -113,7 +113,7 @@ async def b13(plan: Plan) -> Report:
 async def _written(plan: Plan, way: tuple[bool, str, str], many: int, concurrency: int) -> Figures:
     grouped, completions, synchronous = way
     usual = writer.MAX_OPERATIONS
-    rig = await Rig(plan.folder(), plan.reactor, completions=completions).start()
+    rig = await plan.rig(completions=completions).start()
 
     def set_synchronous(db: apsw.Connection) -> None:
         db.execute(f"PRAGMA synchronous={synchronous}")

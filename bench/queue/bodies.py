@@ -16,7 +16,7 @@ from bench.large import send
 from bench.processes import forget_peak, memory
 from bench.queue.plan import Plan
 from bench.queue.server import wal
-from bench.report import Report
+from bench.report import Chart, Report
 from tests.peers.server import MtaProcess, relay_to
 
 __all__ = ["b9"]
@@ -119,5 +119,6 @@ async def b9(plan: Plan) -> Report:
         sink.stop()
     figures = (before / 1024, peak / 1024, (peak - before) / 1024, longest / 1e6, took)
     report.rows.append([many, size // MIB, sink.at_once, *figures])
+    report.chart = Chart("MiB", ["before", "peak"], {"resident memory": list(figures[:2])})
     report.notes.append("wanted: less than 50 MiB more, and a log that does not grow with the bodies")
     return report

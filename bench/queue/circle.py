@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import time
 from statistics import median
+from zlib import crc32
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from bench.queue.plan import Plan
-from bench.queue.rig import LATER, OK, Agent, Rig
+from bench.queue.rig import LATER, OK, Agent
 from bench.queue.stock import Backlog
 from bench.report import Chart, Report, percentile
 from mta.envelope import Job
+from mta.queue.filing import LANES
 
 __all__ = ["b3", "b5", "b12"]
 
 ROUNDS = 3
+PATIENCE = 300  # seconds for the last single message
 
 
 class Tally:
@@ -56,7 +59,7 @@ async def b3(plan: Plan) -> Report:
     rigs = {}
     for rows, tally in tallies.items():
         agent = Agent(plan.reactor, OK, done=tally)
-        rigs[rows] = await Rig(plan.folder(Backlog(rows)), plan.reactor).serve(agent)
+        rigs[rows] = await plan.rig(Backlog(rows)).serve(agent)
     rates: dict[tuple[int, int], list[float]] = {}
     waits: dict[tuple[int, int], list[float]] = {}
     levels = {1: plan.size(500, 100), 20: plan.size(5_000, 500), 100: plan.size(10_000, 1_000)}
@@ -85,7 +88,7 @@ async def b5(plan: Plan) -> Report:
     columns = ("recipients", "s to quiet", "rows/s", "commits", "fdatasync/row", "WAL MB", "longest WAL MB", "checkpoints")
     report = plan.report("b5", "A storm: every recipient is answered 451", columns, destinations=1_000)
     tally = Tally()
-    rig = await Rig(plan.folder(), plan.reactor).serve(Agent(plan.reactor, LATER, done=tally))
+    rig = await plan.rig().serve(Agent(plan.reactor, LATER, done=tally))
     began = time.perf_counter()
     await rig.accept(many, 200)
     await tally.reached(many)
@@ -95,6 +98,7 @@ async def b5(plan: Plan) -> Report:
     await rig.stop()
     costs = (counts.commits, counts.syncs / many, counts.wal / 1e6, counts.wal_most / 1e6, counts.checkpoints)
     report.rows.append([many, seconds, many / seconds, *costs])
+    report.chart = Chart("recipients/s", [f"{many:,} recipients"], {"accepted, tried, deferred": [many / seconds]})
     return report
 
 
@@ -105,42 +109,47 @@ async def b12(plan: Plan) -> Report:
     report = plan.report("b12", f"Waiting of single messages beside {campaign:,} of a campaign", columns, campaign=campaign)
     same = Backlog(campaign, 5, "smtp:default/big{}.test", due=0, spread=0, lanes=1)
     slow = Backlog(campaign, 1, "smtp:default/slow.test", due=0, spread=0, lanes=1)
-    empty = Backlog(0)
     worst: dict[str, float] = {}
     for name, stock, domain in (
-        ("nothing", empty, "big{}.test"),
+        ("nothing", Backlog(0), "big{}.test"),
         ("a campaign to the same 5 destinations", same, "big{}.test"),
         ("a slow destination with all of it", slow, "other{}.test"),
     ):
         waits = await _singles(plan, stock, domain, singles)
-        worst[name] = percentile(waits, 99) * 1000
-        report.rows.append([name, domain.format("N"), len(waits), percentile(waits, 50) * 1000, worst[name], max(waits) * 1000])
-    report.chart = Chart("ms until delivered, p99", list(worst), {"singles": list(worst.values())})
-    report.notes.append(
-        "a transaction takes 50 ms, to the slow destination 2 s; wanted: p99 less than twice that without a campaign"
-    )
+        for told, chance in ((name, False), (f"{name}, in its lane", True)):
+            found = [wait for wait, shared in waits if (shared and stock is same) is chance]
+            if found:
+                worst[told] = percentile(found, 99) * 1000
+                figures = percentile(found, 50) * 1000, worst[told], max(found) * 1000
+                report.rows.append([told, domain.format("N"), len(found), *figures])
+    report.chart = Chart("ms until delivered, p99 (log)", list(worst), {"singles": list(worst.values())}, log=True)
+    report.notes.append("a transaction takes 50 ms, to the slow destination 2 s; wanted: p99 less than twice that beside nothing")
+    report.notes.append(f"one sender in {LANES} shares the campaign's lane by chance, and waits behind all of it")
     return report
 
 
-async def _singles(plan: Plan, stock: Backlog, domain: str, many: int) -> list[float]:
-    """Ten messages a second, each of a sender of its own: how long until each is delivered (seconds)."""
-    began: dict[int, float] = {}
+async def _singles(plan: Plan, stock: Backlog, domain: str, many: int) -> list[tuple[float, bool]]:
+    """Ten messages a second, each of a sender of its own: the seconds until each is delivered, and is it in the lane of the
+    campaign?"""
+    began: dict[int, tuple[float, bool]] = {}
     ended: dict[int, float] = {}
 
     def done(job: Job) -> None:
         ended[job.message.id] = time.perf_counter()
 
     agent = Agent(plan.reactor, OK, lambda job: 2.0 if job.dest.endswith("/slow.test") else 0.05, done)
-    rig = await Rig(plan.folder(stock), plan.reactor).serve(agent)
+    rig = await plan.rig(stock).serve(agent)
     assert rig.service is not None
     await deferLater(plan.reactor, 1.0, lambda: None)  # the campaign is under way
     for number in range(many):
-        message = rig.message(domain.format(number % 5), f"single{number}")
-        began[message.id] = time.perf_counter()
-        rig.service.accept(message)
+        key, place = f"single{number}", number % 5
+        message = rig.message(domain.format(place), key)
+        shared = crc32(key.encode()) % LANES == place  # `fill` puts the campaign there
+        began[message.id] = time.perf_counter(), shared
+        await rig.service.accept(message)
         await deferLater(plan.reactor, 0.1, lambda: None)
-    deadline = time.perf_counter() + 120
+    deadline = time.perf_counter() + PATIENCE
     while not began.keys() <= ended.keys() and time.perf_counter() < deadline:
         await deferLater(plan.reactor, 0.05, lambda: None)
     await rig.stop()
-    return [ended.get(id, deadline) - at for id, at in began.items()]
+    return [(ended.get(id, deadline) - at, shared) for id, (at, shared) in began.items()]

@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from bench.queue.rig import Rig
 from bench.queue.stock import Backlog, fill
 from bench.report import Report, commit, fdatasync
 
@@ -24,6 +25,7 @@ class Plan:
     rows: int
     quick: bool
     _numbers: itertools.count[int] = attrs.Factory(itertools.count)
+    _rigs: list[Rig] = attrs.Factory(list)
 
     def size(self, full: int, quick: int) -> int:
         """Of anything that is not the backlog."""
@@ -41,6 +43,17 @@ class Plan:
             seconds = fill(path, *stock)
             print(f"{sum(backlog.rows for backlog in stock):,} rows filled in, {seconds:.1f} s", flush=True)
         return path
+
+    def rig(self, *stock: Backlog, completions: str = "strict") -> Rig:
+        """A queue with that in it, in this process; it is stopped at the end, whatever happens."""
+        rig = Rig(self.folder(*stock), self.reactor, completions=completions)
+        self._rigs.append(rig)
+        return rig
+
+    async def close(self) -> None:
+        """Stop what still runs: its threads would keep the process."""
+        for rig in self._rigs:
+            await rig.stop()
 
     def report(self, name: str, title: str, columns: Sequence[str], **settings: object) -> Report:
         """With what every report says of itself."""

@@ -102,6 +102,7 @@ class Rig:
 
     def __init__(self, directory: Path, reactor: Any, *, completions: str = "strict", size: int = 4096) -> None:
         self.counts = Counts()
+        self.directory = directory
         self.queue = SqliteQueue(directory, reactor, now=self.now, completions=completions)
         self.service: QueueService | None = None
         self._reactor = reactor
@@ -142,8 +143,9 @@ class Rig:
         return self
 
     async def stop(self) -> None:
-        """The service where there is one, and the engine."""
-        await (self.service.stopService() if self.service is not None else self.queue.stop())
+        """The service where there is one, and the engine.  May be called twice."""
+        service, self.service = self.service, None
+        await (service.stopService() if service is not None else self.queue.stop())
 
     def message(self, domain: str = "", lane_key: str = "") -> NewMessage:
         """A new message for one recipient, as the receiver makes it."""

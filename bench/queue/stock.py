@@ -13,9 +13,12 @@ from pathlib import Path
 
 import attrs
 
-from mta.envelope import BodyRef, Claim, NewMessage, NewRecipient
+from bench.day.ours import ByDomain
+from mta.envelope import BodyRef, Claim, NewMessage, NewRecipient, split_dest
 from mta.queue.ids import Generator
+from mta.queue.rerouting import KEY as ROUTES
 from mta.queue.sqlite import schema
+from mta.queue.sqlite import statements as sql
 from mta.queue.sqlite.claims import Claims
 from mta.queue.sqlite.operation import Enqueue
 from mta.queue.sqlite.transaction import Transaction
@@ -35,12 +38,14 @@ PREFIX = b"Received: from client.test ([192.0.2.1])\r\n\tby mx.test with ESMTP i
 class Backlog:
     """rows: recipients.  destinations: how many of them, named by `dest`.  due: seconds from now until the first is due.
 
-    spread: seconds over which they fall due.  lanes: of each destination.  taken: as if they were in flight at a kill -9.
+    domain: of the recipients; "" is the destination's next hop, which is where the routes send it too.  spread: seconds
+    over which they fall due.  lanes: of each destination.  taken: as if they were in flight at a kill -9.
     """
 
     rows: int
     destinations: int = 1_000
     dest: str = DEST
+    domain: str = ""
     due: int = 6 * 3600
     spread: int = 3600
     lanes: int = 8
@@ -57,6 +62,8 @@ def fill(data_dir: Path, *backlogs: Backlog) -> float:
     db = schema.open_writer(path)
     try:
         db.execute("PRAGMA synchronous=OFF")
+        if db.execute(sql.NOTED, (ROUTES,)).get is None:
+            db.execute(sql.NOTE, (ROUTES, ByDomain.digest))  # or all of it would be routed anew while it is measured
         ids = Generator(lambda: now - DAY, highest=schema.highest_id(db))
         for backlog in backlogs:
             for start in range(0, backlog.rows, BATCH):
@@ -77,8 +84,10 @@ def fill(data_dir: Path, *backlogs: Backlog) -> float:
 def _message(id: int, number: int, backlog: Backlog, now: int) -> NewMessage:
     place, turn = number % backlog.destinations, number // backlog.destinations
     due = now + (backlog.due + number * backlog.spread // max(backlog.rows, 1)) * 1000
+    dest = backlog.dest.format(place)
+    address = f"user{number}@{backlog.domain or split_dest(dest)[2]}"
     lane = (place + turn % backlog.lanes * 7) % LANES
-    to = NewRecipient(f"user{number}@site{place}.test", dest=backlog.dest.format(place), lane=lane, due=due, refused=LATER)
+    to = NewRecipient(address, dest=dest, lane=lane, due=due, refused=LATER)
     body = BodyRef(backlog.body, b"x" * backlog.body)
     return NewMessage(id, f"sender{lane}@example.com", (to,), body, PREFIX, now - DAY, now + 4 * DAY)
 

@@ -32,8 +32,7 @@ async def b6(plan: Plan) -> Report:
     hold, seconds = plan.size(100_000, 2_000), plan.size(20, 2)
     columns = ("beside", "took s", "accepted", "msg/s", "p50 ms", "p99 ms", "max ms", "checkpoints")
     report = plan.report("b6", f"Latency of 250, {CLIENTS} clients", columns, clients=CLIENTS)
-    folder = plan.folder(Backlog(plan.rows), Backlog(hold, 1, HELD, lanes=4))
-    rig = await Rig(folder, plan.reactor).serve(Agent(plan.reactor, OK))
+    rig = await plan.rig(Backlog(plan.rows), Backlog(hold, 1, HELD, lanes=4)).serve(Agent(plan.reactor, OK))
 
     async def nothing() -> None:
         await deferLater(plan.reactor, seconds, lambda: None)
@@ -42,7 +41,7 @@ async def b6(plan: Plan) -> Report:
         await rig.queue.summary(rig.now())
 
     async def backup() -> None:
-        await rig.queue.backup(folder / "copy", lambda *_: None)
+        await rig.queue.backup(rig.directory / "copy", lambda *_: None)
 
     async def held() -> None:
         count, after = 0, 1

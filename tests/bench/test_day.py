@@ -9,7 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from bench.day.__main__ import lived, report
 from bench.day.diary import Diary, End
 from bench.day.ours import Ours
-from bench.day.world import Mood, World
+from bench.day.postfix import Postfix
+from bench.day.world import Mail, Mood, Site, World
 
 SIZE = (5, 600, 120)  # seed, messages, destinations
 LIFETIME = 86_400.0
@@ -62,6 +63,26 @@ class DayTests(SynchronousTestCase):
         diary.end(0, End.DELIVERED, 1)
         self.assertRaises(AssertionError, diary.end, 0, End.BOUNCED, 2)
         self.assertRaises(AssertionError, diary.close)
+
+    def test_postfix_waits_as_long_as_the_message_is_old(self) -> None:
+        """One message to a dead site: 300 s at least, then its age, 4,000 s at most, each rounded up to the next queue run."""
+        world = World(1, 0, 1)
+        world.sites, world.mail = [Site(Mood.DEAD, 1.0)], [Mail(0, 0.0, 0, 0, 0, 1.0, False)]
+        postfix = Postfix(world, 20_000.0)
+        tried: list[float] = []
+        self.patch(postfix.diary, "attempt", lambda mail, now: tried.append(now))
+        self.assertEqual(postfix.run().ends, {0: (End.BOUNCED, tried[-1] + 30)})
+        self.assertEqual(tried, [0, 600, 1500, 3300, 6900, 11100, 15300, 19500, 23700])
+
+    def test_postfix_leaves_a_dead_site_alone(self) -> None:
+        """About a cohort of five finds nobody: the rest of the mail is put off at that moment, without an attempt."""
+        world = World(1, 0, 1)
+        world.sites = [Site(Mood.DEAD, 1.0)]
+        world.mail = [Mail(number, 0.0, 0, 0, 0, 1.0, False) for number in range(50)]
+        diary = Postfix(world, 0.0).run()
+        self.assertIn(diary.in_vain, range(5, 10))
+        tried = {number for number, (_, at) in diary.ends.items() if at > 30.0}
+        self.assertLessEqual(len(tried), 5)  # those that were under way when it was found dead
 
     def test_the_report_has_both(self) -> None:
         """The table has a figure of each queue in each row."""
