@@ -2,7 +2,7 @@
 
 What is tried is given up by the attempt that fails (`retry.conclude`), and what is older than its message allows by the
 engine's sweep.  This is the rest: a lifetime shorter than the message's, at a destination that is blocked, suspended or only
-stored for.  One bounded bite for each destination; the next sweep takes the next.
+stored for.  Done in bites: what is in flight is left alone, whatever is found.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mta.queue.state import Move, Selector, State
 
 __all__ = ["BITE", "expire"]
 
-BITE = 500  # recipients of one destination
+BITE = 500  # recipients
 
 
 async def expire(queue: IQueue, scheduler: Stock, now: int) -> int:
@@ -23,7 +23,10 @@ async def expire(queue: IQueue, scheduler: Stock, now: int) -> int:
     count = 0
     for name, lifetime in scheduler.mortals():
         old = Selector(dest=name, state=State.WAITING, before=now - int(lifetime * 1000))
-        rows = await queue.browse(old, 0, BITE)
-        if rows:
+        after = 0
+        while rows := await queue.browse(old, after, BITE):
             count += await queue.refile([Move(row.id, BOUNCE, row.last_reply or NEVER_TRIED) for row in rows], now)
+            if len(rows) < BITE:
+                break
+            after = rows[-1].id
     return count

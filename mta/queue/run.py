@@ -29,7 +29,7 @@ __all__ = ["Runs"]
 class Runs:
     """Sets the scheduler's mode and begins runs.  pump: starts what may start."""
 
-    PAGE: Final = 1_000  # lanes read at once
+    PAGE: Final = 200  # lanes read at once: some ms of the writer's time
     ABREAST: Final = 20  # ways that are asked for at once
     _log = Logger()
 

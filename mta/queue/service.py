@@ -42,7 +42,8 @@ __all__ = ["QueueService"]
 
 SWEEP = 60_000  # ms between two sweeps
 MORE = 1_000  # ms to the next bite of a sweep
-PAGE = 1_000  # lanes read at once
+PAGE = 200  # lanes read at once: some ms of the writer's time
+PAGES = 5  # of one sweep
 BITE = 500  # recipients altered at once
 PATIENCE = 30  # seconds that running jobs get when we stop
 
@@ -99,7 +100,7 @@ class QueueService(Service):
         self._timer_at = 0  # ms
         self._ticking = False
         self._next_sweep = 0
-        self._sweeping = False
+        self._sweeping = self._expiring = False
         self._walked = ""  # the destination up to which the file has been walked through
         self._started = False
         self._opened: Deferred[None] = Deferred()  # never fails: the attempt to open has ended
@@ -166,8 +167,7 @@ class QueueService(Service):
                 fields = {"dest": held.dest, "recipients": held.recipients, "strikes": held.strikes}
                 self._events.event("held", id_text(held.message), fields)
             self._scheduler.restore(await self.queue.destinations(), now)
-            while await self._walk():
-                pass
+            await self._walk_through()
             self._next_sweep = now + SWEEP
             self._runs.open(now)
             self._intake.open = self._dispatch.running = bool(self.running)
@@ -254,9 +254,8 @@ class QueueService(Service):
         self._begin(self._rerouting.run(), "routing anew")
         if self._warnings is not None:
             self._begin(self._warnings.run(), "delay warnings")
-        if self._scheduler.lifetime is not None:
-            expired = Deferred.fromCoroutine(expire(self.queue, self._scheduler, now))
-            expired.addCallbacks(self._expired, self._trouble, errbackArgs=("what has outlived its destination",))
+        if self._scheduler.lifetime is not None and not self._expiring:
+            self._begin(self._outlived(now), "what has outlived its destination")
         if not self._sweeping:
             self._sweeping = True
             swept = self.queue.sweep(now)
@@ -272,19 +271,37 @@ class QueueService(Service):
             self._rearm_at(self._next_sweep)
         return self._expired(report.expired)
 
+    async def _outlived(self, now: int) -> None:
+        self._expiring = True
+        try:
+            if (found := self._expired(await expire(self.queue, self._scheduler, now))) is not None:
+                await found
+        finally:
+            self._expiring = False
+
     def _expired(self, count: int) -> Deferred[None] | None:
         if not count:
             return None
         self._events.event("expired", "", {"recipients": count})
         return self.queue.lanes(BOUNCE).addCallback(self._found)
 
-    async def _walk(self) -> bool:
-        """Read a page of what waits.  False: that was the last one, the next walk begins anew."""
-        lanes = await self.queue.lanes(None, self._walked, PAGE)
-        more = len(lanes) >= PAGE
-        self._walked = lanes[-1].dest if more else ""
+    async def _walk(self) -> None:
+        """Some pages of what waits, then the next time from there, and again from the start."""
+        for _ in range(PAGES):
+            self._walked = await self._page(self._walked)
+            if not self._walked:
+                return
+
+    async def _walk_through(self) -> None:
+        after = await self._page("")
+        while after:
+            after = await self._page(after)
+
+    async def _page(self, after: str) -> str:
+        """Read a page of what waits: the destination to go on behind, "" for the end."""
+        lanes = await self.queue.lanes(None, after, PAGE)
         self._found(lanes)
-        return more
+        return lanes[-1].dest if len(lanes) >= PAGE else ""
 
     def _found(self, lanes: list[Lane]) -> None:
         self._scheduler.discovered(lanes, self._now())
@@ -347,6 +364,4 @@ class QueueService(Service):
         if dest is not None:
             self._found(await self.queue.lanes(dest))
             return
-        self._walked = ""
-        while await self._walk():
-            pass
+        await self._walk_through()

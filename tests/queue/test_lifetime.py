@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import attrs
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from mta.config.settings import Concurrency, DestinationEntry, Retry, Seconds
-from mta.envelope import BOUNCE, BodyRef, NewMessage, NewRecipient
+from mta.envelope import BOUNCE, BodyRef, NewMessage, NewRecipient, Want
 from mta.queue.lifetime import BITE, expire
 from mta.queue.memory import MemoryQueue
 from mta.queue.retry import NEVER_TRIED
 from mta.queue.scheduler.schedule import Scheduler
 from mta.queue.state import Selector
+from tests.queue.station import Station
 
 NOW = 1_800_000_000_000
 DAY = 86_400_000
@@ -61,7 +65,39 @@ class LifetimeTests(SynchronousTestCase):
         self.assertEqual(1, self.expire())
 
     def test_bites(self) -> None:
-        """A bounded number at once, all in the end."""
-        self.store(MORTAL, NOW - 2 * DAY, BITE + 7)
+        """All of them, a bounded number at once; what is in flight is met once and left alone."""
+        self.store(MORTAL, NOW - 2 * DAY, 2 * BITE + 7)
+        self.successResultOf(self.engine.claim([Want(MORTAL, 0, BITE)], NOW))
         self.scheduler.suspend(MORTAL)
-        self.assertEqual([BITE, 7, 0], [self.expire() for _ in range(3)])
+        moves: list[int] = []
+        refile = self.engine.refile
+        self.engine.refile = lambda found, now: moves.append(len(found)) or refile(found, now)  # type: ignore[method-assign]
+        self.assertEqual([BITE + 7, 0], [self.expire() for _ in range(2)])
+        self.assertEqual([BITE, BITE, 7, BITE], moves)
+
+
+class SweepTests(SynchronousTestCase):
+    """On a whole service."""
+
+    def test_one_at_a_time(self) -> None:
+        """A search that takes longer than the minute between two sweeps is not begun a second time beside itself."""
+        station = Station()
+        entry = DestinationEntry(("a.org",), lifetime=Seconds(60.0))
+        station.settings = attrs.evolve(station.settings, destination=(entry,))
+        station.make()
+        station.start()
+        station.service.suspend("smtp:default/a.org")
+        station.accept("u@a.org")
+        browse, asked = station.engine.browse, list[Deferred[None]]()
+
+        def slow(*arguments: Any) -> Deferred[Any]:
+            asked.append(Deferred())
+            return asked[-1].addCallback(lambda _: browse(*arguments))
+
+        station.engine.browse = slow  # type: ignore[method-assign]
+        station.advance(300)
+        self.assertEqual(1, len(asked))
+        for _ in range(2):
+            asked.pop().callback(None)
+            station.advance(61)
+        self.assertEqual([("u@a.org",)], station.bounce.seen)
