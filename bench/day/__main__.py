@@ -42,7 +42,7 @@ def report(ours: Diary, postfix: Diary, settings: dict[str, object]) -> Report:
         ["messages delivered", *(diary.count(End.DELIVERED) for diary in both)],
         ["messages bounced", *(diary.count(End.BOUNCED) for diary in both)],
         ["attempts per message", *(diary.tries() for diary in both)],
-        *([f"  to {mood.value} sites", *(diary.tries(mood) for diary in both)] for mood in Mood),
+        *[[f"  to {mood.value} sites", *(diary.tries(mood) for diary in both)] for mood in Mood],
         ["connections to dead hosts", *(diary.in_vain for diary in both)],
         ["rows or files written again", *(diary.updates for diary in both)],
     ]

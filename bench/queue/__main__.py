@@ -50,7 +50,7 @@ async def run(reactor: Any, options: argparse.Namespace) -> None:
             report.save(options.out)
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str]) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser("bench.queue", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="+", choices=[*BENCHMARKS, "all"], metavar="NAME", help=f"{' '.join(BENCHMARKS)}, or all")
@@ -59,12 +59,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, help="folder for NAME.json and NAME.png")
     parser.add_argument("--directory", default="/var/tmp", help="of the data; a real disk (/var/tmp)")
     options = parser.parse_args(arguments)
-    try:
-        react(lambda reactor: run(reactor, options))
-    except SystemExit as end:  # react() ends the process
-        return int(end.code or 0)
-    return 0
+    react(lambda reactor: run(reactor, options))  # ends the process: 0, or 1 with a traceback
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

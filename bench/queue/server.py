@@ -15,11 +15,11 @@ from datetime import datetime
 from pathlib import Path
 from threading import Thread
 
+from bench.contest import DELIVERED, Contestant, Round, measure, middle
 from bench.idle import settled
 from bench.processes import cpu_seconds, forget_peak, memory
 from bench.queue.plan import Plan
 from bench.queue.stock import Backlog, fill
-from bench.relay import DELIVERED, Contestant, Round, measure, middle
 from bench.report import Chart, Report
 from mta.envelope import Route
 from mta.queue.rerouting import KEY as ROUTES
