@@ -18,14 +18,14 @@ from twisted.internet.error import ConnectError, ConnectionClosed
 from twisted.internet.task import deferLater
 from twisted.python import log
 
-from tests.queue.crash.world import APART, TOGETHER, CrashCase, Mail, failed
+from tests.queue.crash.world import APART, PATIENCE, TOGETHER, CrashCase, Mail, failed
 
 CLIENTS = int(os.environ.get("MTA_CRASH_CLIENTS", "20"))
 ROUNDS = int(os.environ.get("MTA_CRASH_ROUNDS", "8"))
 SEED = int(os.environ.get("MTA_CRASH_SEED", "44"))
 LIFE = (0.05, 1.0)  # seconds from the first greeting to the kill
 PAUSE = 0.02  # seconds until a client tries again
-REPEATED = '[retry]\nminimal_backoff = "1s"\nmaximal_backoff = "1s"\n'
+REPEATED = '[retry]\nminimal_backoff = "1s"\nmaximal_backoff = "1s"\n[dsn]\nper_sender_hour = 0\n'
 
 
 class RandomTests(CrashCase):
@@ -82,7 +82,7 @@ class RandomTests(CrashCase):
             await self.start()
         self.sending = False
         await gatherResults(clients)
-        await self.emptied()
+        await self.emptied(PATIENCE + 2 * ROUNDS)
         second = self.balance()
         reported = self.reports()
         what = f"{ROUNDS} kills: {len(self.promised)} of {len(self.sent)} promised, {left} waited at the kills,"

@@ -273,12 +273,12 @@ class CrashCase(TestCase):
             self.pid = 0
         await self.until(lambda: not self.sink.open, "the end of its connections")
 
-    async def emptied(self) -> None:
+    async def emptied(self, patience: float = PATIENCE) -> None:
         """Nothing waits any more; read beside the server that runs."""
         db = apsw.Connection(str(self.folder / "data/queue/0.db"), flags=apsw.SQLITE_OPEN_READONLY)
         try:
             db.set_busy_timeout(10_000)
-            await self.until(lambda: not db.execute("SELECT count(*) FROM message").get, "an empty queue")
+            await self.until(lambda: not db.execute("SELECT count(*) FROM message").get, "an empty queue", patience)
             self.assertEqual(0, db.execute("SELECT count(*) FROM delivery").get)
             self.assertEqual([], check(self.folder / "data/queue/0.db", self.folder / "data/spool"))
         finally:
@@ -362,9 +362,9 @@ class CrashCase(TestCase):
         """The large bodies on disk."""
         return [path for path in (self.folder / "data/spool").rglob("*") if path.is_file()]
 
-    async def until(self, true: Callable[[], object], what: str) -> None:
-        """Wait until something is so."""
-        for _ in range(int(PATIENCE / 0.005)):
+    async def until(self, true: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
+        """Wait until something is so; patience: seconds."""
+        for _ in range(int(patience / 0.005)):
             if true():
                 return
             await deferLater(reactor, 0.005)
