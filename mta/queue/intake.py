@@ -74,6 +74,7 @@ class Intake:
         self._rearm = rearm
         self._space = Space(queue.room, settings.free_space)
         self._accepting: dict[int, _Accept] = {}  # in the order of their begin
+        self._watched = False  # `tick` will be called in time for the next that takes too long
         self._commit = 0.0  # how long commits take, ms, smoothed
         self._sampled = 0
         self.open = False
@@ -120,7 +121,8 @@ class Intake:
             self._log.failure("a message cannot be routed")
             return fail(_trouble())
         result = entry.result = Deferred()
-        if not self._accepting:
+        if not self._watched:
+            self._watched = True
             self._rearm(now + self._deadline)
         self._accepting[message.id] = entry
         self._enqueue(entry)
@@ -180,6 +182,7 @@ class Intake:
 
     def tick(self, now: int) -> int:
         """Answer those that take too long.  Returns when to come again (ms), 0: nothing is awaited."""
+        self._watched = True
         for id, entry in list(self._accepting.items()):
             if entry.asked + self._deadline > now:
                 return entry.asked + self._deadline
@@ -188,6 +191,7 @@ class Intake:
             result, entry.result = entry.result, None
             self._log.warn("message {id} is not on disk after {seconds} s: 451", id=id, seconds=(now - entry.asked) / 1000)
             result.errback(transient("4.3.0", "cannot store the message in time", reason="accept_deadline"))
+        self._watched = False
         return 0
 
 

@@ -55,6 +55,7 @@ class Runs:
         self._every = int(settings.run_every * 1000)
         self._next = 0  # when the next run begins by itself
         self._running: Deferred[int] | None = None
+        self._awaiting: list[Deferred[int]] = []  # who is told when it has ended
         self._closed = True
         self.watches = self._mode.watches
 
@@ -110,25 +111,20 @@ class Runs:
         While one sets out a second one joins it: what it would deliver the first one does.
         """
         done: Deferred[int] = Deferred()
-        running = self._running
-        if running is None:
-            running = Deferred.fromCoroutine(self._run(two_stage))
-            self._running = None if running.called else running
-        # Each who asks has an answer of his own; nobody's cancel ends the run of another.
-        running.addCallbacks(self._told, self._failed, callbackArgs=(done,), errbackArgs=(done,))
+        self._awaiting.append(done)
+        if len(self._awaiting) == 1:
+            running = self._running = Deferred.fromCoroutine(self._run(two_stage))
+            running.addBoth(self._ended)
         return done
 
-    def _told(self, count: int, done: Deferred[int]) -> int:
-        self._running = None
-        if not done.called:
-            done.callback(count)
-        return count
-
-    def _failed(self, failure: Failure, done: Deferred[int]) -> Failure | None:
-        self._running = None
-        if not done.called:
-            done.errback(failure)
-        return None
+    def _ended(self, result: int | Failure) -> None:
+        """Each who asked has an answer of his own; nobody's cancel ends the run of another."""
+        awaiting, self._awaiting, self._running = self._awaiting, [], None
+        for done in awaiting:
+            if isinstance(result, Failure):
+                done.errback(result)
+            else:
+                done.callback(result)
 
     async def _run(self, two_stage: bool) -> int:
         now = self._now()

@@ -236,10 +236,10 @@ class QueueService(Service):
         self._scheduler.advance(now)
         self._dispatch.tick(now)
         self._runs.tick(now)
-        deadline = self._intake.tick(now)
         if now >= self._next_sweep:
             self._sweep(now)
         self._dispatch.pump()
+        deadline = self._intake.tick(now)  # the last: an agent may have brought mail meanwhile
         times = (self._next_sweep, deadline, self._scheduler.next_time(), self._dispatch.next_time(), self._runs.next_time())
         return min(time for time in times if time)
 

@@ -109,6 +109,17 @@ class IntakeTests(SynchronousTestCase):
         station.advance(1)
         self.failureResultOf(second, MailError)
 
+    def test_deadline_behind_one_that_is_over(self) -> None:
+        """What comes while another message, told already, is still not on disk has its own deadline."""
+        station = Station(accept_deadline=3).start()
+        station.queue.held = []
+        self.failureResultOf((station.accept(TO), station.advance(3.1))[0], MailError)
+        second = station.accept(TO)
+        station.advance(2.9)
+        self.assertNoResult(second)
+        station.advance(0.2)
+        self.failureResultOf(second, MailError)
+
     def test_h38_other_deadline(self) -> None:
         """H38: a reload with a shorter deadline holds for what is being stored already."""
         self.station.queue.held = []

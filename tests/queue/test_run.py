@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import attrs
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
@@ -238,6 +238,18 @@ class TwoStageTests(SynchronousTestCase):
         self.smtp.unsaid["a1.org"].callback("a")
         self.assertEqual([1, 1], [self.successResultOf(run) for run in runs])
         self.assertEqual(1, len([line for line in self.station.log.lines if line[0] == "run"]))
+
+    def test_two_of_one_fail(self) -> None:
+        """A run that fails fails for all who wait for it; who has given up is no trouble to the others."""
+        asked: Deferred[None] = Deferred()
+        lanes = self.station.engine.lanes
+        self.station.engine.lanes = lambda *arguments: asked.addCallback(lambda _: lanes(*arguments))  # type: ignore[method-assign]
+        first, second, third = (self.station.service.run() for _ in range(3))
+        second.cancel()
+        self.failureResultOf(second, CancelledError)
+        asked.errback(OSError("disk"))
+        for run in (first, third):
+            self.failureResultOf(run, OSError)
 
     def test_stop_during_a_run(self) -> None:
         """The service stops, the run fails, nothing hangs."""
