@@ -14,11 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.contest import DELIVERED, SENT, TUNED, Contestant, Round, arguments, contest, folders, measure, middle, show
+from bench.contest import DELIVERED, SENT, TUNED, Contestant, arguments, contest, folders, show
 from tests.peers.peers import smtp_sink, start_postfix
 from tests.peers.server import MtaProcess, relay_to
-
-__all__ = ["DELIVERED", "Contestant", "Round", "main", "measure", "middle"]
 
 
 @contextmanager
