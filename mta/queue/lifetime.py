@@ -20,12 +20,17 @@ BITE = 500  # recipients
 
 async def expire(queue: IQueue, scheduler: Stock, now: int) -> int:
     """File what is too old under BOUNCE.  How many."""
-    count = 0
-    for name, lifetime in scheduler.mortals():
+    count, mortals = 0, scheduler.mortals()
+    if not mortals:
+        return 0
+    # why it is blocked; why an operator has suspended it is nothing for senders
+    reasons = {state.name: state.blocked_why for state in await queue.destinations() if not state.suspended}
+    for name, lifetime in mortals:
+        why = reasons.get(name) or NEVER_TRIED
         old = Selector(dest=name, state=State.WAITING, before=now - int(lifetime * 1000))
         after = 0
         while rows := await queue.browse(old, after, BITE):
-            count += await queue.refile([Move(row.id, BOUNCE, row.last_reply or NEVER_TRIED) for row in rows], now)
+            count += await queue.refile([Move(row.id, BOUNCE, row.last_reply or why) for row in rows], now)
             if len(rows) < BITE:
                 break
             after = rows[-1].id

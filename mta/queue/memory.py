@@ -329,7 +329,8 @@ class MemoryQueue:
         for row in old[:BITE]:
             blocked = self._marks.get(row.dest)
             row.last_code = row.last_code or 451
-            row.last_reply = row.last_reply or (blocked.blocked_why if blocked else None) or NEVER_TRIED
+            why = blocked.blocked_why if blocked and not blocked.suspended else None  # an operator's words are not for senders
+            row.last_reply = row.last_reply or why or NEVER_TRIED
             row.owe(now)
             self._file(row)
         return succeed(SweepReport(expired=min(len(old), BITE), more=len(old) > BITE))

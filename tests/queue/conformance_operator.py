@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from twisted.trial.unittest import SynchronousTestCase
 
 from mta.envelope import BOUNCE, Kind
+from mta.queue.retry import NEVER_TRIED
 from mta.queue.state import Alteration, DestState, Selector, State
 from mta.status import MailError
 from tests.queue.harness import BUSY, DAY, DEST, HOUR, OTHER, SECOND, START, UNKNOWN, QueueHarness, ids
@@ -207,6 +208,15 @@ class OperatorRows(Rows):
         self.now += HOUR
         await self.sweep()
         self.assertEqual(["421 4.4.1 connection refused"], [claim.last_reply for claim in await self.claim(dest=BOUNCE)])
+
+    async def test_q20_reason_of_a_suspended_destination(self) -> None:
+        """Why an operator suspended a destination is his affair: the bounce says that the mail has expired, and no more."""
+        for why in ("", "ticket 42: they have not paid"):
+            await self.queue.mark(DEST, suspended=True, why=why)
+            await self.accept(lifetime=HOUR)
+            self.now += HOUR
+            await self.sweep()
+            self.assertEqual([NEVER_TRIED], [claim.last_reply for claim in await self.claim(dest=BOUNCE)])
 
     async def test_q20_many(self) -> None:
         """1,200 recipients in bites, none forgotten."""

@@ -64,6 +64,17 @@ class LifetimeTests(SynchronousTestCase):
         self.scheduler.spool(True)
         self.assertEqual(1, self.expire())
 
+    def test_reason(self) -> None:
+        """Mail that was not tried because its destination was blocked says so; an operator's reason is not told."""
+        self.store(MORTAL, NOW - 2 * DAY)
+        self.successResultOf(self.engine.mark(MORTAL, NOW + DAY, "451 4.4.1 connection refused"))
+        self.scheduler.suspend(MORTAL)
+        self.expire()
+        self.store(MORTAL, NOW - 2 * DAY)
+        self.successResultOf(self.engine.mark(MORTAL, why="not paid", suspended=True))
+        self.expire()
+        self.assertEqual([(BOUNCE, "451 4.4.1 connection refused"), (BOUNCE, NEVER_TRIED)], self.rows())
+
     def test_bites(self) -> None:
         """All of them, a bounded number at once; what is in flight is met once and left alone."""
         self.store(MORTAL, NOW - 2 * DAY, 2 * BITE + 7)

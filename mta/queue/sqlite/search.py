@@ -8,6 +8,7 @@ search holds the log (docs/queue.md).  What is found may have changed when it is
 
 from __future__ import annotations
 
+from heapq import nsmallest
 from typing import Any
 
 import apsw
@@ -140,8 +141,8 @@ class Summary:
 
     def largest(self, limit: int) -> list[DestSummary]:
         """Those with the most recipients."""
-        names = sorted(self._sums, key=lambda name: (-self._sums[name][-1], name))
-        return [_summary(name, *self._sums[name]) for name in names[:limit]]
+        names = nsmallest(limit, self._sums, key=lambda name: (-self._sums[name][-1], name))
+        return [_summary(name, *self._sums[name]) for name in names]
 
 
 OLDEST = 4  # column of SUMMARY behind the destination

@@ -138,11 +138,11 @@ DROP_DEST = "DELETE FROM dest WHERE name=?"
 
 OLD_MESSAGES = "SELECT id,nrcpt,expires FROM message WHERE id>? AND id<? ORDER BY id LIMIT ?"
 EXPIRABLE = "SELECT id FROM delivery WHERE id>? AND id<=? AND +state=0 AND +dest<>'bounce:' ORDER BY id"
-# id, due
+# id, due.  Why an operator has suspended a destination is nothing for senders.
 EXPIRE = Rows(
     "WITH x(id,due) AS (VALUES %s) UPDATE delivery SET failed_dest=dest, dest='bounce:', due=x.due, attempts=0,"
     " last_code=coalesce(last_code,451), last_reply=coalesce(last_reply,"
-    f"(SELECT blocked_why FROM dest WHERE name=delivery.dest),'{NEVER_TRIED}')"
+    f"(SELECT blocked_why FROM dest WHERE name=delivery.dest AND suspended=0),'{NEVER_TRIED}')"
     " FROM x WHERE delivery.id=x.id",
     2,
 )

@@ -50,7 +50,7 @@ class Upkeep(Calls):
 
     def destinations(self) -> Deferred[list[DestState]]:
         """See IQueue."""
-        return self._ask(alteration.all_dests)
+        return self._not_running() if self._ids is None else self._reads.run(alteration.all_dests)
 
     # -- operators
 
@@ -100,7 +100,7 @@ class Upkeep(Calls):
         summary = search.Summary(now)
         while await self._reads.run(summary.bite):
             pass
-        return summary.largest(limit)
+        return await self._reads.run(lambda _: summary.largest(limit))  # of many destinations that takes a while too
 
     def refile(self, moves: Sequence[Move], now: int) -> Deferred[int]:
         """See IQueue."""
