@@ -27,7 +27,7 @@ class CheckTests(QueueWorld):
             result = await self.type("check")
             self.assertEqual((0, "ok\n"), (result.exit_code, result.stdout), result.stdout)
             await self.down()
-        self.assertEqual(["0.db", "0.lock"], sorted(path.name for path in (self.data / "queue").iterdir()))
+        self.assertEqual(["0.db", "0.flights", "0.lock"], sorted(path.name for path in (self.data / "queue").iterdir()))
 
     async def test_a_service_starts_meanwhile(self) -> None:
         """What was read as a file that stands still is looked at again when it did not."""
