@@ -5,7 +5,9 @@ servers for a name that must come back validated (`[dns] dnssec_probe`), and whe
 so.  Then level "dane" acts as "may" and "dane-only" sends nothing.  The probe is repeated, when its answer has expired, for
 as long as mail wants DANE.  Only an answer switches DANE off: who can make the probe fail gains nothing by it.
 
-A failed lookup is never an answer: the host gets a refusal, and no connection is made to it.
+A failed lookup is never an answer: the host gets a refusal, and no connection is made to it.  That is what whoever forges
+answers can do to mail, and what a broken name server does: a domain that gets nothing for four hours is told to the log,
+once a day.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -36,6 +39,9 @@ __all__ = ["HOLDS", "Demands"]
 
 HOLDS: Final = 300.0  # seconds until policies are looked at anew, whatever TTL their records have
 _PROBE_AGAIN: Final = 5.0  # seconds, at least
+_ALARM_AFTER: Final = 4 * 3600.0  # seconds without TLSA answers
+_ALARM_AGAIN: Final = 86400.0
+_MOST_BLOCKED: Final = 1000  # next hops that are watched
 _Key = tuple[str, str, int, bool]  # what a TLSA lookup depends on
 _DANE: Final = frozenset({Level.DANE.value, Level.DANE_ONLY.value})
 
@@ -67,6 +73,7 @@ class Demands:
         self._wall = wall
         self._probe_again = 0.0
         self._told = ""
+        self._blocked: dict[str, tuple[float, float]] = {}  # next hop -> since when, when the log was told
         self.reconfigure(settings)
 
     def reconfigure(self, settings: Settings) -> None:
@@ -81,7 +88,8 @@ class Demands:
 
     def of(self, next_hop: str, level: Level | None, targets: Sequence[Target], flags: int, sasl: str) -> Deferred[list[Demand]]:
         """See IDemands."""
-        return Deferred.fromCoroutine(self._of(next_hop, level, targets, flags, sasl))
+        asked = Deferred.fromCoroutine(self._of(next_hop, level, targets, flags, sasl))
+        return asked.addCallback(self._watched, next_hop)
 
     def until(self, demands: Sequence[Demand]) -> float:
         """See IDemands."""
@@ -106,6 +114,23 @@ class Demands:
                 return demands
         if _nobody_is_known(demands):
             raise permanent("5.7.10", f"REQUIRETLS, and no host of {next_hop} is known securely", scope=Scope.MESSAGE)
+        return demands
+
+    def _watched(self, demands: list[Demand], next_hop: str) -> list[Demand]:
+        """The demands, and an alarm where the lookups have failed for hours at every host (docs/tls.md)."""
+        refusals = [demand.refusal for demand in demands if demand.refusal is not None]
+        if len(refusals) < len(demands) or any(refusal.reason != "dnssec-invalid" for refusal in refusals):
+            self._blocked.pop(next_hop, None)
+            return demands
+        now = self._clock.seconds()
+        since, told = self._blocked.pop(next_hop, (now, -inf))
+        if now - since >= _ALARM_AFTER and now - told >= _ALARM_AGAIN:
+            told = now
+            fields = {"next_hop": next_hop, "hours": round((now - since) / 3600, 1), "reason": refusals[0].reply.text}
+            self._log.event("dane_blocked", "", fields)
+        self._blocked[next_hop] = since, told
+        if len(self._blocked) > _MOST_BLOCKED:
+            del self._blocked[next(iter(self._blocked))]
         return demands
 
     def _look_up(self, rule: Rule, targets: Sequence[Target]) -> dict[_Key, Deferred[Found]]:

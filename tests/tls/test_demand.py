@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from random import Random
 
 from zope.interface.verify import verifyObject
 
@@ -10,6 +11,7 @@ from mta.config.settings import Dns, TlsPolicyEntry
 from mta.dns.answer import Answer, Tlsa
 from mta.envelope import Flag, Target
 from mta.interfaces import IDemands
+from mta.route.hosts import NextHops
 from mta.status import MailError, Scope
 from mta.tls.demand import HOLDS
 from mta.tls.policy import Level
@@ -45,6 +47,24 @@ class DaneTests(DemandsCase):
             self.assertEqual(first.refusal.reply.enhanced, "4.7.5")
             self.assertIn("TLSA lookup error for mx1.example.org:25", first.refusal.reply.text)
             self.assertEqual(self.demands.until([first, second]), 5.0)  # soon asked again
+
+    def test_x21_alarm(self) -> None:
+        """X21: lookups that fail for four hours at every host are told once a day, and what recovers begins anew."""
+        fail = {tlsa("mx.example.org") + "/TLSA": "SERVFAIL"}
+        self.owed(zone("mx.example.org", tlsa_of={"mx.example.org": GOOD}), fail=fail)
+        [target] = self.successResultOf(NextHops(self.resolver, random=Random(1)).hosts("example.org"))
+
+        def told(hours: float) -> int:
+            self.clock.advance(hours * 3600)
+            self.successResultOf(self.demands.of("example.org", None, [target], 0, ""))
+            return [name for name, _ in self.log.events].count("dane_blocked")
+
+        self.assertEqual([0, 1, 1, 2], [told(hours) for hours in (3.9, 0.2, 20.0, 4.0)])
+        self.assertIn("TLSA lookup error", str(self.log.events[-1][1]))
+        self.resolver.fail.clear()
+        self.assertEqual(2, told(1.0))
+        self.resolver.fail.update(fail)
+        self.assertEqual([2, 2, 3], [told(hours) for hours in (1.0, 3.9, 0.2)])
 
     def test_proof(self) -> None:
         """P15: a secure NXDOMAIN for A of the owner, with dane_nxdomain_proof on and off."""
