@@ -94,7 +94,7 @@ class Intake:
         scheduler = self._scheduler
         now = self._now()
         pressure = max(scheduler.active / scheduler.active_limit, self._queue.pressure, self._space.pressure(now))
-        if now - self._sampled < MEMORY:
+        if 0 <= now - self._sampled < MEMORY:
             pressure = max(pressure, self._commit / 1000)
         for oldest in self._accepting.values():
             return max(pressure, (now - oldest.asked) * 2 / self._deadline)
@@ -169,8 +169,8 @@ class Intake:
 
     def _ended(self, entry: _Accept, now: int) -> None:
         self._accepting.pop(entry.message.id, None)
-        if now - self._sampled >= SAMPLE:
-            self._commit += (now - entry.asked - self._commit) / 8
+        if not 0 <= now - self._sampled < SAMPLE:  # below 0: the clock was put back
+            self._commit += (max(now - entry.asked, 0) - self._commit) / 8
             self._sampled = now
 
     def _refund(self, entry: _Accept, claims: Sequence[Claim]) -> None:

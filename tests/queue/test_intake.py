@@ -186,6 +186,21 @@ class PressureTests(SynchronousTestCase):
         station.advance(5.1)
         self.assertEqual(0, station.service.pressure)
 
+    def test_slow_commits_and_the_clock_put_back(self) -> None:
+        """Commits of a time that is to come count no more: or else mail would be refused until it has come."""
+        station = Station().start()
+        for _ in range(20):
+            station.queue.held = []
+            station.accept(TO)
+            station.advance(2)
+            station.queue.let_go()
+        station.service._intake._now = lambda: station.now() - 3_600_000
+        self.assertEqual(0, station.service.pressure)
+        for _ in range(40):
+            station.accept(TO)
+            station.advance(0.2)
+        self.assertTrue(0 <= station.service.pressure < 0.1, station.service.pressure)
+
     def test_one_slow_commit(self) -> None:
         """One commit of two seconds among quick ones closes no door."""
         station = Station().start()
