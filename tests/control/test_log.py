@@ -95,7 +95,7 @@ class TextTests(SynchronousTestCase):
         self.assertEqual(1, len(line.encode("utf-8").decode("utf-8").splitlines()))
         entry = parse_line(line)
         self.assertEqual(("delivered", TIME), (entry.event, entry.time))
-        self.assertEqual(queue_id if queue_id != "-" else "", entry.queue_id)
+        self.assertEqual(queue_id, entry.queue_id)
         self.assertEqual({key: str(value) for key, value in fields.items() if value is not None}, entry.fields)
 
 

@@ -53,7 +53,6 @@ class ReportTests(Case):
         self.assertEqual([(TO,), ("ann@example.com",)], station.smtp.seen)
         self.ends_quiet()
 
-
     def test_confirmed(self) -> None:
         """Delivered, and the sender is owed a report: the destination did well, the bounce agent hears what was said."""
         station = self.station

@@ -28,8 +28,9 @@ FORGET = "DELETE FROM strike WHERE id=?"
 FORGET_GONE = "DELETE FROM strike WHERE NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.id=strike.id)"
 STRIKE = "INSERT INTO strike(id,count) SELECT id,1 FROM delivery WHERE id=? ON CONFLICT(id) DO UPDATE SET count=strike.count+1"
 OUT = "SELECT s.id,s.count,d.message,d.dest FROM strike s CROSS JOIN delivery d ON d.id=s.id WHERE s.count>=?"
-HOLD = (
-    "UPDATE delivery SET state=?,last_code=451,last_reply=? WHERE id>?"
+HOLD = (  # what is owed a report keeps what is to be reported
+    "UPDATE delivery SET state=?,last_code=CASE dest WHEN 'bounce:' THEN last_code ELSE 451 END,"
+    "last_reply=CASE dest WHEN 'bounce:' THEN last_reply ELSE ? END WHERE id>?"
     " AND id<=(SELECT id+nrcpt FROM message WHERE id=?) AND +dest=? AND +state<>?"
 )
 

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from unittest.mock import patch
 
-from mta.envelope import Claim, Kind
+from mta.envelope import BOUNCE, Claim, Kind
 from mta.queue.flights import SIZE, Held, read
 from mta.queue.sqlite import poison as module
 from mta.queue.sqlite.poison import open_recorder
@@ -57,6 +57,17 @@ class PoisonTests(SqliteCase):
         self.assertIn("killed 3 times", str(rows["a@x"].last_reply))
         self.assertEqual([other], [claim.message for claim in await self.claim()])
         self.assertEqual([poison.message], [claim.message for claim in await self.claim(dest=OTHER)])
+
+    async def test_a_report_that_is_owed(self) -> None:
+        """Held at the bounce, a delivery that is to be confirmed still says so: released, it is no failure."""
+        taken = await self.taken()
+        await self.settle(taken, Kind.CONFIRMED, due=self.now)
+        (owed,) = await self.claim(dest=BOUNCE)
+        self.assertTrue(owed.last_reply.startswith("250"))
+        for _ in range(module.STRIKES):
+            await self.killed_with(owed)
+        (row,) = await self.rows(dest=BOUNCE)
+        self.assertEqual((State.HELD, 250, owed.last_reply), (row.state, row.last_code, row.last_reply))
 
     async def test_released(self) -> None:
         """The operator's word counts: three new strikes."""
