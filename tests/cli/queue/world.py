@@ -54,9 +54,9 @@ class QueueWorld(World):
         return reply.split()[-1].decode()
 
     async def type(self, *arguments: str, keys: str | None = None) -> Result:
-        """`mta queue ...`; keys: what is typed when it asks."""
+        """`mta queue ...` in a wide terminal, where no path breaks a line; keys: what is typed when it asks."""
         command = ["queue", arguments[0], "--data-dir", str(self.data), *arguments[1:]]
-        result: Result = await deferToThread(CliRunner().invoke, main, command, input=keys)
+        result: Result = await deferToThread(CliRunner(env={"COLUMNS": "250"}).invoke, main, command, input=keys)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return result
