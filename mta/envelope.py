@@ -163,6 +163,7 @@ class Claim:
     notify: int = 0
     last_reply: str | None = None  # why it failed before; what a bounce tells the sender
     failed_dest: str | None = None  # at BOUNCE: where it was going, or had got to
+    last_host: str | None = None  # the mail server that said `last_reply`, where one did
 
 
 class Kind(Enum):
@@ -194,6 +195,7 @@ class Outcome:
     facts: Mapping[str, object] = NO_FACTS
     connect: float = 0.0
     transfer: float = 0.0
+    host: str | None = None  # the mail server that said `reply`, None where it is ours
 
 
 @attrs.frozen(slots=True)

@@ -1,8 +1,8 @@
 """The part of a report for programs: message/delivery-status (RFC 3464 2, RFC 3461 6.3, RFC 6533 3; pure).
 
 What became of a recipient is read off its row: a positive last reply of one whose sender asked for that (NOTIFY=SUCCESS)
-is a success, and where it had got to says which; everything else at BOUNCE has failed.  Remote-MTA is told only where the
-next hop is one host by name: which of the hosts of a domain has answered is not kept.
+is a success, and where it had got to says which; everything else at BOUNCE has failed.  Remote-MTA is the mail server that
+said the diagnostic text; where it was we, or nobody, it is the host that the next hop names, if it names one.
 """
 
 from __future__ import annotations
@@ -95,8 +95,9 @@ def _of_recipient(message: Message, fate: Fate, utf8: bool) -> list[tuple[str, s
     fields += [("Final-Recipient", f"{kind}; {claim.address}"), ("Action", action.value), ("Status", fate.status)]
     if action not in (Action.DELIVERED, Action.EXPANDED):
         agent, _, next_hop = split_dest(claim.failed_dest or (claim.dest if action is Action.DELAYED else ""))
-        if agent == "smtp" and (host := _HOST.fullmatch(next_hop)):
-            fields.append(("Remote-MTA", f"dns; {host[1]}"))
+        host = _HOST.fullmatch(next_hop)
+        if agent == "smtp" and (remote := claim.last_host or (host and host[1])):  # RFC 3461 6.3 h
+            fields.append(("Remote-MTA", f"dns; {remote}"))
         if claim.last_reply:
             fields.append(("Diagnostic-Code", f"smtp; {claim.last_reply}"))
     if action is Action.DELAYED:

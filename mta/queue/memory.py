@@ -185,6 +185,7 @@ class MemoryQueue:
             row.last_try = self._now()
             if row.dest != BOUNCE:  # there, why the mail failed is kept for the report: not why that has to wait
                 row.last_code, row.last_reply = outcome.reply.code, cut_reply(outcome.reply)
+                row.last_host = outcome.host
         if outcome.kind is Kind.FAILED or outcome.kind is Kind.CONFIRMED:
             row.owe(self._now() + GATHER)
         row.due = row.due if outcome.due is None else outcome.due
@@ -284,7 +285,7 @@ class MemoryQueue:
         else:
             row.dest, row.due, row.failed_dest = move.dest, now, None
         if move.reply is not None:
-            row.last_reply = cut_reply(move.reply)
+            row.last_reply, row.last_host = cut_reply(move.reply), None
             row.last_code = code_of(row.last_reply) or row.last_code
         if row.state is State.WAITING:
             self._file(row)

@@ -38,6 +38,7 @@ class Recipient:
     last_code: int | None = None
     last_reply: str | None = None
     failed_dest: str | None = None
+    last_host: str | None = None
     claim: Claim | None = None
     removed: bool = False  # by an operator, while it was on its way
 
@@ -55,6 +56,7 @@ class Recipient:
             self.notify,
             self.last_reply,
             self.failed_dest,
+            self.last_host,
         )
 
     def owe(self, due: int) -> None:

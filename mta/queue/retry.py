@@ -95,4 +95,5 @@ def _changed(outcome: Outcome, kind: Kind, reply: Reply, due: int) -> Outcome:
         outcome.facts,
         outcome.connect,
         outcome.transfer,
+        outcome.host,
     )

@@ -167,7 +167,7 @@ class Attempt:
             replies = [told_without_tls(reply) for reply in replies]
         verdict = self._release(session, taken or any(not 400 <= reply.code < 500 for reply in replies))
         whole = (done.final is not None and not taken) or (done.mail is not None and not done.mail.is_positive)
-        self._settle(replies, Scope.MESSAGE if whole else Scope.RECIPIENT, session, verdict)
+        self._settle(replies, Scope.MESSAGE if whole else Scope.RECIPIENT, session, verdict, session.step.target.name)
 
     def failed(self, session: Session, fault: Fault) -> None:
         """The connection came to nothing."""
@@ -235,8 +235,10 @@ class Attempt:
         session.quit()
         return "quit", refusal or why
 
-    def _settle(self, replies: Sequence[Reply], scope: Scope, session: Session, verdict: tuple[str, str]) -> None:
-        """Each recipient's outcome from its reply."""
+    def _settle(
+        self, replies: Sequence[Reply], scope: Scope, session: Session, verdict: tuple[str, str], host: str | None = None
+    ) -> None:
+        """Each recipient's outcome from its reply.  host: whose replies they are, None for ours."""
         facts = session_facts(session, verdict)
         connect = session.ready_at - session.began if session.ready_at and not session.kept else 0.0
         transfer = self._now() - self._sent if self._sent else 0.0
@@ -245,7 +247,9 @@ class Attempt:
             Settlement(
                 tuple(
                     [
-                        Outcome(claim, kind_of(reply, claim.notify & owed), reply, scope, None, None, facts, connect, transfer)
+                        Outcome(
+                            claim, kind_of(reply, claim.notify & owed), reply, scope, None, None, facts, connect, transfer, host
+                        )
                         for claim, reply in zip(self._job.claims, replies, strict=True)
                     ]
                 )

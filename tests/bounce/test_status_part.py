@@ -60,9 +60,10 @@ class FieldsTests(SynchronousTestCase):
         data = report(
             claim(orcpt="rfc822;Bob+2Bx@example.net"),
             claim("eve@example.net", "452 4.2.2 mailbox full", failed_dest="smtp:relay/[relay.example.net]:26"),
+            claim("ida@example.net", failed_dest="smtp:_mx/example.net", last_host="mx2.example.net"),
             envid="QQ+3D1",
         )
-        per_message, bob, eve = parsed(data).get_payload(1).get_payload()
+        per_message, bob, eve, ida = parsed(data).get_payload(1).get_payload()
         self.assertEqual("dns; mx1.example.org", per_message["Reporting-MTA"])
         self.assertEqual("QUEUEID", per_message["X-MTA-Queue-ID"])
         self.assertEqual("QQ=1", per_message["Original-Envelope-Id"])
@@ -73,7 +74,8 @@ class FieldsTests(SynchronousTestCase):
         self.assertEqual("5.1.1", bob["Status"])
         self.assertEqual("smtp; 550 5.1.1 no such user", bob["Diagnostic-Code"])
         self.assertEqual(("4.2.2", None), (eve["Status"], eve["Original-Recipient"]))
-        self.assertEqual((None, "dns; relay.example.net"), (bob["Remote-MTA"], eve["Remote-MTA"]))
+        remotes = [each["Remote-MTA"] for each in (bob, eve, ida)]
+        self.assertEqual([None, "dns; relay.example.net", "dns; mx2.example.net"], remotes)
 
     def test_delayed(self) -> None:
         """Until when it is tried; of class 4 whatever was said; where to, while it waits for one host."""

@@ -138,6 +138,16 @@ class SettleRows(Rows):
         found = await self.claim(dest=BOUNCE)
         self.assertEqual([(one.id, str(UNKNOWN)), (two.id, str(UNKNOWN))], [(claim.id, claim.last_reply) for claim in found])
 
+    async def test_q14_who_said_so(self) -> None:
+        """The mail server whose reply is kept is kept beside it, and replaced with it."""
+        for host in ("mx1.example.org", None, "mx2.example.org"):
+            (claim,) = await self.taken()
+            for kind, dest in ((Kind.DEFERRED, claim.dest), (Kind.FAILED, BOUNCE)):
+                await self.queue.settle([Outcome(claim, kind, BUSY, due=self.now, host=host)])
+                (claim,) = await self.claim(dest=dest)
+                self.assertEqual(host, claim.last_host)
+            await self.settle([claim], Kind.DELIVERED)
+
     async def test_q14_report_and_removal_are_one(self) -> None:
         """The report is stored by the settlement that removes what it reports, also over a crash."""
         failed = await self.bounced()

@@ -74,19 +74,20 @@ COUNT_DOWN = Rows(
 # id, due, dest, code, reply (None: as it was), now if the attempt counts else None.  A held row stays held; one that has
 # failed starts its attempts anew at the bounce.
 PUT_BACK = Rows(
-    "WITH x(id,due,dest,code,reply,tried) AS (VALUES %s) UPDATE delivery SET"
+    "WITH x(id,due,dest,code,reply,tried,host) AS (VALUES %s) UPDATE delivery SET"
     " state=CASE delivery.state WHEN 2 THEN 2 ELSE 0 END, due=coalesce(x.due,delivery.due), dest=coalesce(x.dest,delivery.dest),"
     " failed_dest=CASE WHEN x.dest IS NULL OR x.dest=delivery.dest THEN failed_dest ELSE delivery.dest END,"
     " attempts=CASE WHEN x.dest IS NOT NULL THEN 0 WHEN x.tried IS NULL THEN attempts ELSE attempts+1 END,"
-    " last_try=coalesce(x.tried,last_try), last_code=coalesce(x.code,last_code), last_reply=coalesce(x.reply,last_reply)"
+    " last_try=coalesce(x.tried,last_try), last_code=coalesce(x.code,last_code), last_reply=coalesce(x.reply,last_reply),"
+    " last_host=CASE WHEN x.reply IS NULL THEN last_host ELSE x.host END"
     " FROM x WHERE delivery.id=x.id",
-    6,
+    7,
 )
 
 # -- claim
 
 CLAIM = (
-    "SELECT id,message,dest,lane,due,attempts,address,orcpt,notify,last_reply,failed_dest FROM delivery"
+    "SELECT id,message,dest,lane,due,attempts,address,orcpt,notify,last_reply,failed_dest,last_host FROM delivery"
     " WHERE state=0 AND dest=? AND lane=? AND due<=? AND (due,id)>(?,?) ORDER BY due,id"
 )
 FIRST_DUE = "SELECT due,id FROM delivery WHERE state=0 AND dest=? AND lane=? AND (due,id)>(?,?) ORDER BY due,id"
@@ -119,7 +120,8 @@ REFILE = Rows(
     "WITH x(id,dest,due,code,reply) AS (VALUES %s) UPDATE delivery SET dest=x.dest, due=x.due,"
     " failed_dest=CASE x.dest WHEN 'bounce:' THEN delivery.dest END,"
     " attempts=CASE x.dest WHEN 'bounce:' THEN 0 ELSE attempts END,"
-    " last_code=coalesce(x.code,last_code), last_reply=coalesce(x.reply,last_reply) FROM x WHERE delivery.id=x.id",
+    " last_code=coalesce(x.code,last_code), last_reply=coalesce(x.reply,last_reply),"
+    " last_host=CASE WHEN x.reply IS NULL THEN last_host END FROM x WHERE delivery.id=x.id",
     5,
 )
 
@@ -171,7 +173,8 @@ BROWSE = (
 READY_DEST = "SELECT id FROM delivery WHERE state=0 AND dest=:dest LIMIT :limit"  # by the index alone
 LATE = "SELECT id,nrcpt FROM message WHERE id>:after AND id<=:last AND +flags&16=0 AND +sender<>'' ORDER BY id LIMIT :limit"
 LATE_RECIPIENTS = (
-    "SELECT id,message,dest,lane,due,attempts,address,orcpt,notify,last_reply,failed_dest FROM delivery WHERE id>? AND id<=?"
+    "SELECT id,message,dest,lane,due,attempts,address,orcpt,notify,last_reply,failed_dest,last_host FROM delivery"
+    " WHERE id>? AND id<=?"
     " AND +state=0 AND +dest<>'bounce:' AND (notify=0 OR notify&9=8) ORDER BY id"
 )
 WARNED = "UPDATE message SET flags=flags|16 WHERE id=? AND flags&16=0"

@@ -113,14 +113,14 @@ class Transaction:
         return True
 
     def _back(self, claim: Claim, outcome: Outcome) -> None:
-        dest, due, code, reply, tried = None, outcome.due, None, None, None
+        dest, due, code, reply, tried, host = None, outcome.due, None, None, None, None
         if outcome.kind is not Kind.GIVEN_BACK:
             tried = self._now
             if claim.dest != BOUNCE:  # there, why the mail failed is kept for the report: not why that has to wait
-                code, reply = outcome.reply.code, cut_reply(outcome.reply)
+                code, reply, host = outcome.reply.code, cut_reply(outcome.reply), outcome.host
         if outcome.kind is Kind.FAILED or outcome.kind is Kind.CONFIRMED:
             dest, due = BOUNCE, self._now + GATHER if due is None else due
-        self._put_back += (claim.id, due, dest, code, reply, tried)
+        self._put_back += (claim.id, due, dest, code, reply, tried, host)
         self._waiting.append((dest or claim.dest, claim.lane, claim.due if due is None else due, claim.id))
 
     # -- writing

@@ -72,7 +72,7 @@ MANY_VALUES: dict[str, list[list[Any]]] = {
     "DELETE_BODY": [[400 + n * 4] for n in range(8)],
     "DELETE_MESSAGE": [[400 + n * 4] for n in range(8)],
     "COUNT_DOWN": [[400 + n * 4, 1] for n in range(8)],
-    "PUT_BACK": [[401 + n * 4, 500, "bounce:", 550, "no", 7] for n in range(8)],
+    "PUT_BACK": [[401 + n * 4, 500, "bounce:", 550, "no", 7, "mx.example.org"] for n in range(8)],
     "HOLD": [[401 + n * 4] for n in range(8)],
     "RELEASE": [[401 + n * 4, 500] for n in range(8)],
     "PLACES": [[401 + n * 4] for n in range(8)],
