@@ -8,8 +8,6 @@ first of the others falls due (`due`) and when the last one may (`last`): memory
 
 from __future__ import annotations
 
-from collections import deque
-
 from mta.envelope import Claim
 from mta.queue.scheduler.convoy import Convoy
 from mta.queue.scheduler.terms import Terms
@@ -87,7 +85,7 @@ class Destination:
         self.busy = 0  # transactions that run
         self.ready = 0  # recipients in memory that do not run, those whose commit is awaited included
         self.lanes: dict[int, Lane] = {}
-        self.ring: deque[Lane] = deque()  # lanes with something ready
+        self.ring: list[Lane] = []  # lanes with something ready: at most 64, and an empty deque has 760 bytes
         self.stored = 0  # lanes with `stored`
         self.turn = -1  # the lane that was asked for last
         self.blocked_until = 0
@@ -161,7 +159,7 @@ class Destination:
         lane = ring[0]
         while lane.deficit <= 0:
             lane.deficit += QUANTUM
-            ring.rotate(-1)
+            ring.append(ring.pop(0))
             lane = ring[0]
         batch = next(iter(lane.ready.values()))
         if len(batch.claims) > limit:
@@ -171,7 +169,7 @@ class Destination:
         else:
             del lane.ready[batch.message]
             if not lane.ready:
-                ring.popleft()
+                ring.pop(0)
         lane.deficit -= len(batch.claims)
         self.ready -= len(batch.claims)
         return batch
