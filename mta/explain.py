@@ -20,19 +20,18 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
+from mta.config.check_hosts import host_lists
 from mta.config.settings import Settings
 from mta.dns.answer import Answer
 from mta.envelope import Refusal, Route, Target
+from mta.generation import next_hops_of
 from mta.hints import MemoryHints
 from mta.interfaces import IEventLog, IHints, IMailResolver
 from mta.relay.destination import MAX_ADDRESSES, StrikeMemory, struck_as, where
 from mta.relay.handover import HandoverPolicy, allowed
-from mta.relay.hostlist import HostLists
 from mta.relay.pool import Pool
-from mta.route.hosts import NextHops
 from mta.route.mx import NextHop
 from mta.route.service import Router
-from mta.smtp.address import Path as MailPath
 from mta.status import MailError, Reply
 from mta.tls.demand import Demands
 from mta.tls.mtasts_cache import StsPolicies
@@ -70,13 +69,12 @@ class Explanation:
         self._hints = hints
         self._notes = _Notes()
         self._router = Router(settings)
-        self._next_hops = _next_hops(settings, self._router, resolver, random)
+        self._next_hops = next_hops_of(settings, self._router, resolver, random)  # only the service knows its ports
         self._sts = StsPolicies(resolver, fetch, hints, clock, self._notes)
         self._demands = Demands(settings, resolver, self._sts, clock=clock, log=self._notes)
         self._tlsa = TlsaLookup(resolver, settings.tls_client.dane_nxdomain_proof)
         self._strikes = StrikeMemory(hints, settings.tls_client)
-        lists = HostLists({entry.name: entry.hosts for entry in settings.hostlist}, (), _text_of)
-        self._handover = HandoverPolicy(settings.handover, lists)
+        self._handover = HandoverPolicy(settings.handover, host_lists(settings))
 
     async def of(self, address: str) -> Facts:
         """All about one address.  `outcome` is deliver, defer or bounce; `why` says so where it is not deliver."""
@@ -209,22 +207,6 @@ def _mx(answer: Answer) -> Facts:
     records: Sequence[Any] = answer.records if answer.found else ()
     hosts = [{"preference": each.preference, "host": each.host} for each in sorted(records, key=lambda each: each.preference)]
     return {"answer": answer.rcode, "reason": answer.reason, "secure": answer.secure, "hosts": hosts}
-
-
-def _next_hops(settings: Settings, router: Router, resolver: IMailResolver, random: Random) -> NextHops:
-    """As the service has them; only it knows the addresses of its ports."""
-    return NextHops(
-        resolver,
-        random=random,
-        own_names=(settings.hostname,),
-        port=settings.relay.port,
-        prefer=settings.relay.prefer,
-        relays=router.relays | {MailPath("", domain).domain_key for domain in settings.local_domains},
-    )
-
-
-def _text_of(path: str) -> str:
-    return Path(path).read_text("utf-8")
 
 
 def read_hints(path: Path, clock: IReactorTime) -> MemoryHints:

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
 from random import Random
 from typing import Final
 
 import attrs
 
+from mta.config.check_hosts import host_lists
 from mta.config.settings import Settings
 from mta.interfaces import IEventLog, IHandover, IMailResolver, INextHops
 from mta.relay.credentials import Credentials
 from mta.relay.handover import HandoverPolicy
-from mta.relay.hostlist import HostLists
 from mta.route.hosts import NextHops
 from mta.route.service import Router
 from mta.smtp.address import Path as MailPath
@@ -28,7 +27,7 @@ from mta.tls.client import ClientTls
 from mta.tls.context import ServerTls
 from mta.tls.policy import Level
 
-__all__ = ["AT_START", "Generation", "Lasting", "kept"]
+__all__ = ["AT_START", "Generation", "Lasting", "kept", "next_hops_of"]
 
 AT_START: Final = ("hostname", "data_dir", "dns", "log", "tlsrpt", "queue.completions")
 
@@ -74,9 +73,9 @@ class Generation:
             settings=settings,
             router=router,
             tls=ServerTls.load(settings.tls, lasting.log, after=after.tls if after else None),
-            next_hops=_next_hops(settings, router, lasting),
+            next_hops=next_hops_of(settings, router, lasting.resolver, lasting.random, lasting.addresses),
             client_tls=ClientTls(settings.tls_client),
-            handover=lasting.handover or HandoverPolicy(settings.handover, _host_lists(settings, lasting.addresses)),
+            handover=lasting.handover or HandoverPolicy(settings.handover, host_lists(settings, _Addresses(lasting.addresses))),
             levels={name: Level(level) for name, level in router.levels.items()},
             credentials=_credentials(router),
         )
@@ -95,12 +94,19 @@ def kept(old: Settings, new: Settings) -> tuple[Settings, list[str]]:
     return new, changed
 
 
-def _next_hops(settings: Settings, router: Router, lasting: Lasting) -> NextHops:
+def next_hops_of(
+    settings: Settings,
+    router: Router,
+    resolver: IMailResolver,
+    random: Random,
+    addresses: Collection[tuple[str, int]] = (),
+) -> NextHops:
+    """The hosts of next hops as `settings` have them.  addresses: (address, port) of our own ports, for who knows them."""
     return NextHops(
-        lasting.resolver,
-        random=lasting.random,
+        resolver,
+        random=random,
         own_names=(settings.hostname,),
-        own_addresses=lasting.addresses,
+        own_addresses=addresses,
         port=settings.relay.port,
         prefer=settings.relay.prefer,
         # A local domain as next hop: mail that waits from before it was one.  It is not the sender who can mend that.
@@ -111,11 +117,6 @@ def _next_hops(settings: Settings, router: Router, lasting: Lasting) -> NextHops
 def _credentials(router: Router) -> dict[str, Credentials]:
     key = os.urandom(32)
     return {name: Credentials.load(known, key) for name, known in router.auth.items()}
-
-
-def _host_lists(settings: Settings, addresses: set[tuple[str, int]]) -> HostLists:
-    named = {entry.name: entry.hosts for entry in settings.hostlist}
-    return HostLists(named, _Addresses(addresses), lambda path: Path(path).read_text("utf-8"))
 
 
 class _Addresses(Collection[str]):

@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from mta.config.mistake import Finding, KeyPath, shown
 from mta.config.settings import Settings
 from mta.relay.hostlist import HostList, HostLists
 
-__all__ = ["check_hosts"]
+__all__ = ["check_hosts", "host_lists"]
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # no ":", which separates items
 _LISTS = ("hosts_pass_tls", "hosts_nopass_tls", "hosts_clear_tls")
 
 
+def host_lists(settings: Settings, addresses: Collection[str] = ()) -> HostLists:
+    """What items of a host list may speak of: the named lists, our own addresses (`@[]`), files."""
+    return HostLists({entry.name: entry.hosts for entry in settings.hostlist}, addresses, _text_of)
+
+
 def check_hosts(settings: Settings) -> Iterator[Finding]:
     """All that is wrong with lists of hosts, item by item."""
-    lists = HostLists({entry.name: entry.hosts for entry in settings.hostlist}, (), _text_of)
+    lists = host_lists(settings)
     uses = Counter(entry.name for entry in settings.hostlist)
     for index, entry in enumerate(settings.hostlist):
         path: KeyPath = ("hostlist", index)
