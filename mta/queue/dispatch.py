@@ -131,7 +131,7 @@ class Dispatch:
         for name in self._scheduler.looks():
             looked = self._queue.lanes(name)
             looked.addCallback(self._located, name, asked)
-            looked.addErrback(self._bug, "where is the mail of a destination")
+            looked.addErrback(self._unlocated)
         self.pump()
 
     def _unclaimed(self, failure: Failure, wants: list[Want]) -> None:
@@ -144,6 +144,10 @@ class Dispatch:
     def _located(self, lanes: list[Lane], name: str, asked: int) -> None:
         self._scheduler.located(name, lanes, asked)  # not now: what fell due since then is not "on its way"
         self.pump()
+
+    def _unlocated(self, failure: Failure) -> None:
+        if self.running:  # a stop does not wait for a look, which the next start repeats
+            self._bug(failure, "where is the mail of a destination")
 
     # A job
 
