@@ -132,7 +132,7 @@ class Intake:
         scheduler, admitted = self._scheduler, entry.admitted
 
         def admit(recipient: NewRecipient) -> bool:
-            if not scheduler.admit(recipient.dest):
+            if not scheduler.admit(recipient.dest, recipient.lane):
                 return False
             admitted.append(recipient.dest)
             return True

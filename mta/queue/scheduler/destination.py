@@ -63,6 +63,7 @@ class Destination:
         "lanes",
         "listed",
         "name",
+        "passed",
         "probing",
         "ready",
         "rests_until",
@@ -88,6 +89,7 @@ class Destination:
         self.ring: list[Lane] = []  # lanes with something ready: at most 64, and an empty deque has 760 bytes
         self.stored = 0  # lanes with `stored`
         self.turn = -1  # the lane that was asked for last
+        self.passed = 0  # recipients admitted since the last claim although others wait in the file
         self.blocked_until = 0
         self.probing = False  # the block has ended, no success yet: one transaction at a time
         self.suspended = False
@@ -112,10 +114,28 @@ class Destination:
 
     @property
     def working(self) -> bool:
-        """There is something to do for it, now or later."""
-        return bool(
-            self.busy or self.ready or self.stored or self.closed or self.wake or any(lane.due for lane in self.lanes.values())
-        )
+        """There is something to do for it now, or it is known until when there is not."""
+        return bool(self.busy or self.ready or self.stored or self.closed or self.rests_until or self.listed or self.hungry)
+
+    def may_pass(self, number: int) -> bool:
+        """Mail of a lane with nothing in the file or in memory need not wait for what other lanes have in the file.  Only
+        so much of it passes between two claims that the others' turn comes."""
+        lane = self.lanes.get(number)
+        return self.passed < QUANTUM and (lane is None or not (lane.stored or lane.ready))
+
+    @property
+    def later(self) -> tuple[int, int]:
+        """When the first row falls due that is known of, 0 for none, and the lanes of all such rows as bits."""
+        waiting = [lane for lane in self.lanes.values() if lane.due]
+        return min((lane.due for lane in waiting), default=0), sum(1 << lane.number for lane in waiting)
+
+    def expect(self, lane: Lane, due: int, last: int) -> bool:
+        """Rows of that lane fall due from `due` to `last`.  True: earlier than was known."""
+        lane.last = max(lane.last, last)
+        if lane.due and lane.due <= due:
+            return False
+        lane.due = due
+        return True
 
     @property
     def depth(self) -> int:

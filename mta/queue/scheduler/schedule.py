@@ -273,6 +273,8 @@ class Scheduler(Stock):
         heap = self._heap
         while heap and heap[0][0] <= now:
             time, name = heappop(heap)
+            if name in self._asleep and self._asleep[name][0] <= now:
+                self._destination(name)
             dest = self._destinations.get(name)
             if dest is None or dest.wake != time:  # it had an earlier entry
                 continue
@@ -287,20 +289,24 @@ class Scheduler(Stock):
         return self._heap[0][0] if self._heap else 0
 
     def tidy(self, now: int) -> list[str]:
-        """Forget destinations that had nothing to do since the last call.  Returns those whose record goes with them."""
+        """Forget destinations that had nothing to do since the last call, but for the time when they will have something.
+        Returns those whose record goes with them."""
         forsaken = []
         old = now - int(2000 * self._retry.queue_lifetime)
         for dest in list(self._destinations.values()):
-            if dest.working or dest.listed or dest.hungry or (dest.bucket is not None and dest.bucket.next(now) > now):
+            if dest.working or (dest.bucket is not None and dest.bucket.next(now) > now):
                 continue
+            due, lanes = dest.later
             if dest.fails:  # dead when last seen: remembered for as long as it may matter
-                if (dest.first_fail or now) > old:
+                if due or (dest.first_fail or now) > old:
                     continue
                 forsaken.append(dest.name)
             elif not dest.idle:
                 dest.idle = True
                 continue
             del self._destinations[dest.name]
+            if due:
+                self._doze(dest.name, due, lanes)
         return forsaken
 
     def _open(self, dest: Destination) -> None:

@@ -2,8 +2,9 @@
 
 It never asks "what is due" of the whole queue, only "the next n of this lane of that destination".  Memory is bounded by
 `active_limit` and by the number of distinct destinations, never by the length of the queue: a destination that is stuck or
-blocked costs the same with one row as with a million.  New mail is admitted to memory only while no due row of its
-destination waits in the file, or else stored mail would starve behind new mail.
+blocked costs the same with one row as with a million, and one whose mail is all due later is asleep: a time and 64 bits.
+New mail is admitted to memory only while no due row of its destination waits in the file, or else stored mail would starve
+behind new mail; but a lane that has nothing there does not wait for those that have: a few recipients between two claims.
 
 While it is `spooling` new mail is only stored and nothing is asked for, but for destinations that take part in a run (what
 was due when the run began goes, what comes later waits for the next) and for bounces that are owed.
@@ -42,6 +43,7 @@ class Stock:
         self.hungry: deque[Destination] = deque()  # those that want rows from the file
         self._heap: list[tuple[int, str]] = []
         self._looks: set[str] = set()
+        self._asleep: dict[str, tuple[int, int]] = {}  # when the first row may fall due, and the lanes of all, as bits
         self.active_limit = active_limit
         self.active = 0
         self.spooling = False
@@ -58,26 +60,43 @@ class Stock:
     def mortals(self) -> list[tuple[str, float]]:
         """Destinations that deliver nothing now, and keep their mail for a time of their own (seconds)."""
         found = [(dest.name, dest.terms.lifetime) for dest in self._destinations.values() if dest.closed or self.spooling]
+        if self.spooling:
+            found += [(name, self._lifetime(name)) for name in self._asleep]
         return [(name, lifetime) for name, lifetime in found if lifetime]
 
     def _destination(self, name: str) -> Destination:
         dest = self._destinations.get(name)
         if dest is None:
             dest = self._destinations[name] = Destination(name, self._table.of(name))
+            if self._asleep and (sleeper := self._asleep.pop(name, None)) is not None:
+                due, lanes = sleeper
+                for number in range(lanes.bit_length()):
+                    if lanes >> number & 1:
+                        dest.expect(dest.lane(number), due, UNKNOWN)
+                self._wake(dest, due)
         dest.idle = False
         return dest
 
+    def _doze(self, name: str, due: int, lanes: int) -> None:
+        """Nothing is to be done for that destination until a row in one of these lanes falls due."""
+        known, others = self._asleep.get(name, (UNKNOWN, 0))
+        self._asleep[name] = (min(due, known), lanes | others)
+        if due < known:
+            self._alarm(due, name)
+
     # What comes into memory
 
-    def admit(self, name: str) -> bool:
+    def admit(self, name: str, lane: int) -> bool:
         """May a new recipient be delivered from memory at once?  True keeps its place, see `refund`."""
         dest = self._destination(name)
-        if dest.stored or dest.closed or self.active >= self.active_limit:
+        if dest.closed or self.active >= self.active_limit or (dest.stored and not dest.may_pass(lane)):
             return False
         if (dest.ready and dest.ready >= dest.depth) or (self.spooling and name != BOUNCE):
             return False
         dest.ready += 1
         self.active += 1
+        if dest.stored:
+            dest.passed += 1
         return True
 
     def refund(self, name: str) -> None:
@@ -114,17 +133,21 @@ class Stock:
 
     def waiting(self, name: str, number: int, due: int, now: int) -> None:
         """A row waits in the file from now on, or was found there."""
-        dest = self._destination(name)
-        lane = dest.lane(number)
-        lane.last = max(lane.last, due)
-        self._expect(dest, lane, due, now)
+        self._waits(name, number, due, due, now)
 
-    def _expect(self, dest: Destination, lane: Place, due: int, now: int) -> None:
+    def _waits(self, name: str, number: int, due: int, last: int, now: int) -> None:
+        if due > now and name not in self._destinations:
+            self._doze(name, due, 1 << number)
+            return
+        dest = self._destination(name)
+        self._expect(dest, dest.lane(number), due, last, now)
+
+    def _expect(self, dest: Destination, lane: Place, due: int, last: int, now: int) -> None:
         if due <= now:
+            lane.last = max(lane.last, last)
             dest.store(lane)
             self._hunger(dest)
-        elif not lane.due or due < lane.due:
-            lane.due = due
+        elif dest.expect(lane, due, last):
             self._wake(dest, due)
 
     def horizon(self, wants: Sequence[Want], now: int) -> int:
@@ -165,6 +188,7 @@ class Stock:
         returned = self.offer(claims, now, admitted=False)
         for want in wants:
             dest = self._destination(want.dest)
+            dest.passed = 0
             if counts.get((want.dest, want.lane), 0) < want.quota:
                 lane = dest.lane(want.lane)
                 dest.drained(lane)
@@ -202,14 +226,13 @@ class Stock:
     def _found(self, dest: Destination, found: Lane, now: int) -> bool:
         lane = dest.lane(found.lane)
         if not lane.stored:
-            self._expect(dest, lane, found.due if found.due > now else now + LOOK_AGAIN, now)
+            self._expect(dest, lane, found.due if found.due > now else now + LOOK_AGAIN, lane.last, now)
         return True
 
     def discovered(self, found: Iterable[Lane], now: int) -> None:
         """Rows found by a walk through the file, at the start and now and then: nothing waits unseen."""
         for lane in found:
-            self.waiting(lane.dest, lane.lane, lane.due, now)
-            self._destination(lane.dest).lane(lane.lane).last = UNKNOWN  # only the first is known
+            self._waits(lane.dest, lane.lane, lane.due, UNKNOWN, now)  # only the first is known
 
     def _list(self, dest: Destination) -> None:
         if not dest.listed:
@@ -217,14 +240,18 @@ class Stock:
             self._ring.append(dest)
 
     def _wake(self, dest: Destination, time: int) -> None:
-        if dest.wake and time >= dest.wake:
-            return
-        dest.wake, heap = time, self._heap
-        if len(heap) < OUTLIVED + 2 * len(self._destinations):
-            heappush(heap, (time, dest.name))
+        if not dest.wake or time < dest.wake:
+            dest.wake = time
+            self._alarm(time, dest.name)
+
+    def _alarm(self, time: int, name: str) -> None:
+        heap = self._heap
+        if len(heap) < OUTLIVED + 2 * (len(self._destinations) + len(self._asleep)):
+            heappush(heap, (time, name))
             return
         # Most are outlived: who rests again and again before a later time leaves one entry for that time each time.
         heap[:] = [(known.wake, name) for name, known in self._destinations.items() if known.wake]
+        heap += [(due, name) for name, (due, _) in self._asleep.items()]
         heapify(heap)
 
     def _appetite(self, dest: Destination) -> int:

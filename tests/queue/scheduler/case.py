@@ -33,7 +33,7 @@ class Case(SynchronousTestCase):
 
     def arrive(self, count: int = 1, dest: str = DEST, lane: int = 0) -> list[Claim]:
         """New mail: those that are admitted are offered; returns what must be given back."""
-        admitted = [self.claim(dest, lane) for _ in range(count) if self.scheduler.admit(dest)]
+        admitted = [self.claim(dest, lane) for _ in range(count) if self.scheduler.admit(dest, lane)]
         return list(self.scheduler.offer(admitted, self.now, True))
 
     def start(self) -> list[Batch]:

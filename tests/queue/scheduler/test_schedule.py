@@ -85,7 +85,8 @@ class TimeTests(Case):
         self.assertEqual(0, self.scheduler.next_time())
 
     def test_no_look_without_need(self) -> None:
-        """One row, and it has come: nothing to look for."""
+        """One row of a destination that is awake, and it has come: nothing to look for."""
+        self.end_all(DEST)
         self.scheduler.waiting(DEST, 0, NOW + 300, NOW)
         self.pass_time(301)
         self.drain()
@@ -107,7 +108,7 @@ class TimeTests(Case):
     def test_tidy(self) -> None:
         """A destination without work is forgotten at the second look, one with work never."""
         self.end_all(OTHER)
-        self.scheduler.waiting(DEST, 0, NOW + DAY, NOW)
+        self.arrive(1, DEST)
         for _ in range(3):
             self.assertEqual([], self.scheduler.tidy(self.now))
         self.assertEqual([DEST], list(self.scheduler._destinations))
@@ -128,7 +129,7 @@ class BlockTests(Case):
         changes = [self.end(batch, Feedback.BAD) for batch in self.start()]
         (change,) = [change for change in changes if change is not None]
         self.assertEqual((True, NOW + 300_000, 3), (change.dead, change.until, len(change.returned)))
-        self.assertFalse(self.scheduler.admit(DEST))
+        self.assertFalse(self.scheduler.admit(DEST, 0))
         self.scheduler.waiting(DEST, 0, NOW, NOW)
         self.assertEqual(([], []), (self.scheduler.wants(), self.start()))
 
@@ -166,9 +167,9 @@ class BlockTests(Case):
         self.assertEqual(2, len(self.start()))
         self.assertTrue(self.end(batches[4], Feedback.BAD).dead)
         self.assertIsNone(self.scheduler.finished(DEST, Feedback.BAD, NOW, MIDDLE))
-        self.assertFalse(self.scheduler.admit(DEST))
+        self.assertFalse(self.scheduler.admit(DEST, 0))
         self.assertTrue(self.scheduler.finished(DEST, Feedback.GOOD, NOW, MIDDLE).alive)
-        self.assertTrue(self.scheduler.admit(DEST))
+        self.assertTrue(self.scheduler.admit(DEST, 0))
 
     def test_busy(self) -> None:
         """421: a minute without mail, not recorded as dead."""
@@ -177,11 +178,11 @@ class BlockTests(Case):
         change = self.end(batches[0], Feedback.BUSY)
         self.assertEqual((NOW + BUSY_BLOCK, False, 1), (change.until, change.dead, len(change.returned)))
         self.pass_time(BUSY_BLOCK)
-        self.assertTrue(self.scheduler.admit(DEST))
+        self.assertTrue(self.scheduler.admit(DEST, 0))
 
     def test_offered_while_closed(self) -> None:
         """Mail that was admitted before the block and committed after it goes back."""
-        self.assertTrue(self.scheduler.admit(DEST))
+        self.assertTrue(self.scheduler.admit(DEST, 0))
         self.kill()
         returned = self.scheduler.offer([self.claim()], NOW, True)
         self.assertEqual(1, len(returned))
@@ -200,9 +201,9 @@ class BlockTests(Case):
     def test_restored(self) -> None:
         """After a restart: blocked until its time, then probed; suspended ones are left alone; the ladder goes on."""
         self.scheduler.restore([DestState(DEST, NOW + 500, "why", 3, NOW - 1000), DestState(OTHER, suspended=True)], NOW)
-        self.assertFalse(self.scheduler.admit(DEST) or self.scheduler.admit(OTHER))
+        self.assertFalse(self.scheduler.admit(DEST, 0) or self.scheduler.admit(OTHER, 0))
         self.pass_time(500)
-        self.assertFalse(self.scheduler.admit(OTHER))
+        self.assertFalse(self.scheduler.admit(OTHER, 0))
         self.arrive(3)
         (probe,) = self.start()
         self.assertEqual(2_400_000, self.end(probe, Feedback.BAD).until - self.now)

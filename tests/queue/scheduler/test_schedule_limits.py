@@ -87,7 +87,7 @@ class TermsTests(Case):
     def test_slow_rate_and_memory(self) -> None:
         """What a rate does not let go within a minute waits in the file, where it can expire."""
         self.scheduler = self.make(20_000, DestinationEntry((HOP,), rate="1/h", recipients=1))
-        self.assertEqual([True, False], [self.scheduler.admit(DEST) for _ in range(2)])
+        self.assertEqual([True, False], [self.scheduler.admit(DEST, 0) for _ in range(2)])
 
     def test_rate_outlives_idleness(self) -> None:
         """A destination whose next message may go in an hour is not forgotten with its rate."""
@@ -216,8 +216,8 @@ class SuspensionTests(Case):
         running = self.start()
         self.assertEqual(3, len(self.scheduler.suspend(DEST)))
         self.scheduler.released(3)
-        self.assertFalse(self.scheduler.admit(DEST))
-        self.assertTrue(self.scheduler.admit(OTHER))
+        self.assertFalse(self.scheduler.admit(DEST, 0))
+        self.assertTrue(self.scheduler.admit(OTHER, 0))
         self.scheduler.waiting(DEST, 0, NOW, NOW)
         self.assertEqual([], self.scheduler.wants())
         for batch in running:
@@ -244,9 +244,9 @@ class SuspensionTests(Case):
         self.kill()
         self.scheduler.suspend(DEST)
         self.pass_time(1_000)
-        self.assertFalse(self.scheduler.admit(DEST))
+        self.assertFalse(self.scheduler.admit(DEST, 0))
         self.scheduler.resume(DEST)
-        self.assertTrue(self.scheduler.admit(DEST))
+        self.assertTrue(self.scheduler.admit(DEST, 0))
 
     def test_time_does_not_resume(self) -> None:
         """The end of a block, or rows that fall due, change nothing."""
@@ -255,4 +255,4 @@ class SuspensionTests(Case):
         self.scheduler.discovered([Lane(DEST, 0, NOW + 1000)], NOW)
         self.pass_time(10_000_000)
         self.assertEqual([], self.scheduler.wants())
-        self.assertFalse(self.scheduler.admit(DEST))
+        self.assertFalse(self.scheduler.admit(DEST, 0))
