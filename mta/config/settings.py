@@ -6,11 +6,12 @@ reports every mistake at once.  Durations are seconds, sizes bytes.  Paths are a
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import NewType
 
 import attrs
+
+from mta.config.receiving import Access, Auth, Limits, Listen
+from mta.config.units import Network, Seconds, Size, seconds
 
 __all__ = [
     "Access",
@@ -42,27 +43,6 @@ __all__ = [
     "Tlsrpt",
 ]
 
-Seconds = NewType("Seconds", float)  # in the file: 90, "90s", "5m", "2h", "5d"
-Size = NewType("Size", int)  # in the file: 1048576 or "1MiB"
-Network = IPv4Network | IPv6Network
-
-
-def _s(value: float) -> Seconds:
-    return Seconds(float(value))
-
-
-@attrs.frozen(slots=True)
-class Listen:
-    """[[listen]]: one port.  endpoint is any Twisted server endpoint string."""
-
-    endpoint: str
-    tls: str = "starttls"  # none | starttls | implicit
-    avoid_tls_for: tuple[Network, ...] = ()  # clients that are not offered STARTTLS
-    mail_requires: str = "none"  # none | tls | auth | tls-or-auth | tls+auth
-    i_know: bool = False  # mail_requires = "tls" on port 25 is against RFC 3207 4, and wanted
-    auth_clear: tuple[str, ...] = ()  # mechanisms offered in clear text: PLAIN | LOGIN | CRAM-MD5
-    auth_tls: tuple[str, ...] = ()  # and in TLS; both empty: no AUTH
-
 
 @attrs.frozen(slots=True)
 class Sni:
@@ -84,14 +64,14 @@ class Tls:
     error: str = "fatal"  # fatal | offer-nothing
     starttls_needs_ehlo: bool = True
     starttls_in_transaction: str = "reset"  # reset | refuse
-    handshake_timeout: Seconds = _s(60)
+    handshake_timeout: Seconds = seconds(60)
     handshakes_at_once: int = 20
     sni: tuple[Sni, ...] = ()
     sni_unknown: str = "default"  # default | reject
     sni_cached: int = 1000  # certificates of [[tls.sni]] in memory at once
     client_cert: str = "none"  # none | ask | require
     client_ca: tuple[Path, ...] = ()  # authorities whose client certificates are verified
-    watch: Seconds = _s(60)  # how often the files are looked at for a change; 0: on reload only
+    watch: Seconds = seconds(60)  # how often the files are looked at for a change; 0: on reload only
 
 
 @attrs.frozen(slots=True)
@@ -99,11 +79,11 @@ class TlsClient:
     """[tls_client]: what we do as a client."""
 
     level: str = "dane"  # as "may" where the resolver does not validate
-    starttls_timeout: Seconds = _s(60)
+    starttls_timeout: Seconds = seconds(60)
     mandatory_5xx: str = "defer"  # defer | bounce
-    fallback_delay: Seconds = _s(60)  # 0: never in clear after a failed handshake
-    broken_ttl: Seconds = _s(6 * 3600)
-    reprobe: Seconds = _s(15 * 60)
+    fallback_delay: Seconds = seconds(60)  # 0: never in clear after a failed handshake
+    broken_ttl: Seconds = seconds(6 * 3600)
+    reprobe: Seconds = seconds(15 * 60)
     trust: tuple[Path, ...] = ()
     min_version: str = "TLSv1.2"
     ciphers: str = ""  # OpenSSL's cipher string for TLS 1.2; "" for ours
@@ -143,54 +123,20 @@ class Tlsrpt:
 
 
 @attrs.frozen(slots=True)
-class Auth:
-    """[auth]: who may log in, where an embedder brings no portal."""
-
-    passwords: Path | None = None  # lines "user:password"; readable by the service alone
-    cram_realm: str = ""  # name in CRAM-MD5 challenges, "" is the hostname
-
-
-@attrs.frozen(slots=True)
-class Access:
-    """[access]: who may relay."""
-
-    relay_from: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
-    relay_domains: tuple[str, ...] = ()
-
-
-@attrs.frozen(slots=True)
-class Limits:
-    """[limits]: all survive STARTTLS."""
-
-    message_size: Size = Size(52_428_800)
-    recipients_per_message: int = 1000
-    connections: int = 10_000
-    connections_per_client: int = 100  # per IPv4 /32 or IPv6 /64; clients in relay_from are exempt
-    errors: int = 20  # refused commands in one connection
-    received_hops: int = 50  # Received header lines: more is a loop
-    auth_failures: int = 3  # in one connection
-    transactions_per_connection: int = 1000  # 0: no limit; clients in relay_from are exempt
-    recipients_per_connection: int = 0  # accepted; 0: no limit; clients in relay_from are exempt
-    commands_per_connection: int = 0  # 0: no limit; clients in relay_from are exempt
-    session_time: Seconds = _s(0)  # of one connection, 0: no limit; a running transaction may end within ten minutes more
-    tls_sessions_per_minute: int = 120  # new ones of one client; clients in relay_from are exempt; 0: no limit
-
-
-@attrs.frozen(slots=True)
 class Timeouts:
     """[timeouts]: RFC 5321 4.5.3.2, as server and as client."""
 
-    command: Seconds = _s(300)  # server: until the next command
-    data_block: Seconds = _s(180)  # between two pieces of a body, both roles
-    connect: Seconds = _s(30)
-    greeting: Seconds = _s(300)
-    hello: Seconds = _s(300)
-    mail: Seconds = _s(300)
-    rcpt: Seconds = _s(300)
-    data: Seconds = _s(120)
-    end_of_data: Seconds = _s(600)
-    rset: Seconds = _s(20)
-    quit: Seconds = _s(1)
+    command: Seconds = seconds(300)  # server: until the next command
+    data_block: Seconds = seconds(180)  # between two pieces of a body, both roles
+    connect: Seconds = seconds(30)
+    greeting: Seconds = seconds(300)
+    hello: Seconds = seconds(300)
+    mail: Seconds = seconds(300)
+    rcpt: Seconds = seconds(300)
+    data: Seconds = seconds(120)
+    end_of_data: Seconds = seconds(600)
+    rset: Seconds = seconds(20)
+    quit: Seconds = seconds(1)
 
 
 @attrs.frozen(slots=True)
@@ -221,13 +167,13 @@ class Handover:
 
     preset: str = "keep"  # keep | exim2002-rset | nopass-default | pass-unset | never (exim2002: tests only)
     rset_test: str = "always"  # always | idle | never
-    shutdown_wait: Seconds = _s(2)  # for the peer's close_notify (verdict CLEAR)
+    shutdown_wait: Seconds = seconds(2)  # for the peer's close_notify (verdict CLEAR)
     hosts_pass_tls: tuple[str, ...] = ("*",)
     hosts_nopass_tls: tuple[str, ...] = ()
     hosts_clear_tls: tuple[str, ...] = ()
-    reuse_time_limit: Seconds = _s(300)
+    reuse_time_limit: Seconds = seconds(300)
     reuse_count_limit: int = 500  # 0: no limit
-    idle_limit: Seconds = _s(5)
+    idle_limit: Seconds = seconds(5)
     idle_max_total: int = 200
     idle_max_per_key: int = 2
 
@@ -242,18 +188,18 @@ class HostListEntry:
 
 @attrs.frozen(slots=True)
 class Retry:
-    """[retry]: the ladder: minimal, doubling, up to maximal, each +- 10 %."""
+    """[retry]: the ladder: minimal, doubling, up to maximal, each up to 10 % longer."""
 
-    minimal_backoff: Seconds = _s(300)
-    maximal_backoff: Seconds = _s(4000)
-    queue_lifetime: Seconds = _s(5 * 86400)
+    minimal_backoff: Seconds = seconds(300)
+    maximal_backoff: Seconds = seconds(4000)
+    queue_lifetime: Seconds = seconds(5 * 86400)
 
 
 @attrs.frozen(slots=True)
 class Dsn:
     """[dsn]: what senders are told (RFC 3461, RFC 3464)."""
 
-    delay_warning: Seconds = _s(0)  # a message that waits for so long: its sender is told, once; 0: never
+    delay_warning: Seconds = seconds(0)  # a message that waits for so long: its sender is told, once; 0: never
     return_size: Size = Size(65_536)  # bytes of the original returned with RET=FULL; more is returned as headers
     per_sender_hour: int = 1000  # reports to one address in an hour, 0: no limit; more are dropped with a log line
     postmaster: str = ""  # an address that gets a copy (headers only) of every failure report and each double bounce
@@ -268,7 +214,7 @@ class DestinationEntry:
     recipients: int = 0  # in one transaction, 0: the usual
     rate: str = ""  # messages, "100/min", "5/s", "1000/h"
     retry: tuple[Seconds, ...] = ()  # the waits one by one; the last one is repeated
-    lifetime: Seconds = _s(0)  # 0: the usual queue_lifetime
+    lifetime: Seconds = seconds(0)  # 0: the usual queue_lifetime
 
 
 @attrs.frozen(slots=True)
@@ -286,10 +232,10 @@ class Queue:
 
     active_limit: int = 20_000
     completions: str = "strict"  # strict | lazy
-    accept_deadline: Seconds = _s(60)  # a commit that takes longer is answered 451
+    accept_deadline: Seconds = seconds(60)  # a commit that takes longer is answered 451
     mode: str = "deliver"  # deliver | spool: new mail is only stored, a run delivers it
     spool_above_load: float = 0.0  # 1-minute load average above which mail is only stored until it has fallen; 0: never
-    run_every: Seconds = _s(0)  # what is due is delivered so often, grouped by host; 0: by `mta queue run` alone
+    run_every: Seconds = seconds(0)  # what is due is delivered so often, grouped by host; 0: by `mta queue run` alone
     free_space: Size = Size(104_857_600)  # bytes free in data_dir below which mail is refused (452); slowed down below twice that
 
 
@@ -308,7 +254,7 @@ class Dns:
     """[dns]"""
 
     servers: tuple[str, ...] = ()  # "127.0.0.1:53"; empty: /etc/resolv.conf
-    timeout: Seconds = _s(5)  # of one question to one server
+    timeout: Seconds = seconds(5)  # of one question to one server
     attempts: int = 3
     trusted: bool = False  # true: the AD bit of these servers is believed
     dnssec_probe: str = "."  # must come back validated at start, else DANE is off; "": no probe
