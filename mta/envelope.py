@@ -200,10 +200,14 @@ class Outcome:
 
 @attrs.frozen(slots=True)
 class Settlement:
-    """A finished job: one outcome for each claim, and messages born of them, stored in the same transaction."""
+    """A finished job: one outcome for each claim, and messages born of them, stored in the same transaction.
+
+    undone: called when those messages could not be stored and are given up.
+    """
 
     outcomes: tuple[Outcome, ...]
     spawn: tuple[NewMessage, ...] = ()
+    undone: Callable[[], None] | None = None
 
 
 @attrs.frozen(slots=True)

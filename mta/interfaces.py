@@ -32,7 +32,19 @@ if TYPE_CHECKING:
         Want,
     )
     from mta.queue.flights import Flights
-    from mta.queue.state import Alteration, CopyReport, DestState, DestSummary, Lane, Move, Overdue, Row, Selector, SweepReport
+    from mta.queue.state import (
+        Alteration,
+        Carried,
+        CopyReport,
+        DestState,
+        DestSummary,
+        Lane,
+        Move,
+        Overdue,
+        Row,
+        Selector,
+        SweepReport,
+    )
     from mta.relay.handover import Verdict
     from mta.tls.policy import Achieved, Demand, Level, Required
 
@@ -126,6 +138,15 @@ class IQueue(Interface):
         admit, asked at once on the reactor thread, says which recipients the caller delivers itself: they come back as
         claims, in order.  Repeating an id is harmless.  One bad message fails alone (MailError): its neighbours are stored.
         wanted, asked once when the writing begins, perhaps in another thread: False, nothing is stored and the call fails.
+        """
+
+    def body_of(id: int, recipients: int) -> Deferred[IBodySink | None]:
+        """For a message of another queue that keeps its id, accepted for so many recipients; None: an id of it is in use here."""
+
+    def adopt(messages: Sequence[Carried]) -> Deferred[None]:
+        """Make messages of another queue durable as they were there, but what was taken waits; fires after the sync.
+
+        Their bodies were written to sinks of `body_of`.  All or nothing.  For a queue that no service delivers from yet.
         """
 
     def claim(wants: Sequence[Want], now: int) -> Deferred[list[Claim]]:

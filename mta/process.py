@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -49,7 +49,8 @@ class Process(Service):
         """
         self._reactor = reactor
         self._reread = reread
-        self._reloading = DeferredLock()
+        self._reloading = False
+        self._asked: list[Deferred[Mapping[str, object]]] = []  # for a reload that has not begun
         try:
             self._mta = make()
         except MailError as error:
@@ -88,12 +89,28 @@ class Process(Service):
         return closed.addCallback(lambda _: self._mta.stopService())
 
     def reload(self) -> Deferred[Mapping[str, object]]:
-        """Go on in a new log file, and by the configuration as it is now.  Never errbacks; one reload after the other.
+        """Go on in a new log file, and by the configuration as it is now.  Never errbacks.
 
-        Fires with {"generation", "restart"}, or {"ok": False, "mistakes"} when all stays as it was.
+        Fires with {"generation", "restart"}, or {"ok": False, "mistakes"} when all stays as it was.  All who ask while a
+        reload runs, which may have read the files already, get one behind it between them.
         """
         self._mta.reopen()
-        return self._reloading.run(lambda: Deferred.fromCoroutine(self._reload()))
+        answer: Deferred[Mapping[str, object]] = Deferred()
+        self._asked.append(answer)
+        if not self._reloading:
+            Deferred.fromCoroutine(self._reload_while_asked())
+        return answer
+
+    async def _reload_while_asked(self) -> None:
+        self._reloading = True
+        try:
+            while self._asked:
+                waiting, self._asked = self._asked, []
+                said = await self._reload()
+                for answer in waiting:
+                    answer.callback(said)
+        finally:
+            self._reloading = False
 
     async def _reload_asked(self, _: Mapping[str, Any]) -> Mapping[str, object]:
         return await self.reload()

@@ -42,6 +42,7 @@ PURE = (
     "receive/access.py",
     "receive/limits.py",
     "receive/trace.py",
+    "queue/carry/record.py",
     "queue/filing.py",
     "queue/flights.py",
     "queue/ids.py",

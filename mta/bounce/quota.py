@@ -40,6 +40,15 @@ class Quota:
                 del self._hours[next(iter(self._hours))]
         self._hours[key] = (began, reports + 1)
 
+    def take_back(self, address: str, now: int) -> None:
+        """That one did not come about."""
+        key = address.lower()
+        began, reports = self._in_hour(key, now)
+        if reports > 1:
+            self._hours[key] = (began, reports - 1)
+        elif reports:
+            del self._hours[key]
+
     def _in_hour(self, key: str, now: int) -> tuple[int, int]:
         began, reports = self._hours.get(key, (now, 0))
         return (began, reports) if 0 <= now - began < HOUR else (now, 0)

@@ -10,7 +10,7 @@ dropped, so nothing goes in circles.  No room on disk, or a body that cannot be 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -108,8 +108,8 @@ class BounceAgent:
         """Settle all claims of the job, with the reports among what is to be stored.  Never errbacks."""
         return Deferred.fromCoroutine(self._deliver(job))
 
-    def delayed(self, overdue: Overdue) -> Deferred[Sequence[NewMessage]]:
-        """The warning that mail still waits, to be stored with the mark that it was made; () where none is wanted.
+    def delayed(self, overdue: Overdue) -> Deferred[Settlement]:
+        """The warning that mail still waits, to be stored with the mark that it was made; nothing where none is wanted.
 
         Errbacks with a MailError when it cannot be made now.
         """
@@ -128,9 +128,7 @@ class BounceAgent:
             told.abort()
             self._log.failure("a report could not be made")
             return _deferred(job, _TROUBLE, f"no report: {error}")
-        self._count(told)
-        outcomes = (_done(claim, told.facts[claim.id]) for claim in job.claims)
-        return Settlement(tuple(outcomes), tuple(told.spawn))
+        return self._made(told, (_done(claim, told.facts[claim.id]) for claim in job.claims))
 
     async def _tell(self, job: Job, told: _Told) -> None:
         """The sender, of failures and of successes, as he asked for it (RFC 3461 5.2.2, 5.2.3, 5.2.6)."""
@@ -172,11 +170,11 @@ class BounceAgent:
         told.note(fates, {"reason": "null sender"})
         told.note(failed, facts)
 
-    async def _delayed(self, overdue: Overdue) -> Sequence[NewMessage]:
+    async def _delayed(self, overdue: Overdue) -> Settlement:
         message, told = overdue.message, _Told()
         fates = tuple(Fate(claim, Action.DELAYED) for claim in overdue.claims if _wants(claim, _DELAY))
         if not fates or not message.sender:
-            return ()
+            return Settlement(())
         try:
             original = await _read(message, None, partial(self._open_body, message.id), 0)
             name = await self._write(Report(Occasion.DELAY, message.sender, message, fates, original), told)
@@ -186,8 +184,7 @@ class BounceAgent:
         if not name:
             fields = {"to": message.sender, "reason": "rate", "what": "delay warning"}
             self._events.event("removed", self._name_of(message.id), fields)
-        self._count(told)
-        return told.spawn
+        return self._made(told)
 
     # ---- one report
 
@@ -228,11 +225,18 @@ class BounceAgent:
         """RFC 3461 4.3; RFC 8689 5: never of a message with REQUIRETLS.  Where RET was not given we return the header."""
         return message.flags & (Flag.RET_FULL | Flag.REQUIRETLS) == Flag.RET_FULL and message.size <= self._dsn.return_size
 
-    def _count(self, told: _Told) -> None:
-        """Only now: a report that had to be given up is made again."""
+    def _made(self, told: _Told, outcomes: Iterable[Outcome] = ()) -> Settlement:
+        """All is told.  Only now it counts, and not for long if it cannot be stored: it is made again then."""
         now = self._now()
         for message in told.spawn:
             self._quota.count(message.recipients[0].address, now)
+        return Settlement(tuple(outcomes), tuple(told.spawn), partial(self._undo, told) if told.spawn else None)
+
+    def _undo(self, told: _Told) -> None:
+        told.abort()
+        now = self._now()
+        for message in told.spawn:
+            self._quota.take_back(message.recipients[0].address, now)
 
 
 def _wants(claim: Claim, word: int) -> bool:

@@ -210,8 +210,9 @@ def _deliver_fault(text: str) -> str | None:
 def _outgoing(settings: Settings) -> Iterator[Finding]:
     for index, server in enumerate(settings.dns.servers):
         yield from said(("dns", "servers", index), server_fault(server))
-    if probe := settings.dns.dnssec_probe.removesuffix("."):
-        yield from said(("dns", "dnssec_probe"), domain_fault(probe))
+    for key in ("dnssec_probe", "dnssec_bogus_probe"):
+        if probe := getattr(settings.dns, key).removesuffix("."):
+            yield from said(("dns", key), domain_fault(probe))
     families: set[int] = set()
     for index, address in enumerate(settings.relay.source_address):
         path: KeyPath = ("relay", "source_address", index)

@@ -258,6 +258,7 @@ class Dns:
     attempts: int = 3
     trusted: bool = False  # true: the AD bit of these servers is believed
     dnssec_probe: str = "."  # must come back validated at start, else DANE is off; "": no probe
+    dnssec_bogus_probe: str = "dnssec-failed.org"  # must not come back validated, else DANE is off; "": no probe
 
 
 @attrs.frozen(slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from mta.envelope import Flag, Message
+from mta.envelope import Flag, Message, Notify
 from mta.queue.ids import id_text, parse_id
 from mta.queue.state import DestState, DestSummary, Row, Selector, State
 
@@ -72,6 +72,9 @@ def row_facts(row: Row) -> Facts:
         "lane": row.lane,
         "account": row.account,
         "flags": _flags(row.flags),
+        "orcpt": row.orcpt,
+        "notify": [notify.name for notify in Notify if notify & row.notify],
+        "last_host": row.last_host,
     }
 
 

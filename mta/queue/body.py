@@ -179,6 +179,13 @@ class Spool:
         """Where the body of a message is, if it is large: 256 folders by the milliseconds of its making."""
         return self.directory / f"{id >> 22 & 255:02x}" / id_text(id)
 
+    def remains(self, id: int) -> tuple[Path, Path]:
+        """Where a crash may have left a body of a message that no row names."""
+        return self.path(id), self._temporary(id)
+
+    def _temporary(self, id: int) -> Path:
+        return self.directory / f"{id_text(id)}.tmp"
+
     def create(self, id: int) -> SpoolFile:
         """A new file for a body.  OSError when the disk does not want it."""
         if self.tmpfile:
@@ -189,7 +196,7 @@ class Spool:
                 if error.errno not in NO_TMPFILE:
                     raise
                 self.tmpfile = 0
-        temporary = self.directory / f"{id_text(id)}.tmp"
+        temporary = self._temporary(id)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         return SpoolFile(id, self.path(id), os.open(temporary, flags, 0o600), temporary, self._durable)
 

@@ -136,6 +136,8 @@ class Dispatch:
 
     def _unclaimed(self, failure: Failure, wants: list[Want]) -> None:
         self._claiming = False
+        if not self.running:  # nothing is to be delivered any more
+            return
         self._log.failure("the queue cannot say what is due", failure)
         self._not_before = self._now() + ASK_AGAIN
         self._scheduler.unanswered(wants)
@@ -193,6 +195,8 @@ class Dispatch:
         except Exception as error:
             if not isinstance(error, MailError):  # that is a report with no way just now: it is owed on, nobody's bug
                 self._log.failure("the settlement of {dest}", dest=dest)
+            if isinstance(settlement, Settlement) and settlement.undone is not None:
+                settlement.undone()
             trouble = _deferred(flight.batch.claims, TROUBLE, {"reason": str(error)})
             final, spawn, (feedback, telling) = self._concluded(trouble, flight, now)
         self._flights -= 1
@@ -301,9 +305,9 @@ class Dispatch:
         self._rearm()
         self._check_drained()
 
-    def give_back(self, claims: Sequence[Claim]) -> None:
-        """Claims that are not tried: no attempt is counted."""
-        self._record(([Outcome(claim, Kind.GIVEN_BACK, UNTRIED) for claim in claims], ()))
+    def give_back(self, claims: Sequence[Claim], due: int | None = None) -> None:
+        """Claims that are not tried: no attempt is counted.  due: when they may be claimed again (ms), None: as before."""
+        self._record(([Outcome(claim, Kind.GIVEN_BACK, UNTRIED, due=due) for claim in claims], ()))
 
     # Destinations
 

@@ -1,8 +1,9 @@
-"""Mail that has outlived its destination's own lifetime (`[[destination]] lifetime`), where nothing is tried.
+"""Mail that has outlived its destination's own lifetime (`[[destination]] lifetime`) before it was tried.
 
 What is tried is given up by the attempt that fails (`retry.conclude`), and what is older than its message allows by the
 engine's sweep.  This is the rest: a lifetime shorter than the message's, at a destination that is blocked, suspended or only
-stored for.  Done in bites: what is in flight is left alone, whatever is found.
+stored for, or where mail that is due gets no turn: a rate, a limit of the agent, all transactions hang.  What waits for its
+turn in memory is given back first (`Stock.outlived`).  Done in bites: what is in flight is left alone, whatever is found.
 """
 
 from __future__ import annotations

@@ -17,15 +17,16 @@ from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from mta.envelope import BOUNCE, Claim, Flag, Kind, NewMessage, NewRecipient, Outcome, Stored, Want
-from mta.interfaces import IQueue
+from mta.interfaces import IBodySink, IQueue
 from mta.queue.body import INLINE_LIMIT
 from mta.queue.flights import Flights
 from mta.queue.ids import Generator, id_at
 from mta.queue.memory_body import MemoryReader, MemorySink, missing
-from mta.queue.memory_rows import Kept, Recipient, is_alterable, kept, late, matching, recipient, shown, summaries
+from mta.queue.memory_rows import Kept, Recipient, carried, is_alterable, kept, late, matching, recipient, shown, summaries
 from mta.queue.retry import GATHER, NEVER_TRIED
 from mta.queue.state import (
     Alteration,
+    Carried,
     CopyReport,
     DestState,
     DestSummary,
@@ -145,6 +146,25 @@ class MemoryQueue:
             heappop(heap)
         self._waiting.pop(place, None)
         return None
+
+    def body_of(self, id: int, recipients: int) -> Deferred[IBodySink | None]:
+        block = range(id, id + recipients + 1)
+        used = any(known in block for known in self._messages) or any(known in block for known in self._rows)
+        return succeed(None if used else MemorySink(id))
+
+    def adopt(self, messages: Sequence[Carried]) -> Deferred[None]:
+        if any(self._messages.keys() & {each.id} or self._rows.keys() & {row.id for row in each.recipients} for each in messages):
+            return fail(transient("4.3.0", "cannot store the message now", reason="an id is in use"))
+        for each in messages:
+            envelope = each.message
+            to = tuple(NewRecipient(row.address, row.orcpt, row.notify, row.dest, row.lane, row.due) for row in each.recipients)
+            new = NewMessage(each.id, envelope.sender, to, each.body, envelope.prefix, envelope.created, envelope.expires)
+            self._messages[each.id] = Kept(new, envelope, len(to))
+            for row in map(carried, each.recipients):
+                self._rows[row.id] = row
+                if row.state is State.WAITING:
+                    self._file(row)
+        return succeed(None)
 
     # Delivering
 

@@ -17,7 +17,7 @@ from mta.queue.ids import id_at, ms_of
 from mta.queue.pattern import as_glob, folded
 from mta.queue.state import AGES, Alteration, DestSummary, Overdue, Row, Selector, State, cut_reply
 
-__all__ = ["Kept", "Recipient", "is_alterable", "kept", "late", "matching", "recipient", "shown", "summaries"]
+__all__ = ["Kept", "Recipient", "carried", "is_alterable", "kept", "late", "matching", "recipient", "shown", "summaries"]
 
 
 @attrs.define(slots=True)
@@ -173,6 +173,30 @@ def shown(row: Recipient, message: Message) -> Row:
         message.account,
         message.expires,
         message.flags,
+        row.orcpt,
+        row.notify,
+        row.last_host,
+    )
+
+
+def carried(row: Row) -> Recipient:
+    """A recipient from another queue."""
+    return Recipient(
+        row.id,
+        row.message,
+        row.dest,
+        row.lane,
+        row.due,
+        State.WAITING if row.state is State.TAKEN else row.state,
+        row.address,
+        row.orcpt,
+        row.notify,
+        row.attempts,
+        row.last_try,
+        row.last_code,
+        row.last_reply,
+        row.failed_dest,
+        row.last_host,
     )
 
 

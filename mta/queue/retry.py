@@ -1,11 +1,12 @@
 """When a recipient is tried again, and when it is given up (pure).
 
 RFC 5321 4.5.4.1: after a transient failure the client waits, tries again and gives up after some days.  The delay begins
-at `minimal_backoff`, doubles with every attempt up to `maximal_backoff` and is spread by +- 10 %, so that the mail of one
-bad hour does not come back in step: 300, 600, 1200, 2400, 4000, 4000 ... seconds with the usual settings.  An agent that
-knows better says so with `retry_after`.  The last attempt is made when the message expires; if that is deferred too, the
-recipient has failed.  A bounce that is owed never expires: it is tried until it is stored; so is the report of a success.
-All times are ms since the epoch, `roll` is a random number in [0, 1).
+at `minimal_backoff`, doubles with every attempt up to `maximal_backoff` and is spread by up to 10 %, so that the mail of
+one bad hour does not come back in step: 300, 600, 1200, 2400, 4000, 4000 ... seconds with the usual settings, never less:
+who comes back to a greylister of 300 s after 299 is refused once more.  An agent that knows better says so with
+`retry_after`.  The last attempt is made when the message expires; if that is deferred too, the recipient has failed.  A
+bounce that is owed never expires: it is tried until it is stored; so is the report of a success.  All times are ms since
+the epoch, `roll` is a random number in [0, 1).
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def backoff(attempts: int, retry: Retry, roll: float, waits: Waits = ()) -> int:
         seconds: float = waits[min(attempts, len(waits) - 1)]
     else:
         seconds = min(retry.minimal_backoff * 2.0 ** min(attempts, DOUBLINGS), retry.maximal_backoff)
-    return int(seconds * (900 + 200 * roll))
+    return int(seconds * (1000 + 100 * roll))
 
 
 def dead_for(fails: int, first_fail: int, now: int, retry: Retry, roll: float, waits: Waits = ()) -> int:

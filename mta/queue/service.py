@@ -274,6 +274,8 @@ class QueueService(Service):
     async def _outlived(self, now: int) -> None:
         self._expiring = True
         try:
+            if late := self._scheduler.outlived(now):  # the next sweep finds them in the file, not claimed again so soon
+                self._dispatch.give_back(late, now + 2 * SWEEP)
             if (found := self._expired(await expire(self.queue, self._scheduler, now))) is not None:
                 await found
         finally:

@@ -16,12 +16,13 @@ from enum import Enum, IntEnum
 
 import attrs
 
-from mta.envelope import Claim, Message
+from mta.envelope import BodyRef, Claim, Message
 from mta.status import Reply
 
 __all__ = [
     "AGES",
     "Alteration",
+    "Carried",
     "CopyReport",
     "DestState",
     "DestSummary",
@@ -118,6 +119,28 @@ class Row:
     account: str | None = None
     expires: int = 0
     flags: int = 0
+    orcpt: str | None = None
+    notify: int = 0
+    last_host: str | None = None
+
+
+@attrs.frozen(slots=True)
+class Carried:
+    """A message that comes from another queue, with the recipients that go with it."""
+
+    message: Message
+    recipients: tuple[Row, ...]
+    body: BodyRef
+
+    @property
+    def id(self) -> int:
+        """Of the message."""
+        return self.message.id
+
+    @property
+    def expires(self) -> int:
+        """Of the message."""
+        return self.message.expires
 
 
 AGES = (300_000, 3_600_000, 86_400_000)  # ms: the columns of a summary, then "older"
@@ -167,12 +190,16 @@ class SweepReport:
 
 @attrs.frozen(slots=True)
 class CopyReport:
-    """What a backup or a restore has done.  refused: messages that were left out, each with the reason."""
+    """What a backup, a restore, an export, an import or a move has done.
+
+    refused: messages that were left out, each with the reason.  skipped: messages that were there already.
+    """
 
     messages: int
     recipients: int
     files: int
     refused: tuple[tuple[int, str], ...] = ()
+    skipped: int = 0
 
 
 def cut_reply(reply: Reply | str) -> str:

@@ -8,12 +8,12 @@ for warnings that could not be made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from mta.envelope import NewMessage
+from mta.envelope import NewMessage, Settlement
 from mta.interfaces import IEventLog, IQueue
 from mta.queue.ids import id_at, id_text
 from mta.queue.state import Overdue
@@ -24,11 +24,11 @@ __all__ = ["Report", "Warnings"]
 BITE = 20  # messages whose headers are in memory at once
 HOUR = 3_600_000  # ms
 
-Report = Callable[[Overdue], Deferred[Sequence[NewMessage]]]
+Report = Callable[[Overdue], Deferred[Settlement]]
 
 
 class Warnings:
-    """report: makes the warning, or nothing where it is not wanted after all.  file: fills in where it goes.
+    """report: makes the warning, or nothing where it is not wanted after all; no outcomes.  file: fills in where it goes.
 
     waiting: told where something waits now.  now: ms.  age: ms after which a sender is warned, 0: never.
     """
@@ -78,16 +78,22 @@ class Warnings:
 
     async def _warn(self, overdue: Overdue) -> None:
         message, name = overdue.message, id_text(overdue.message.id)
+        made, stored = Settlement(()), False
         try:
+            made = await self._report(overdue)
             now = self._now()
-            spawn = [self._file(new, now) for new in await self._report(overdue)]
-            if not await self._queue.warn(message.id, spawn):
-                return
+            spawn = [self._file(new, now) for new in made.spawn]
+            stored = await self._queue.warn(message.id, spawn)
         except MailError as error:  # no room, or no way to the sender just now: within the hour
             self._log.warn("no delay warning for {id} now: {why}", id=name, why=str(error))
             return
         except Exception:
             self._log.failure("the delay warning for {id}", id=name)
+            return
+        finally:
+            if not stored and made.undone is not None:
+                made.undone()
+        if not stored:
             return
         fields = {"from": message.sender, "recipients": len(overdue.claims), "reports": len(spawn)}
         self._events.event("warned", name, fields)

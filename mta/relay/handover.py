@@ -120,14 +120,14 @@ class ReuseKey:
     parameters: str  # 10 digest of versions, ciphers, names looked for, pins and trust
     next_hop: str  # 11 the domain, where the check depends on it; "" at none, may, encrypt: domains with one MX share
     evidence: str  # 12 MTA-STS id and mode, digest of the TLSA records and their base domain
-    client_certificate: str  # 13 it authorises
+    client_certificate: str  # 13 SHA-256 of ours, "" for none: it authorises
     sasl: str  # 14 identity and credential: they authorise
     flags: int  # 15 REQUIRETLS and TLS-Required: No of the message
     sender_data: str  # 16 XCLIENT, PROXY, anything that depends on the sender (constant now)
 
     @classmethod
-    def of(cls, required: Required, *, route: str, source: str, hello: str, flags: int) -> ReuseKey:
-        """The key of a delivery."""
+    def of(cls, required: Required, *, route: str, source: str, hello: str, flags: int, certificate: str) -> ReuseKey:
+        """The key of a delivery.  certificate: SHA-256 of the one of ours that a connection for it would show, "" for none."""
         checked = required.level.verifies
         return cls(
             route=route,
@@ -142,11 +142,15 @@ class ReuseKey:
             parameters=_digest((required.parameters, required.names if checked else (), required.never_clear)),
             next_hop=required.next_hop if checked else "",
             evidence=required.evidence,
-            client_certificate=str(required.parameters.certificate or ""),
+            client_certificate=certificate,
             sasl=required.sasl,
             flags=flags,
             sender_data="",
         )
+
+    def showing(self, certificate: str) -> ReuseKey:
+        """The key of a connection that shows this certificate: its file may have been replaced since the delivery was planned."""
+        return self if certificate == self.client_certificate else attrs.evolve(self, client_certificate=certificate)
 
 
 def _digest(facts: tuple[object, ...]) -> str:

@@ -36,7 +36,8 @@ class Session(Negotiation):
 
     def __init__(self, conduct: Conduct, step: Step, owner: Owner) -> None:
         super().__init__(conduct, step, owner)
-        self.key: ReuseKey = step.candidate.key
+        key = step.candidate.key
+        self.key: ReuseKey = key if self._tls is None else key.showing(self._tls.certificate)
         self.verdict: tuple[Verdict, str] | None = None
         self.clean = True  # no transaction is open at the server
         self.idle_since = 0.0

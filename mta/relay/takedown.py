@@ -22,7 +22,7 @@ from mta.relay.session import Session
 from mta.smtp import event
 from mta.smtp.client import Sender, Transaction
 from mta.status import Reply
-from mta.tls.unwrap import TlsBroken, UnwrappableTls, is_record
+from mta.tls.unwrap import TlsBroken, UnwrappableTls
 
 __all__ = ["Takedown"]
 
@@ -104,14 +104,12 @@ class Takedown(Session):
     def _without_late_records(self, data: bytes) -> bytes:
         """A close_notify that comes after we had stopped waiting for it is no part of the conversation in clear text."""
         old = self._unanswered
-        if old is None or not (old.pending or is_record(data)):
-            self._unanswered = None
+        if old is None:
             return data
         with suppress(TlsBroken):  # then it is taken for what it is not, a reply, and that is the end of it
-            old.receive(data)
-            data = b""
-        if old.closed:
-            self._unanswered, data = None, old.rest
+            data = old.receive_late(data)
+        if data or old.closed:
+            self._unanswered = None
         return data
 
     # ---- down

@@ -94,8 +94,15 @@ class Ways:
         return Outlook(way, candidates, tuple([demand for demand in demands if demand.refusal is not None]), until, site)
 
     def _key(self, way: Way, demand: Demand, flags: int) -> ReuseKey:
-        source, hello = self.source(demand.target), self.conduct.hello
-        return ReuseKey.of(demand.required, route=f"{way.route}@{self._generation}", source=source, hello=hello, flags=flags)
+        required = demand.required
+        return ReuseKey.of(
+            required,
+            route=f"{way.route}@{self._generation}",
+            source=self.source(demand.target),
+            hello=self.conduct.hello,
+            flags=flags,
+            certificate=self.conduct.tls.shown(required),
+        )
 
     def session(self, step: Step, owner: Owner) -> Session:
         """A new connection.  MailError when our own side of TLS cannot be set up."""

@@ -65,17 +65,25 @@ class ClientTls:
         self._trust(parameters.trust)  # a file that cannot be read is found now
         return _Creator(self._contexts.get(parameters, required.level is Level.MAY), required.sni)
 
+    def shown(self, required: Required) -> str:
+        """SHA-256 of the certificate of ours that a new connection would show: "" for none, no digest when it is unusable."""
+        if required.parameters.certificate is None:
+            return ""
+        try:
+            return self.creator(required).certificate
+        except MailError:  # the attempt finds it too, and says so
+            return "unusable"
+
     def achieved(self, handle: SSL.Connection, required: Required) -> Achieved:
         """What the handshake has achieved, judged for this requirement."""
         sent = handle.get_peer_cert_chain() or []  # as bytes: OpenSSL takes certificates that `cryptography` cannot read
         chain = tuple([crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate) for certificate in sent])
-        shown = handle.get_certificate() if required.parameters.certificate is not None else None
         achieved = Achieved(
             version=handle.get_protocol_version_name(),
             cipher=handle.get_cipher_name() or "",
             bits=handle.get_cipher_bits() or 0,
             chain=chain,
-            client_certificate=_fingerprint(crypto.dump_certificate(crypto.FILETYPE_ASN1, shown)) if shown else "",
+            client_certificate=handle.get_context().get_app_data(),
         )
         return self.again(required, achieved)
 
@@ -151,9 +159,10 @@ class _Trust:
 
 @implementer(IOpenSSLClientConnectionCreator)
 class _Creator:
-    """Makes the TLS side of one connection to one host."""
+    """Makes the TLS side of one connection to one host.  certificate: SHA-256 of the one of ours that it shows, "" for none."""
 
     def __init__(self, context: SSL.Context, server_name: str) -> None:
+        self.certificate: str = context.get_app_data()
         self._context = context
         self._server_name = server_name
 

@@ -5,7 +5,7 @@ resumption (a resumed session is not verified again), and at most 64 cipher suit
 the first 64.  Whatever cannot be used, a cipher string, a certificate, its key, is found here, before STARTTLS is sent
 (RFC 3207 4.1: who sends it must be able to go on): MailError 4.7.5 with the file's name.  A certificate of ours is shown
 only where one is named, without the self-signed root (some servers refuse a chain for the signature of its root), and is
-read again when its file has changed.
+read again when its file has changed; a context's app data is the SHA-256 of its leaf, in hex, "" for none.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
 from twisted.logger import Logger
@@ -85,12 +86,14 @@ class Contexts:
         except (SSL.Error, UnicodeEncodeError):
             raise unusable(f"OpenSSL finds no cipher in {ciphers!r}") from None
         context.set_tls13_ciphersuites(TLS13_SUITES)
+        shown = ""
         if parameters.certificate is not None:
-            self._show(context, parameters.certificate, parameters.key or parameters.certificate)
+            shown = self._show(context, parameters.certificate, parameters.key or parameters.certificate)
+        context.set_app_data(shown)
         return context
 
-    def _show(self, context: SSL.Context, certificate: Path, key: Path) -> None:
-        """Our own certificate, for the server that asks for one (RFC 8446 4.4.2.2: the root may be left out)."""
+    def _show(self, context: SSL.Context, certificate: Path, key: Path) -> str:
+        """Our own certificate, for the server that asks for one (RFC 8446 4.4.2.2: the root may be left out); its SHA-256."""
         try:
             leaf, *others = x509.load_pem_x509_certificates(certificate.read_bytes())
             self._warn(certificate, [leaf, *others])
@@ -105,6 +108,7 @@ class Contexts:
             context.check_privatekey()
         except _UNREADABLE as error:
             raise unusable(f"our key {key} cannot be used with {certificate}: {_words(error)}") from error
+        return leaf.fingerprint(SHA256()).hex()
 
     def _warn(self, path: Path, chain: list[x509.Certificate]) -> None:
         """Schannel refuses a chain with one weak signature, even that of the root, which we do not send."""

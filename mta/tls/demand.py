@@ -1,9 +1,10 @@
 """What TLS is owed at each address of a next hop: asks DNS for TLSA records and MTA-STS for a policy, side by side.
 
 RFC 7672, RFC 8461, RFC 8689; the decision itself is `owed.py`.  DANE needs a resolver that validates: `start` asks the
-servers for a name that must come back validated (`[dns] dnssec_probe`), and where it does not, DANE is off and the log says
-so.  Then level "dane" acts as "may" and "dane-only" sends nothing.  The probe is repeated, when its answer has expired, for
-as long as mail wants DANE.  Only an answer switches DANE off: who can make the probe fail gains nothing by it.
+servers for a name that must come back validated (`[dns] dnssec_probe`) and for one that must not (`dnssec_bogus_probe`: who
+vouches for it sets AD blindly).  Where one of them speaks against the servers DANE is off and the log says so: level "dane"
+acts as "may" and "dane-only" sends nothing.  The probe is repeated, when its answer has expired, for as long as mail wants
+DANE.  Only an answer switches DANE off: who can make the probe fail gains nothing by it.
 
 A failed lookup is never an answer: the host gets a refusal, and no connection is made to it.  That is what whoever forges
 answers can do to mail, and what a broken name server does: a domain that gets nothing for four hours is told to the log,
@@ -32,6 +33,7 @@ from mta.tls.policy_table import PolicyTable
 from mta.tls.tlsa import Found, TlsaLookup
 
 if TYPE_CHECKING:
+    from mta.dns.answer import Answer
     from mta.tls.mtasts import StsPolicy
     from mta.tls.mtasts_cache import StsPolicies
 
@@ -66,6 +68,7 @@ class Demands:
     ) -> None:
         self.validates = settings.dns.trusted
         self._proven = False
+        self._doubts: dict[str, str] = {}  # name of a probe -> what its last answer says against the servers, "" for nothing
         self._resolver = resolver
         self._sts = sts
         self._clock = clock
@@ -99,7 +102,9 @@ class Demands:
         entry = self._table.entry(next_hop, datetime.fromtimestamp(self._wall(), UTC).date())
         rule = rule_for(self.settings.tls_client, entry, next_hop, level, flags, sasl)
         if rule.dane or rule.requiretls:
-            await self._probe()
+            probe = Deferred.fromCoroutine(self._probe())
+            if not self.validates:  # else mail would only wait for what it is believed to know
+                await probe
         if not self.validates and not next_hop.startswith("["):  # nobody vouches for an MX
             targets = [attrs.evolve(target, mx_secure=False) if target.mx_secure else target for target in targets]
         sts = self._sts.policy(rule.host) if self._sts is not None and rule.sts else None
@@ -149,21 +154,31 @@ class Demands:
         return [owed(rule, target, each, policy, min(until, each.expires) if each else until) for target, each in known]
 
     async def _probe(self) -> None:
-        """Does the resolver validate?  Once it does, that is believed until the restart."""
+        """Does the resolver validate?  Once both names have shown that it does, that is believed until the restart."""
         now = self._clock.seconds()
         if self._proven or now < self._probe_again:
             return
         self._probe_again = now + _PROBE_AGAIN
-        why = "" if self.settings.dns.trusted else "[dns] trusted is false"
-        name = self.settings.dns.dnssec_probe
-        if name and not why:
-            answer = await self._resolver.query(name, "A")
-            self._probe_again = max(self._probe_again, answer.expires)
-            if answer.failed:  # nobody knows, and the AD bit of a resolver that does not validate is never set
-                return
-            if not answer.secure:
-                why = f"the name servers did not validate {name!r} ({answer.rcode})"
-        self._proven = self.validates = not why
+        dns = self.settings.dns
+        if not dns.trusted:
+            self._tell("[dns] trusted is false")
+            return
+        wanted = ((dns.dnssec_probe, _not_validated), (dns.dnssec_bogus_probe, _believed_blindly))
+        asked = [(name, against, self._resolver.query(name, "A")) for name, against in wanted if name]
+        doubted, unknown = [], []  # until when
+        for name, against, answering in asked:  # both are on their way
+            answer = await answering
+            said = against(name, answer)
+            if said is None:  # it stays as it was
+                unknown.append(answer.expires)
+                continue
+            self._doubts[name] = said
+            if said:
+                doubted.append(answer.expires)
+        self._probe_again = max(self._probe_again, max(doubted, default=min(unknown, default=0.0)))
+        why = next(filter(None, self._doubts.values()), "")
+        self._proven = not (why or unknown)
+        self.validates = not why
         self._tell(why)
 
     def _tell(self, why: str) -> None:
@@ -182,6 +197,29 @@ class Demands:
             *[each.level for each in settings.tls_policy],
         }
         return not levels.isdisjoint(_DANE) or any(entry.dane == "on" for entry in settings.tls_policy)
+
+
+def _not_validated(name: str, answer: Answer) -> str | None:
+    """What the answer for a name that is signed says against the servers, "" for nothing; None: nobody knows.
+
+    The AD bit of a resolver that does not validate is never set, or always.
+    """
+    if answer.failed:
+        return None
+    return "" if answer.secure else f"the name servers did not validate {name!r} ({answer.rcode})"
+
+
+def _believed_blindly(name: str, answer: Answer) -> str | None:
+    """The same for a name whose signatures are broken, which RFC 4035 5.5 answers with SERVFAIL.
+
+    Without AD somebody lets it pass (a negative trust anchor, RFC 7646), and does not vouch for it.  That a name does not
+    exist may well be proven, and says nothing of signatures below it.
+    """
+    if answer.rcode not in ("NOERROR", "SERVFAIL"):
+        return None
+    if not answer.secure:
+        return ""
+    return f"the name servers vouch for {name!r}, whose signatures are broken: they set AD and do not validate"
 
 
 def _key(target: Target) -> _Key:

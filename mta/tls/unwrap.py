@@ -12,7 +12,7 @@ from typing import Final
 
 from OpenSSL import SSL
 
-__all__ = ["TlsBroken", "UnwrappableTls", "is_record"]
+__all__ = ["TlsBroken", "UnwrappableTls"]
 
 HEADER: Final = 5  # type, version, length (RFC 8446 5.1)
 TYPES: Final = frozenset({20, 21, 22, 23})
@@ -40,11 +40,6 @@ class UnwrappableTls:
         connection.set_connect_state()
         self._handshake()
 
-    @property
-    def pending(self) -> bool:
-        """A part of a record waits for the rest of it."""
-        return bool(self._records)
-
     def receive(self, data: bytes) -> bytes:
         """Bytes of the network; what they say.  Raises TlsBroken."""
         if self.closed:
@@ -58,6 +53,22 @@ class UnwrappableTls:
                 self.closed, self.rest = True, bytes(self._records)
                 break
         return b"".join(plain)
+
+    def receive_late(self, data: bytes) -> bytes:
+        """Bytes that come when we have stopped waiting for close_notify; those that are said in clear.  Raises TlsBroken.
+
+        No reply begins with a byte that a record begins with; under TLS 1.3 an alert looks like any other record.  Not to
+        be asked again behind clear text or `closed`.
+        """
+        self._records += data
+        while not self.closed and self._records and self._records[0] in TYPES:
+            if not (record := self._next_record()):
+                return b""
+            self.connection.bio_write(record)
+            self.closed = self._read([])
+        clear = bytes(self._records)
+        self._records.clear()
+        return clear
 
     def send(self, data: bytes) -> None:
         """Say something; `data_to_send` has it then.  Raises TlsBroken."""
@@ -121,11 +132,6 @@ class UnwrappableTls:
             return True
         except SSL.Error as error:
             raise TlsBroken(_reason(error)) from None
-
-
-def is_record(data: bytes) -> bool:
-    """Do these bytes begin as a TLS record does, and not as a reply?"""
-    return data[:1] != b"" and data[0] in TYPES
 
 
 def _reason(error: SSL.Error) -> str:

@@ -32,6 +32,21 @@ class QuotaTests(SynchronousTestCase):
         self.assertFalse(quota.allows("a@x", 2 * HOUR - 1))
         self.assertTrue(quota.allows("a@x", 2 * HOUR))
 
+    def test_taken_back(self) -> None:
+        """What did not come about is not counted: neither twice nor below nothing, nor in an hour that has ended."""
+        quota = self.used_up()
+        quota.take_back("A@X", 1)
+        self.assertTrue(quota.allows("a@x", 1))
+        quota.count("a@x", 1)
+        self.assertFalse(quota.allows("a@x", 1))
+        for _ in range(3):
+            quota.take_back("a@x", 2)
+            quota.take_back("never@x", 2)
+        self.assertEqual({}, quota._hours)
+        late = self.used_up()
+        late.take_back("a@x", HOUR)
+        self.assertFalse(late.allows("a@x", HOUR - 1))
+
     def test_no_limit(self) -> None:
         """0: everything is allowed and nothing remembered; a limit may be set later."""
         quota = Quota(0)

@@ -8,7 +8,7 @@ import attrs
 
 from mta.bounce.service import COPY
 from mta.config.settings import Dsn, Size
-from mta.envelope import Claim, Flag, Kind, Message, Notify
+from mta.envelope import Claim, Flag, Kind, Message, Notify, Settlement
 from mta.queue.state import Overdue
 from tests.bounce.station import FULL, NOW, AgentCase, Reader
 
@@ -89,6 +89,15 @@ class RateTests(AgentCase):
         self.accept.trouble = {}
         self.assertEqual(1, len(self.settled(self.job()).spawn))
 
+    def test_what_could_not_be_stored_is_not_counted(self) -> None:
+        """Made five times, for there was no way to the sender: nothing is left of them, and the sixth is the first."""
+        for _ in range(5):
+            settlement = self.settled(self.job())
+            self.assertEqual(1, len(settlement.spawn))
+            settlement.undone()
+        self.assertEqual([True] * 5, [sink.aborted for sink in self.accept.sinks])
+        self.assertEqual([1, 1, 0], [len(self.settled(self.job()).spawn) for _ in range(3)])
+
     def test_reconfigure(self) -> None:
         """Another limit and lifetime, from now on; what was counted counts."""
         self.settled(self.job())
@@ -155,9 +164,12 @@ class DelayTests(AgentCase):
         self.bodies[64] = Reader([b"Subject: hi\r\n\r\nsecret\r\n"])
         return Overdue(message, claims)
 
+    def warned(self, overdue: Overdue) -> Settlement:
+        return self.successResultOf(self.agent.delayed(overdue))
+
     def test_q21_warning(self) -> None:
         """One report for all that wait and may be told of, header only (RFC 3461 4.3); the postmaster gets none."""
-        (spawn,) = self.successResultOf(self.agent.delayed(self.overdue(0, Notify.DELAY, Notify.FAILURE, Notify.NEVER)))
+        (spawn,) = self.warned(self.overdue(0, Notify.DELAY, Notify.FAILURE, Notify.NEVER)).spawn
         self.assertEqual([("delayed", "0@b.test"), ("delayed", "1@b.test")], self.told(spawn))
         self.assertEqual(("", "dsn", 1), (spawn.sender, spawn.source, spawn.recipients[0].notify))
         text = email.message_from_bytes(spawn.body.data)
@@ -169,15 +181,21 @@ class DelayTests(AgentCase):
     def test_none_wanted(self) -> None:
         """RFC 3461 5.2.5: none for those who did not ask for DELAY, nor for the null reverse-path."""
         for overdue in (self.overdue(2, 4, 1), self.overdue(0, sender=""), self.overdue()):
-            self.assertEqual(0, len(self.successResultOf(self.agent.delayed(overdue))))
+            self.assertEqual((), self.warned(overdue).spawn)
         self.assertEqual([], self.accept.sinks)
 
     def test_rate(self) -> None:
         """Over the limit there is none, and the log says so."""
         self.settled(self.job())
-        self.assertEqual(0, len(self.successResultOf(self.agent.delayed(self.overdue(0)))))
+        self.assertEqual((), self.warned(self.overdue(0)).spawn)
         fields = {"to": "alice@example.org", "reason": "rate", "what": "delay warning"}
         self.assertEqual([("removed", "ID64", fields)], self.log.lines)
+
+    def test_not_stored(self) -> None:
+        """One that was made in vain leaves nothing, and the next may be made."""
+        warning = self.warned(self.overdue(0))
+        warning.undone()
+        self.assertEqual((True, 1), (self.accept.sinks[0].aborted, len(self.warned(self.overdue(0)).spawn)))
 
     def test_trouble(self) -> None:
         """It fails with the reason, and leaves nothing: no room, or a body that cannot be read."""

@@ -109,8 +109,10 @@ class NamesTests(ConfigCase):
             "12: auth.cram_realm: a domain name is wanted, not 'a b'",
         )
         self.say('[dns]\ndnssec_probe = "a b"', "2: dns.dnssec_probe: a domain name is wanted, not 'a b'")
+        self.say('[dns]\ndnssec_bogus_probe = "*.org"', "2: dns.dnssec_bogus_probe: a domain name is wanted, not '*.org'")
         for probe in (".", "", "org", "example.org."):
             self.assertEqual(probe, self.load(f'{LEAST}[dns]\ndnssec_probe = "{probe}"').dns.dnssec_probe)
+            self.assertEqual(probe, self.load(f'{LEAST}[dns]\ndnssec_bogus_probe = "{probe}"').dns.dnssec_bogus_probe)
         wrong = self.mistakes('hostname = "mx1"\ndata_dir = "var"')
         self.assertEqual(["DIR/mta.toml:1: hostname: a full host name is wanted, like mx1.example.org, not 'mx1'"], wrong)
 

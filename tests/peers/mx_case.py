@@ -19,6 +19,7 @@ SETTINGS = """\
 servers = ["127.0.0.1:{dns}"]
 trusted = true
 dnssec_probe = "{probe}"
+dnssec_bogus_probe = "{bogus}"
 timeout = "1s"
 attempts = 1
 
@@ -45,11 +46,15 @@ class MxCase(PeerTestCase):
         extra = {"virtual_mailbox_domains": ", ".join(domains), "smtpd_tls_loglevel": "1"}
         self.hop = self.kept(start_postfix(self.sub("hop"), tls=tls, extra=extra))
 
-    def begin(self, zones: Mapping[str, tuple[str, str]], more: str, probe: str = "") -> None:
-        """Start the DNS and ours.  more: tables of its configuration.  probe: a name that is signed, "" when nothing is."""
+    def begin(self, zones: Mapping[str, tuple[str, str]], more: str, probe: str = "", bogus: str = "") -> None:
+        """Start the DNS and ours.  more: tables of its configuration.
+
+        probe, bogus: a name that is signed, and one whose signatures are broken; "" when there is none.
+        """
         self.dns = Dns(self.sub("dns"), zones)
         self.addCleanup(self.dns.stop)
-        self.ours = self.mta(SETTINGS.format(dns=self.dns.port, probe=probe, port=self.hop.port, more=more))
+        settings = SETTINGS.format(dns=self.dns.port, probe=probe, bogus=bogus, port=self.hop.port, more=more)
+        self.ours = self.mta(settings)
 
     def outcomes(self, domains: Iterable[str]) -> dict[str, Entry]:
         """Send a message to each; the line of what became of its first attempt, by domain."""

@@ -74,7 +74,7 @@ class DaneTests(MxCase):
         }
         zones["_tcp.mx.forged.test"] = ("bogus", f"_{self.hop.port} IN TLSA {says['key']}\n")
         zones["_tcp.mx.silent.test"] = ("silent", "")
-        self.begin(zones, SETTINGS, probe="good.test")
+        self.begin(zones, SETTINGS, probe="good.test", bogus="bogus.test")
 
     def test_every_zone(self) -> None:
         """P10, P11, P12, P13, P14, P16, P17, P23: one message to each domain; what is delivered, what waits, and why."""

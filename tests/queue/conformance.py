@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from tests.queue.conformance_accept import AcceptRows
+from tests.queue.conformance_carry import CarryRows
 from tests.queue.conformance_claim import ClaimRows
 from tests.queue.conformance_delay import DelayRows
 from tests.queue.conformance_operator import OperatorRows
@@ -15,5 +16,5 @@ from tests.queue.conformance_settle import SettleRows
 __all__ = ["QueueConformance"]
 
 
-class QueueConformance(AcceptRows, ClaimRows, SettleRows, OperatorRows, SearchRows, DelayRows):
+class QueueConformance(AcceptRows, ClaimRows, SettleRows, OperatorRows, SearchRows, DelayRows, CarryRows):
     """All rows; see harness.py for what a subclass supplies."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import fail, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from mta.envelope import Kind, Outcome, Refusal, Route, Settlement
@@ -35,12 +35,12 @@ class ReportTests(Case):
     """Messages born of a settlement."""
 
     def test_no_way_just_now(self) -> None:
-        """A report that cannot be routed for now (a mount is dead) is not dropped as a double bounce: it is owed on."""
-        station, route = self.station, self.station.router.route
+        """A report that cannot be routed for now (a mount is dead) is no double bounce: it is undone, and owed on."""
+        station, route, undone = self.station, self.station.router.route, list[str]()
 
         def reported(job):
             spawn = (station.message(job.message.sender, sender=""),) if job.message.sender else ()
-            return succeed(Settlement(tuple(map(delivered, job.claims)), spawn))
+            return succeed(Settlement(tuple(map(delivered, job.claims)), spawn, lambda: undone.append(job.message.sender)))
 
         station.bounce.deliver = reported
         station.smtp.answer = failed
@@ -48,9 +48,10 @@ class ReportTests(Case):
         station.router.route = lambda address: Refusal(LATER)
         station.smtp.answer = delivered
         station.advance(60)
+        self.assertEqual(["ann@example.com"], undone)
         station.router.route = route
         station.advance(400)
-        self.assertEqual([(TO,), ("ann@example.com",)], station.smtp.seen)
+        self.assertEqual(([(TO,), ("ann@example.com",)], 1), (station.smtp.seen, len(undone)))
         self.ends_quiet()
 
     def test_confirmed(self) -> None:
@@ -229,6 +230,57 @@ class FaultyEngineTests(Case):
         self.station.queue.faults["claim"] = [FULL, FULL]
         self.station.advance(340)
         self.assertEqual(2, len(self.flushLoggedErrors(MailError)))
+        self.ends_quiet()
+
+    def asked(self, method: str) -> Deferred[object]:
+        """What is asked about a destination when the first of its rows falls due, not answered yet; a job is on its way."""
+        station, asked, whole = self.station, list[Deferred[object]](), getattr(self.station.engine, method)
+        station.smtp.answer = deferred
+        self.accepted()
+        station.advance(120)
+        self.accepted("eve@example.org")
+        station.smtp.wait = True
+        self.accepted("sue@example.net")
+
+        def answer(of, *more):
+            if of is None:  # a walk through the whole file
+                return whole(of, *more)
+            asked.append(Deferred())
+            return asked[-1]
+
+        setattr(station.engine, method, answer)
+        station.advance(230)
+        (waiting,) = asked
+        return waiting
+
+    def ends_amid(self, waiting: Deferred[object]) -> None:
+        """The question fails while a stop awaits a job: no word of it, nothing is asked again, the stop ends."""
+        station = self.station
+        stopped = station.service.stopService()
+        waiting.errback(FULL)
+        self.assertEqual(([], 0), (self.flushLoggedErrors(), station.service._dispatch.next_time()))
+        self.assertNoResult(stopped)
+        while station.smtp.jobs:
+            station.smtp.finish(0, delivered)
+        self.successResultOf(stopped)
+        self.assertEqual([], station.clock.getDelayedCalls())
+
+    def test_claim_fails_amid_a_stop(self) -> None:
+        """Nothing is to be delivered any more: that the queue cannot say what is due is no news."""
+        self.ends_amid(self.asked("claim"))
+
+    def test_look_fails_amid_a_stop(self) -> None:
+        """A stop does not wait for a look at a destination's later mail, which the next start repeats."""
+        self.ends_amid(self.asked("lanes"))
+
+    def test_look_fails(self) -> None:
+        """While mail is delivered that is told as what it is, a bug; a walk finds the mail all the same."""
+        self.asked("lanes").errback(FULL)
+        self.assertEqual(1, len(self.flushLoggedErrors(MailError)))
+        self.station.smtp.wait, self.station.smtp.answer = False, delivered
+        while self.station.smtp.jobs:
+            self.station.smtp.finish()
+        self.station.advance(200)
         self.ends_quiet()
 
     def test_due_while_a_claim_is_answered(self) -> None:

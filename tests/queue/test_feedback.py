@@ -24,7 +24,7 @@ T6 = Reply(451, "4.7.5", "handshake failed")
 def of_fault(claim: Claim, station: Station, level: Level, trouble: Trouble) -> Outcome:
     """The outcome that the relay makes of one fault at its only address."""
     required = Required(level, "mx.a.org", "192.0.2.1", 25, "a.org", ("mx.a.org",), sni="mx.a.org", origin="default")
-    key = ReuseKey.of(required, route="r", source="", hello="me", flags=0)
+    key = ReuseKey.of(required, route="r", source="", hello="me", flags=0, certificate="")
     candidate = Candidate(Target("mx.a.org", "192.0.2.1", 25), required, key)
     settings = TlsClient()
     plan = Plan([candidate], [], StrikeMemory(MemoryHints(station.clock), settings), settings, 60.0)

@@ -57,7 +57,7 @@ class DeliveryTests(Case):
         self.accepted()
         (line,) = self.station.log.lines
         wait = line[2]["retry"]
-        self.assertTrue(270 <= wait <= 330)
+        self.assertTrue(300 <= wait <= 330)
         self.station.smtp.answer = delivered
         self.station.advance(wait - 0.002)
         self.assertEqual(1, len(self.station.smtp.seen))
@@ -66,12 +66,12 @@ class DeliveryTests(Case):
         self.ends_quiet()
 
     def test_q55_attempts(self) -> None:
-        """The ladder as it is lived: 0, 5, 15, 35, 75, 142 minutes, each step +- 10 %."""
+        """The ladder as it is lived: 0, 5, 15, 35, 75, 142 minutes, each step up to 10 % longer."""
         self.station.smtp.answer = deferred
         self.accepted()
         self.station.advance(3 * 3600)
         for minutes, expected in zip(self.minutes_of_attempts(), (0, 5, 15, 35, 75, 142), strict=False):
-            self.assertTrue(abs(minutes - expected) <= expected / 10 + 1, (minutes, expected))
+            self.assertTrue(0 <= minutes - expected <= expected / 10 + 1, (minutes, expected))
         self.assertTrue(len(self.station.smtp.seen) >= 6)
 
     def test_failed_is_reported(self) -> None:
@@ -99,7 +99,7 @@ class DeliveryTests(Case):
         self.ends_quiet()
 
     def test_expiry(self) -> None:
-        """Deferred for five days: about 111 attempts, then one bounce that says so."""
+        """Deferred for five days: about 106 attempts, then one bounce that says so."""
         self.station.smtp.answer = deferred
         self.accepted()
         self.station.advance(5 * DAY - 60)

@@ -7,10 +7,10 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from mta.config.settings import Dsn, Seconds
-from mta.envelope import NewMessage
+from mta.envelope import NewMessage, Refusal, Settlement
 from mta.queue.state import Alteration, Overdue, Selector
 from mta.status import transient
-from tests.queue.station import Station, deferred, delivered
+from tests.queue.station import LATER, Station, deferred, delivered
 
 TO = "bob@example.org"
 HOURS_4 = 4 * 3600
@@ -21,6 +21,7 @@ class WarningTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.asked: list[Overdue] = []
+        self.undone = 0
         self.station = self.made(HOURS_4)
 
     def made(self, age: float) -> Station:
@@ -31,9 +32,15 @@ class WarningTests(SynchronousTestCase):
         station.smtp.answer = lambda claim: (deferred if claim.address == TO else delivered)(claim)
         return station.start()
 
-    def report(self, overdue: Overdue) -> Deferred[list[NewMessage]]:
+    def report(self, overdue: Overdue) -> Deferred[Settlement]:
         self.asked.append(overdue)
-        return succeed([self.station.message(overdue.message.sender, sender="")])
+        return succeed(self.made_of(self.station.message(overdue.message.sender, sender="")))
+
+    def made_of(self, *spawn: NewMessage) -> Settlement:
+        def undo() -> None:
+            self.undone += 1
+
+        return Settlement((), spawn, undo)
 
     def accepted(self, *addresses: str, **more: str) -> int:
         return self.successResultOf(self.station.accept(*(addresses or (TO,)), **more))
@@ -104,6 +111,20 @@ class WarningTests(SynchronousTestCase):
             self.station.advance(3700)
             self.assertEqual([second, first], [overdue.message.id for overdue in self.asked])
 
+    def test_one_that_cannot_be_stored(self) -> None:
+        """No way to the sender just now, or no room for it: what was made is undone, and made again within the hour."""
+        station, route, self.undone = self.station, self.station.router.route, 0
+        self.accepted()
+        station.router.route = lambda address: Refusal(LATER)  # type: ignore[method-assign]
+        station.advance(HOURS_4 + 70)
+        self.assertEqual((1, 1, []), (len(self.asked), self.undone, self.warned()))
+        station.router.route = route  # type: ignore[method-assign]
+        station.queue.faults["warn"] = [transient("4.3.1", "full", code=452)]
+        station.advance(3700)
+        self.assertEqual((2, 2, []), (len(self.asked), self.undone, self.warned()))
+        station.advance(3700)
+        self.assertEqual((3, 2, [("ann@example.com",)]), (len(self.asked), self.undone, self.warned()))
+
     def test_held_meanwhile(self) -> None:
         """Held when its time came: warned of within an hour after its release, if it still waits."""
         self.accepted()
@@ -117,24 +138,24 @@ class WarningTests(SynchronousTestCase):
 
     def test_slow_reporter(self) -> None:
         """One walk at a time: while the reporter is at work nothing is asked twice."""
-        waiting: Deferred[list[NewMessage]] = Deferred()
+        waiting: Deferred[Settlement] = Deferred()
         self.station.service._warnings._report = lambda overdue: self.asked.append(overdue) or waiting
         self.accepted()
         self.station.advance(HOURS_4 + 600)
         self.assertEqual(1, len(self.asked))
-        waiting.callback([])
+        waiting.callback(Settlement(()))
         self.station.advance(HOURS_4)
         self.assertEqual(1, len(self.asked))
         self.assertEqual([], self.warned(), "nothing was to be said after all; the mark is kept")
 
     def test_gone_meanwhile(self) -> None:
         """Delivered while the warning was made: it is not sent."""
-        waiting: Deferred[list[NewMessage]] = Deferred()
+        waiting: Deferred[Settlement] = Deferred()
         self.station.service._warnings._report = lambda overdue: waiting
         self.accepted()
         self.station.advance(HOURS_4 + 70)
         self.station.smtp.answer = delivered
         self.station.advance(4500)
         self.assertEqual([], self.station.left)
-        waiting.callback([self.station.message("ann@example.com", sender="")])
-        self.assertEqual(([], []), (self.station.left, self.warned()))
+        waiting.callback(self.made_of(self.station.message("ann@example.com", sender="")))
+        self.assertEqual(([], [], 1), (self.station.left, self.warned(), self.undone))

@@ -74,7 +74,7 @@ class ConnectionCase(SynchronousTestCase):
         self.owner = Owner()
         conduct = Conduct("me.example", Timeouts(), 60.0, TLS, self.pool, self.reactor)
         required = Required(Level.NONE, TARGET.name, TARGET.address, TARGET.port, "example.org", (TARGET.name,))
-        key = ReuseKey.of(required, route="r", source="", hello="me.example", flags=0)
+        key = ReuseKey.of(required, route="r", source="", hello="me.example", flags=0, certificate="")
         self.session = Session(conduct, Step(Candidate(TARGET, required, key), tls=False), self.owner)
         self.session.connect(TARGET.address, TARGET.port, "")
         self.wire = Wire()

@@ -25,7 +25,7 @@ STRIKING = (Trouble.T5, Trouble.T6, Trouble.T8, Trouble.T9)
 def candidate(target: Target, level: Level = Level.MAY, **changes: object) -> Candidate:
     """An address to try, and what is owed there."""
     required = attrs.evolve(Required(level, target.name, target.address, target.port, "example.org"), **changes)
-    return Candidate(target, required, ReuseKey.of(required, route="r", source="", hello="me", flags=0))
+    return Candidate(target, required, ReuseKey.of(required, route="r", source="", hello="me", flags=0, certificate=""))
 
 
 def fault(trouble: Trouble) -> Fault:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
@@ -15,6 +16,7 @@ from mta.relay.hostlist import HostLists
 from mta.tls.policy import Achieved, Level, Parameters, Required
 
 TLS = Achieved("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256)
+BASE: dict[str, Any] = {"route": "r", "source": "", "hello": "me", "flags": 0, "certificate": ""}
 KEY = ReuseKey(
     "r", "smtp", "192.0.2.1", 25, "", "me.example", "mx.example.org", "mx.example.org", Level.MAY, "", "", "", "", "", 0, ""
 )
@@ -145,18 +147,14 @@ class KeyTests(SynchronousTestCase):
     def test_next_hop_counts_only_where_it_is_checked(self) -> None:
         """H29: two domains with one MX share at none, may, encrypt, and never where the certificate is checked."""
         for level in Level:
-            keys = {
-                ReuseKey.of(required(level=level, next_hop=domain), route="r", source="", hello="me", flags=0)
-                for domain in ("a.example", "b.example")
-            }
+            keys = {ReuseKey.of(required(level=level, next_hop=domain), **BASE) for domain in ("a.example", "b.example")}
             self.assertEqual(len(keys), 2 if level.verifies else 1, level)
 
     def test_of_takes_every_fact(self) -> None:
         """H28: what deliveries can differ in today reaches the key."""
-        base = {"route": "r", "source": "", "hello": "me", "flags": 0}
-        plain = ReuseKey.of(required(), **base)
-        for changed in ({"route": "s"}, {"source": "192.0.2.9"}, {"hello": "you"}, {"flags": 4}):
-            self.assertNotEqual(ReuseKey.of(required(), **{**base, **changed}), plain)
+        plain = ReuseKey.of(required(), **BASE)
+        for changed in ({"route": "s"}, {"source": "192.0.2.9"}, {"hello": "you"}, {"flags": 4}, {"certificate": "ab"}):
+            self.assertNotEqual(ReuseKey.of(required(), **{**BASE, **changed}), plain)
         for changed in (
             {"address": "192.0.2.2"},
             {"port": 26},
@@ -169,4 +167,12 @@ class KeyTests(SynchronousTestCase):
             {"sasl": "PLAIN user 1234"},
             {"never_clear": True},
         ):
-            self.assertNotEqual(ReuseKey.of(required(**changed), **base), plain)
+            self.assertNotEqual(ReuseKey.of(required(**changed), **BASE), plain)
+
+    def test_the_certificate_is_known_by_its_fingerprint(self) -> None:
+        """H28: not by its path; what a connection shows in truth stands in its key, whatever the file held before."""
+        named = required(parameters=Parameters(certificate=Path("/c")))
+        key = ReuseKey.of(named, **{**BASE, "certificate": "ab"})
+        self.assertEqual(key.client_certificate, "ab")
+        self.assertIs(key.showing("ab"), key)
+        self.assertEqual(key.showing("cd"), ReuseKey.of(named, **{**BASE, "certificate": "cd"}))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import attrs
+from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred, fail
 
 from mta.envelope import Flag, Kind
 from mta.relay.destination import MAX_ADDRESSES
 from mta.status import MailError, Reply, Scope, transient
-from mta.tls.policy import Demand, Level
-from tests.relay.world import RelayCase
+from mta.tls.policy import Demand, Level, Parameters
+from tests.relay.world import AUTHORITY, RelayCase
 
 LOOKUP = transient("4.7.5", "TLSA lookup error for mx1.example.org:25", scope=Scope.SITE, reason="SERVFAIL")
 
@@ -119,3 +122,57 @@ class OutlookTests(RelayCase):
         await self.delivered(flags=flags)
         self.assertEqual([message.in_tls for message in server.messages], [False, True, False])
         self.assertEqual([message.connection for message in server.messages], [1, 2, 1])
+
+
+class OurCertificateTests(RelayCase):
+    """The file of our certificate is replaced in its place while connections are open."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.folder = Path(self.mktemp())
+        self.folder.mkdir()
+        certificate, key = AUTHORITY.issue("old.example.com").write(self.folder)
+        parameters = Parameters(certificate=certificate, key=key)
+        self.owed.changed = lambda demand: attrs.evolve(demand, required=attrs.evolve(demand.required, parameters=parameters))
+        ask = lambda context: context.set_verify(SSL.VERIFY_PEER, lambda *args: True)  # noqa: E731
+        self.server = self.serve(prepare=ask)
+
+    def renew(self) -> None:
+        """Another certificate, in the same files."""
+        AUTHORITY.issue("new.example.com").write(self.folder)
+
+    async def test_h28_another_certificate(self) -> None:
+        """H28: mail that follows has a connection that shows the new one, though the old connection is open and young."""
+        await self.delivered()
+        self.assertEqual((await self.delivered()).facts["tls"], "kept")
+        self.renew()
+        self.reactor.shift += 5.1  # where the mail goes is looked up anew
+        self.assertEqual((await self.delivered()).facts["tls"], "new")
+        self.assertEqual((await self.delivered()).facts["tls"], "kept")
+        self.assertEqual(self.server.client_certificates, ["CN=old.example.com", "CN=new.example.com"])
+
+    async def test_h28_made_before_it_was_known(self) -> None:
+        """H28: a connection goes by what it shows itself, though the mail that made it was looked up with the old file."""
+        await self.delivered()
+        self.renew()
+        one, two = self.deliver(), self.deliver(number=10)  # the open connection has room for one of them
+        kinds = [(await each).outcomes[0].facts["tls"] for each in (one, two)]
+        self.assertEqual(kinds, ["kept", "new"])
+        self.reactor.shift += 5.1
+        one, two = self.deliver(), self.deliver(number=10)
+        kinds = [(await each).outcomes[0].facts["tls"] for each in (one, two)]
+        self.assertEqual(kinds, ["kept", "new"])  # there are two open, and one of them shows what is in the file
+        self.assertEqual(self.server.client_certificates, ["CN=old.example.com", "CN=new.example.com", "CN=new.example.com"])
+        self.assertEqual({message.connection for message in self.server.messages[-2:]}, {2, 3})
+
+    async def test_c04_half_a_file(self) -> None:
+        """C04: while the file cannot be used nothing goes, on the open connection neither; whole again, it serves."""
+        await self.delivered()
+        [path] = [each for each in self.folder.iterdir() if b"CERTIFICATE" in each.read_bytes()]
+        whole = path.read_bytes()
+        path.write_bytes(whole[:100])
+        self.reactor.shift += 5.1
+        self.assertEqual((await self.deferred()).reply.enhanced, "4.7.5")
+        path.write_bytes(whole)
+        self.reactor.shift += 5.1
+        await self.delivered()

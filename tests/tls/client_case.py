@@ -16,6 +16,7 @@ from mta.config.settings import TlsClient
 from mta.testing.pki import Authority, Issued
 from mta.tls.client import ClientTls
 from mta.tls.policy import Achieved, Level, Required
+from tests.tls.contexts import talk
 
 AUTHORITY = Authority.create()
 ISSUED = AUTHORITY.issue("mx.example.org", "192.0.2.1")
@@ -36,16 +37,7 @@ def shake(client: SSL.Connection, server: SSL.Connection) -> None:
     """A handshake in memory; SSL.Error when it fails."""
     client.set_connect_state()
     server.set_accept_state()
-    for _ in range(5):
-        for end, other in ((client, server), (server, client)):
-            try:
-                end.do_handshake()
-            except SSL.WantReadError:
-                pass
-            try:
-                other.bio_write(end.bio_read(65536))
-            except SSL.WantReadError:
-                pass
+    talk(client, server)
 
 
 def owed(level: Level = Level.VERIFY, *names: str, **changes: object) -> Required:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -173,6 +174,32 @@ class CertificateTests(ClientCase):
         Authority.create().issue("new.example.com").write(self.folder)
         self.assertEqual(self.seen(self.named), ["CN=new.example.com"])
         self.assertIsNot(contexts.get(self.named.parameters, False), first)
+
+    def test_fingerprint(self) -> None:
+        """A context knows the SHA-256 of the leaf that it shows, reckoned when the file is read and not again; "" for none."""
+        contexts = self.tls._contexts
+        first = contexts.get(self.named.parameters, False).get_app_data()
+        self.assertEqual(first, self.fingerprint())
+        self.assertIs(contexts.get(self.named.parameters, False).get_app_data(), first)
+        AUTHORITY.issue("relay.example.com").write(self.folder)  # the same name and path, another certificate
+        self.assertEqual(contexts.get(self.named.parameters, False).get_app_data(), self.fingerprint())
+        self.assertNotEqual(self.fingerprint(), first)
+        self.assertEqual(contexts.get(Parameters(), False).get_app_data(), "")
+
+    def fingerprint(self) -> str:
+        """Of the leaf that is in the file now."""
+        leaf, *_ = x509.load_pem_x509_certificates(self.certificate.read_bytes())
+        return leaf.fingerprint(hashes.SHA256()).hex()
+
+    def test_what_would_be_shown(self) -> None:
+        """The fingerprint without a connection: none is named, one that is replaced in its place, one that cannot be used."""
+        self.assertEqual((self.tls.shown(owed()), self.tls.shown(self.named)), ("", self.fingerprint()))
+        AUTHORITY.issue("relay.example.com").write(self.folder)
+        self.assertEqual(self.tls.shown(self.named), self.fingerprint())
+        self.assertEqual(self.tls.creator(self.named).certificate, self.fingerprint())
+        self.certificate.write_bytes(b"half wri")
+        self.assertEqual(self.tls.shown(self.named), "unusable")
+        self.assertEqual(self.tls.creator(owed()).certificate, "")
 
     def test_key_in_the_same_file(self) -> None:
         """A policy without a key means that the certificate's file has it."""

@@ -255,7 +255,8 @@ class TogetherTests(DemandsCase):
     def test_side_by_side(self) -> None:
         """All hosts and the policy are asked before any has answered, and the answers may come in any order."""
         resolver, sts = SlowResolver(), Policies()
-        demands = self.make(resolver, sts=sts, dns=Dns(servers=("127.0.0.1:53",), trusted=True, dnssec_probe=""))
+        unprobed = Dns(servers=("127.0.0.1:53",), trusted=True, dnssec_probe="", dnssec_bogus_probe="")
+        demands = self.make(resolver, sts=sts, dns=unprobed)
         names = ["mx1.example.org", "mx2.example.org", "mx3.example.org"]
         targets = [Target(name, "192.0.2.1", 25, 1, True, True, name, "example.org") for name in names]
         asking = demands.of("example.org", None, targets, 0, "")

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from random import Random
+from typing import Any
 
 import attrs
+from twisted.internet.task import Clock
 
-from mta.config.settings import Dns, RouteEntry, TlsClient, TlsPolicyEntry
+from mta.config.settings import Dns, RouteEntry, Settings, TlsClient, TlsPolicyEntry
+from mta.dns.answer import Answer
 from mta.envelope import Flag, Target
 from mta.route.hosts import NextHops
 from mta.status import MailError
 from mta.testing.dns import FakeResolver
+from mta.tls.demand import Demands
 from mta.tls.policy import Level
-from tests.tls.asking import GOOD, DemandsCase, SlowResolver, tlsa, zone
+from tests.dns.loopback import LoopbackTestCase
+from tests.tls.asking import GOOD, DemandsCase, Log, SlowResolver, tlsa, zone
 
 
 class ProbeTests(DemandsCase):
@@ -62,8 +68,10 @@ class ProbeTests(DemandsCase):
         demands.start()
         resolver = FakeResolver(self.RECORDS, secure=True)
         asking = demands.of("example.org", None, self.hosts(resolver), 0, "")
-        self.assertEqual([(name, rdtype) for name, rdtype, _ in slow.waiting], [(".", "A"), (tlsa("mx.example.org"), "TLSA")])
-        slow.waiting[1][2].callback(self.successResultOf(resolver.query(tlsa("mx.example.org"), "TLSA")))
+        self.assertEqual(
+            [(name, rdtype) for name, rdtype, _ in slow.waiting[::2]], [(".", "A"), (tlsa("mx.example.org"), "TLSA")]
+        )
+        slow.waiting[2][2].callback(self.successResultOf(resolver.query(tlsa("mx.example.org"), "TLSA")))
         self.assertEqual(self.levels(self.successResultOf(asking)), ["dane"])
 
     def test_requiretls(self) -> None:
@@ -84,13 +92,14 @@ class ProbeTests(DemandsCase):
         self.assertTrue(self.make(FakeResolver(self.RECORDS, secure={"example.org"}), dns=other).validates)
         self.assertFalse(self.make(FakeResolver(self.RECORDS, secure={""}), dns=other).validates)
         resolver = FakeResolver(self.RECORDS)
-        none = Dns(servers=("127.0.0.1:53",), trusted=True, dnssec_probe="")
+        none = Dns(servers=("127.0.0.1:53",), trusted=True, dnssec_probe="", dnssec_bogus_probe="")
         self.assertTrue(self.make(resolver, dns=none).validates)
         self.assertEqual(resolver.asked, {})
 
     def test_late(self) -> None:
         """A resolver that validates only later: asked again for mail that wants DANE, when its answer has expired, and told."""
-        resolver = FakeResolver(self.RECORDS, secure={"example.org", ".example.org", tlsa("mx.example.org")}, ttl=5)
+        secure, fail = {"example.org", ".example.org", tlsa("mx.example.org")}, {"dnssec-failed.org": "SERVFAIL"}
+        resolver = FakeResolver(self.RECORDS, secure=secure, fail=fail, ttl=5)
         demands = self.make(resolver)
         targets = self.hosts(resolver)
         resolver.secure = True
@@ -145,3 +154,146 @@ class ProbeTests(DemandsCase):
         self.demands.reconfigure(attrs.evolve(settings, tls_policy=(entry,)))
         [strict] = self.successResultOf(self.demands.of("example.org", None, [before.target], 0, ""))
         self.assertEqual(self.levels([strict]), ["encrypt"])
+
+
+class BogusProbeTests(DemandsCase):
+    """A resolver that sets AD without validating vouches for the root as well: a name with broken signatures finds it out."""
+
+    RECORDS = zone("mx.example.org", tlsa_of={"mx.example.org": GOOD})
+    BROKEN = "dnssec-failed.org"
+    BLIND = (
+        "dane_off",
+        "the name servers vouch for 'dnssec-failed.org', whose signatures are broken: they set AD and do not validate",
+    )
+
+    def resolver(self, *, blind: bool = False, fail: str = "", ttl: float = 300.0) -> FakeResolver:
+        """Vouches for all; blind: for the broken name too.  fail: what is said of the broken name instead."""
+        records = {**self.RECORDS, self.BROKEN: {"A": ["192.0.2.7"]}}
+        secure = {"", "example.org", ".example.org", tlsa("mx.example.org"), *([self.BROKEN] if blind else [])}
+        return FakeResolver(records, secure=secure, fail={self.BROKEN: fail} if fail else {}, ttl=ttl)
+
+    def level(self, resolver: FakeResolver, demands: Demands) -> list[str]:
+        """What mail to example.org is owed."""
+        targets = self.successResultOf(NextHops(resolver, random=Random(1)).hosts("example.org"))
+        return self.levels(self.successResultOf(demands.of("example.org", None, targets, 0, "")))
+
+    def test_who_validates(self) -> None:
+        """SERVFAIL (or an answer without AD, where an operator lets such names pass) is right, and asked for once."""
+        for resolver in (self.resolver(fail="SERVFAIL", ttl=0.0), self.resolver(ttl=0.0)):
+            demands = self.make(resolver)
+            self.assertEqual((demands.validates, self.log.events), (True, []))
+            self.clock.advance(1000.0)
+            self.assertEqual(self.level(resolver, demands), ["dane"])
+            self.assertEqual(resolver.asked[self.BROKEN, "A"], 1)
+
+    def test_who_vouches_for_anything(self) -> None:
+        """AD for the broken name: no DANE whatever else is vouched for, no TLSA is asked for, and one line says so."""
+        resolver = self.resolver(blind=True)
+        demands = self.make(resolver)
+        self.assertEqual((demands.validates, self.log.events), (False, [self.BLIND]))
+        self.assertEqual(self.level(resolver, demands), ["may"])
+        self.assertEqual(self.tlsa_asked_of(resolver), [])
+
+    def tlsa_asked_of(self, resolver: FakeResolver) -> list[str]:
+        return [name for name, rdtype in resolver.asked if rdtype == "TLSA"]
+
+    def test_the_root_has_no_answer(self) -> None:
+        """The broken name with AD is enough, whatever becomes of the other question."""
+        resolver = self.resolver(blind=True)
+        resolver.fail[""] = "TIMEOUT"
+        self.assertFalse(self.make(resolver).validates)
+        self.assertEqual(self.log.events, [self.BLIND])
+
+    def test_no_answer_switches_nothing_off(self) -> None:
+        """No time, no network, no such name (with AD as it should be), a server that is broken: DANE stays on, nothing is said."""
+        gone = FakeResolver(self.RECORDS, secure=True)
+        for resolver in (gone, *[self.resolver(fail=why) for why in ("TIMEOUT", "UNREACHABLE", "REFUSED", "GARBLED", "CLOSED")]):
+            demands = self.make(resolver)
+            self.assertEqual((demands.validates, self.log.events), (True, []))
+            self.assertEqual(self.level(resolver, demands), ["dane"])
+
+    def test_asked_again_while_there_is_no_answer(self) -> None:
+        """The network comes up after us: mail that wants DANE asks again, does not wait for it, and finds the blind one out."""
+        resolver = self.resolver(blind=True, fail="TIMEOUT", ttl=0.0)
+        demands = self.make(resolver)
+        self.assertTrue(demands.validates)
+        self.level(resolver, demands)
+        self.assertEqual(resolver.asked[self.BROKEN, "A"], 1, "not with every message")
+        self.clock.advance(5.0)
+        slow = SlowResolver()
+        demands._resolver = slow
+        self.assertEqual(self.level(resolver, demands), ["dane"])
+        self.assertEqual([name for name, _, _ in slow.waiting], [".", self.BROKEN])
+        resolver.fail.clear()
+        for name, rdtype, answer in slow.waiting:
+            answer.callback(self.successResultOf(resolver.query(name, rdtype)))
+        self.assertEqual((demands.validates, self.log.events), (False, [self.BLIND]))
+
+    def test_mended(self) -> None:
+        """Off stays off while there is no answer; the one that validates from now on is believed again, and told."""
+        resolver = self.resolver(blind=True, ttl=0.0)
+        demands = self.make(resolver)
+        resolver.fail[self.BROKEN] = "TIMEOUT"
+        self.clock.advance(5.0)
+        self.assertEqual(self.level(resolver, demands), ["may"])
+        resolver.fail[self.BROKEN] = "SERVFAIL"
+        self.clock.advance(5.0)
+        self.assertEqual(self.level(resolver, demands), ["dane"])
+        self.assertEqual(self.log.events, [self.BLIND, ("dane_on", None)])
+
+    def test_when_it_is_asked_again(self) -> None:
+        """When the answer that speaks against the servers has expired: not before it for another one that is missing."""
+        resolver = self.resolver(fail="TIMEOUT", ttl=100.0)
+        resolver.secure = False  # the root
+        demands = self.make(resolver)
+        for seconds, times in ((99.0, 1), (1.0, 2)):
+            self.clock.advance(seconds)
+            self.assertEqual(self.level(resolver, demands), ["may"])
+            self.assertEqual((resolver.asked["", "A"], resolver.asked[self.BROKEN, "A"]), (times, times))
+
+    def test_both_are_asked_at_once(self) -> None:
+        """The start waits for the slower of the two, not for one after the other."""
+        slow = SlowResolver()
+        demands = self.make(slow, start=False)
+        started = demands.start()
+        self.assertEqual([name for name, _, _ in slow.waiting], [".", self.BROKEN])
+        for (name, rdtype, answer), rcode in zip(slow.waiting, ("NOERROR", "SERVFAIL"), strict=True):
+            self.assertNoResult(started)
+            answer.callback(Answer(name, rdtype, rcode, secure=rcode == "NOERROR"))
+        self.successResultOf(started)
+
+    def test_of_the_operator(self) -> None:
+        """Another broken name, or none."""
+        other = Dns(servers=("127.0.0.1:53",), trusted=True, dnssec_bogus_probe="broken.example")
+        resolver = FakeResolver({**self.RECORDS, "broken.example": {"A": ["192.0.2.7"]}}, secure=True)
+        self.assertFalse(self.make(resolver, dns=other).validates)
+        none = Dns(servers=("127.0.0.1:53",), trusted=True, dnssec_bogus_probe="")
+        resolver = self.resolver(blind=True)
+        self.assertTrue(self.make(resolver, dns=none).validates)
+        self.assertEqual(resolver.asked[self.BROKEN, "A"], 0)
+
+    def test_nobody_is_asked_in_vain(self) -> None:
+        """Servers that are not trusted are not asked."""
+        resolver = self.resolver()
+        self.make(resolver, dns=Dns())
+        self.assertEqual(resolver.asked, {})
+
+
+class WireTests(LoopbackTestCase):
+    """The same with a name server on loopback."""
+
+    async def found_out(self, **ways: Any) -> tuple[bool, int]:
+        """DANE is on; how many lines were written."""
+        server = self.server({"": {"A": ["192.0.2.1"]}, "dnssec-failed.org": {"A": ["192.0.2.7"]}}, **ways)
+        resolver = self.resolver(server, trusted=True, timeout=0.2, attempts=1)
+        settings = Settings("a.test", Path("/nowhere"), tls_client=TlsClient(level="dane"), dns=Dns(trusted=True))
+        log = Log()
+        demands = Demands(settings, resolver, None, clock=Clock(), log=log)
+        await demands.start()
+        return demands.validates, len(log.events)
+
+    async def test_a_forwarder_that_sets_ad_on_everything(self) -> None:
+        """AD as it comes over the wire; without AD it is not believed either; one that says nothing changes nothing."""
+        self.assertEqual(await self.found_out(authentic=True), (False, 1))
+        self.assertEqual(await self.found_out(authentic=False), (False, 1))
+        self.assertEqual(await self.found_out(authentic=True, drop=2), (True, 0))

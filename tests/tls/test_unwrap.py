@@ -10,7 +10,7 @@ from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
 
 from mta.testing.pki import Authority
-from mta.tls.unwrap import TlsBroken, UnwrappableTls, is_record
+from mta.tls.unwrap import TlsBroken, UnwrappableTls
 
 ISSUED = Authority.create().issue("mx.example.org")
 LEAF, *_ = x509.load_pem_x509_certificates(ISSUED.certificate_pem)
@@ -128,9 +128,31 @@ class UnwrapTests(SynchronousTestCase):
         except TlsBroken:
             pass
 
-    def test_what_begins_a_record(self) -> None:
-        """H15: records and replies are told apart by their first byte."""
-        self.assertTrue(is_record(b"\x15\x03\x03"))
-        self.assertTrue(is_record(b"\x17"))
-        self.assertFalse(is_record(b"250 ok\r\n"))
-        self.assertFalse(is_record(b""))
+    def test_late(self) -> None:
+        """H15: records that come when nobody waits for them any more are not what is said in clear, whole or byte by byte."""
+        for version in (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION):
+            for step in (1, 7, 1 << 20):
+                for words, closes in ((b"", True), (b"250 old\r\n", True), (b"250 old\r\n", False), (b"", False)):
+                    ours, theirs = connected(version)
+                    ours.shut()
+                    if words:
+                        theirs.send(words)
+                    if closes:
+                        theirs.shutdown()
+                    late = said(theirs)
+                    half = len(late) // 2
+                    self.assertEqual(b"", ours.receive(late[:half]))  # the time is over amid a record
+                    late = late[half:] + b"250 in clear\r\n"
+                    clear = [ours.receive_late(late[at : at + step]) for at in range(0, len(late), step)]
+                    self.assertEqual((b"250 in clear\r\n", closes), (b"".join(clear), ours.closed))
+
+    def test_late_and_broken(self) -> None:
+        """One that is none of the session's is the error, and a byte that begins none is clear text at once."""
+        ours, theirs = connected()
+        theirs.send(b"250 fine\r\n")
+        record = bytearray(said(theirs))
+        record[-1] ^= 1
+        self.assertRaises(TlsBroken, ours.receive_late, bytes(record))
+        ours, _ = connected()
+        self.assertEqual(b"2", ours.receive_late(b"2"))
+        self.assertRaises(TlsBroken, connected()[0].receive_late, b"\x17\x42")

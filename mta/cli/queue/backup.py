@@ -28,7 +28,7 @@ from mta.queue.sqlite.backup import Progress, save
 from mta.queue.sqlite.restore import restore as restored
 from mta.status import MailError
 
-__all__ = ["backup", "restore"]
+__all__ = ["backup", "progress_bar", "restore", "said", "tell"]
 
 POLL = 0.2  # seconds between two looks at how far it is
 
@@ -49,7 +49,7 @@ def backup(data_dir: Path, dest: Path) -> None:
         click.echo("the service is down; copied from its files", err=True)
         with progress_bar() as progress, said():
             report = report_facts(save(data_dir, dest, progress))
-    _tell(report, f"saved in {dest}")
+    tell(report, f"saved in {dest}")
 
 
 @click.command()
@@ -63,7 +63,7 @@ def restore(data_dir: Path, directory: Path) -> None:
         click.echo(
             "All of it is held: look with `mta queue list --state held`, then `mta queue release` or `remove` it.", err=True
         )
-    _tell(report, f"restored from {directory}")
+    tell(report, f"restored from {directory}")
 
 
 def _followed(service: Service, answer: Facts, progress: Progress) -> Facts:
@@ -77,7 +77,8 @@ def _followed(service: Service, answer: Facts, progress: Progress) -> Facts:
     return answer
 
 
-def _tell(report: Facts, done: str) -> None:
+def tell(report: Facts, done: str) -> None:
+    """What was done, and what was left out: then the exit status is 1."""
     for id, why in report["refused"]:
         click.echo(plain(f"{id}: left out: {why}"))
     more = report["refused_count"] - len(report["refused"])

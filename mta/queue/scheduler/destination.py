@@ -203,6 +203,16 @@ class Destination:
         self.ready -= len(claims)
         return claims
 
+    def outlived(self, id: int) -> list[Claim]:
+        """What is ready of messages with smaller ids, taken out."""
+        claims = []
+        for lane in self.ring:
+            for message in [message for message in lane.ready if message < id]:
+                claims += lane.ready.pop(message).claims
+        self.ring = [lane for lane in self.ring if lane.ready]
+        self.ready -= len(claims)
+        return claims
+
     def store(self, lane: Lane) -> None:
         """Rows of that lane are due in the file."""
         lane.fresh = True

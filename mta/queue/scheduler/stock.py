@@ -17,18 +17,20 @@ from collections.abc import Callable, Iterable, Sequence
 from heapq import heapify, heappush
 
 from mta.envelope import BOUNCE, Claim, Want
+from mta.queue.ids import id_at
 from mta.queue.scheduler.destination import Destination
 from mta.queue.scheduler.destination import Lane as Place
 from mta.queue.scheduler.terms import TermsTable
 from mta.queue.state import Lane
 
-__all__ = ["LOOK_AGAIN", "NOBODY", "ROWS", "Stock"]
+__all__ = ["LAST_CHANCE", "LOOK_AGAIN", "NOBODY", "ROWS", "Stock"]
 
 WANTS = 64  # lanes asked for at once
 LANES = 8  # of one destination
 ROWS = 512  # asked for at once
 LOOK_AGAIN = 5_000  # ms until rows are looked for that the file calls due and does not give (they are on their way)
 OUTLIVED = 64  # entries of the heap that are borne with beside two for each destination
+LAST_CHANCE = 60_000  # ms: mail that is tried is tried for the last time at the end of its life
 UNKNOWN = 1 << 62  # a time that never comes
 NOBODY: Sequence[Claim] = ()
 
@@ -58,11 +60,28 @@ class Stock:
         return self._table.of(name).lifetime
 
     def mortals(self) -> list[tuple[str, float]]:
-        """Destinations that deliver nothing now, and keep their mail for a time of their own (seconds)."""
-        found = [(dest.name, dest.terms.lifetime) for dest in self._destinations.values() if dest.closed or self.spooling]
+        """Destinations where mail waits for its turn, and after how long (seconds) by their own lifetime it is too old."""
+        found = []
+        for dest in self._destinations.values():
+            lifetime = dest.terms.lifetime
+            if lifetime and (dest.closed or self.spooling):
+                found.append((dest.name, lifetime))
+            elif lifetime and (dest.stored or dest.rests_until):
+                found.append((dest.name, lifetime + LAST_CHANCE / 1000))
         if self.spooling:
-            found += [(name, self._lifetime(name)) for name in self._asleep]
-        return [(name, lifetime) for name, lifetime in found if lifetime]
+            found += [(name, lifetime) for name in self._asleep if (lifetime := self._lifetime(name))]
+        return found
+
+    def outlived(self, now: int) -> list[Claim]:
+        """What is too old by the lifetime of its destination and waits for its turn in memory, taken out: to be given back.
+
+        No more is asked of the file for it before the next walk: that would be as old.
+        """
+        claims = []
+        for dest in self._destinations.values():
+            if dest.ring and dest.terms.lifetime:
+                claims += dest.outlived(id_at(now - int(dest.terms.lifetime * 1000) - LAST_CHANCE))
+        return claims
 
     def _destination(self, name: str) -> Destination:
         dest = self._destinations.get(name)

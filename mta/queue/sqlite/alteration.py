@@ -17,9 +17,9 @@ from mta.queue.sqlite import statements as sql
 from mta.queue.sqlite.claims import Claims, dests, lanes_of
 from mta.queue.sqlite.operation import Enqueue
 from mta.queue.sqlite.transaction import Transaction, remove_recipients
-from mta.queue.state import Alteration, DestState, Move, Row, Selector, State, code_of, cut_reply, is_plain, marked
+from mta.queue.state import Alteration, Carried, DestState, Move, Row, Selector, State, code_of, cut_reply, is_plain, marked
 
-__all__ = ["MOST_MOVES", "all_dests", "alter", "alter_found", "mark", "refile", "suitable", "warn"]
+__all__ = ["MOST_MOVES", "adopt", "all_dests", "alter", "alter_found", "is_used", "mark", "put", "refile", "suitable", "warn"]
 
 MOST_MOVES = 500  # in one transaction
 LONG_AGO = -(1 << 63)
@@ -140,6 +140,16 @@ def warn(db: apsw.Connection, claims: Claims, message: int, spawn: Sequence[NewM
     return True
 
 
+def is_used(db: apsw.Connection, id: int, recipients: int) -> bool:
+    """One of the ids of such a message is in the file.  Inline bodies have two, whatever the number of recipients."""
+    return bool(db.execute(sql.IN_USE, {"id": id, "last": id + recipients}).get)
+
+
+def adopt(db: apsw.Connection, messages: Sequence[Carried]) -> None:
+    """Messages of another queue, in one transaction."""
+    Transaction(Claims(), 0).adopt(db, messages)  # nothing is claimed or settled
+
+
 def all_dests(db: apsw.Connection) -> list[DestState]:
     """The destinations that are not plain."""
     return [_dest(row) for row in db.execute(sql.ALL_DESTS)]
@@ -158,11 +168,16 @@ def mark(
     row = db.execute(sql.ONE_DEST, (dest,)).fetchone()
     state = marked(DestState(dest) if row is None else _dest(row), now, blocked_until, why, suspended, clear)
     if not is_plain(state):
-        values = (dest, state.blocked_until, state.blocked_why, state.fails, state.first_fail, int(state.suspended), now)
-        db.execute(sql.PUT_DEST, values)
+        put(db, state)
     elif row is not None:
         db.execute(sql.DROP_DEST, (dest,))
     return state
+
+
+def put(db: apsw.Connection, state: DestState) -> None:
+    """Write the state of a destination that is not plain."""
+    values = (state.name, state.blocked_until, state.blocked_why, state.fails, state.first_fail, int(state.suspended))
+    db.execute(sql.PUT_DEST, (*values, state.changed))
 
 
 def _dest(row: tuple[str, int, str | None, int, int | None, int, int]) -> DestState:

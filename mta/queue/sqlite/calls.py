@@ -21,6 +21,7 @@ from mta.queue.sqlite.operation import Ask, Change, Operation
 from mta.queue.sqlite.reads import Reads
 from mta.queue.sqlite.sweep import Sweep
 from mta.queue.sqlite.writer import FAILED, Writer
+from mta.queue.state import Carried
 from mta.status import MailError, transient
 
 __all__ = ["Calls", "Reactor"]
@@ -85,7 +86,7 @@ class Calls:
 
     # -- bodies
 
-    def _give(self, messages: Sequence[NewMessage]) -> MailError | None:
+    def _give(self, messages: Sequence[NewMessage | Carried]) -> MailError | None:
         """Large bodies become the queue's; an error when a file that a row would name is not there (R6)."""
         given: list[int] = []
         for message in messages:
@@ -97,7 +98,7 @@ class Calls:
                 given.append(message.id)
         return None
 
-    def _stored(self, messages: Sequence[NewMessage], error: MailError | None, in_spite: Container[int] = ()) -> None:
+    def _stored(self, messages: Sequence[NewMessage | Carried], error: MailError | None, in_spite: Container[int] = ()) -> None:
         """They are in the file, or an error says why not."""
         if error is FAILED:
             return  # a row may name a file of these: they are not touched

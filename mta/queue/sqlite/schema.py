@@ -69,7 +69,7 @@ SETTINGS = (
     ("secure_delete", "OFF", 0),  # on, it writes 21 times more for every removed body
     ("wal_autocheckpoint", 0, 0),  # the writer does it, after the answers are out
     ("journal_size_limit", 67_108_864, 67_108_864),
-    ("cache_size", -65_536, -65_536),
+    ("cache_size", -24_576, -24_576),  # KiB; a walk through a million rows fills whatever there is
     ("temp_store", "MEMORY", 2),
     ("trusted_schema", "OFF", 0),
     ("fullfsync", "ON", 1),  # macOS: fsync alone does not reach the platter

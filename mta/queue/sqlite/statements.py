@@ -57,6 +57,16 @@ INSERT_BODY = Rows("INSERT INTO body(id,data) VALUES %s", 2)
 INSERT_DELIVERY = Rows(
     "INSERT INTO delivery(id,message,dest,lane,due,state,address,orcpt,notify,last_code,last_reply) VALUES %s", 11
 )
+# what a recipient from another queue has behind it
+HISTORY = Rows(
+    "WITH x(id,attempts,tried,host,failed) AS (VALUES %s) UPDATE delivery SET attempts=x.attempts, last_try=x.tried,"
+    " last_host=x.host, failed_dest=x.failed FROM x WHERE delivery.id=x.id",
+    5,
+)
+IN_USE = (
+    "SELECT EXISTS(SELECT 1 FROM message WHERE id>=:id AND id<=:last) OR EXISTS(SELECT 1 FROM delivery WHERE id>=:id AND"
+    " id<=:last) OR EXISTS(SELECT 1 FROM body WHERE id>=:id AND id<=:last)"
+)
 SAME_MESSAGE = "SELECT 1 FROM message WHERE id=? AND created=? AND sender=? AND size=? AND nrcpt=? AND prefix=?"
 ADDRESSES = "SELECT id,address FROM delivery WHERE id>? AND id<=?"
 
@@ -164,7 +174,7 @@ WINDOW = "SELECT id FROM delivery WHERE id>? ORDER BY id LIMIT 1 OFFSET ?"
 WINDOW_MESSAGES = "SELECT id FROM message WHERE id>? ORDER BY id LIMIT 1 OFFSET ?"
 BROWSE = (
     "SELECT d.id,d.message,m.sender,d.address,d.dest,d.state,d.due,d.attempts,m.created,m.size,d.last_code,d.last_reply,"
-    "d.last_try,d.failed_dest,d.lane,m.account,m.expires,m.flags"
+    "d.last_try,d.failed_dest,d.lane,m.account,m.expires,m.flags,d.orcpt,d.notify,d.last_host"
     " FROM delivery d CROSS JOIN message m ON m.id=d.message WHERE d.id>:after AND d.id<=:last"
     " AND (:dest IS NULL OR +d.dest=:dest) AND (:state IS NULL OR +d.state=:state)"
     " AND (:to IS NULL OR lower(d.address) GLOB :to) AND (:sender IS NULL OR lower(m.sender) GLOB :sender)"

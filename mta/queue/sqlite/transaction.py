@@ -13,14 +13,14 @@ from typing import Any
 
 import apsw
 
-from mta.envelope import BOUNCE, Claim, Kind, NewMessage, Outcome
+from mta.envelope import BOUNCE, BodyRef, Claim, Kind, Message, NewMessage, Outcome
 from mta.queue.body import INLINE_LIMIT
 from mta.queue.ids import MAX_BLOCK
 from mta.queue.retry import GATHER
 from mta.queue.sqlite import statements as sql
 from mta.queue.sqlite.claims import Claims
 from mta.queue.sqlite.operation import Enqueue, Operation, Settle
-from mta.queue.state import State, cut_reply
+from mta.queue.state import Carried, State, cut_reply
 
 __all__ = ["Transaction", "remove_recipients"]
 
@@ -39,6 +39,7 @@ class Transaction:
         self._messages: list[Any] = []
         self._bodies: list[Any] = []
         self._deliveries: list[Any] = []
+        self._histories: list[Any] = []
         self._put_back: list[Any] = []
         self._gone: list[int] = []
         self._gone_whole: list[int] = []  # messages of which nothing is left, known without asking
@@ -62,6 +63,17 @@ class Transaction:
         self._write(db)
         return results
 
+    def adopt(self, db: apsw.Connection, messages: Sequence[Carried]) -> None:
+        """Write messages of another queue as they were there."""
+        for each in messages:
+            self._keep(each.message, each.body, each.message.nrcpt, len(each.recipients))
+            for row in each.recipients:
+                state = WAITING if row.state is State.TAKEN else int(row.state)  # nobody here delivers it
+                self._deliveries += (row.id, each.id, row.dest, row.lane, row.due, state)
+                self._deliveries += (row.address, row.orcpt, row.notify, row.last_code, row.last_reply)
+                self._histories += (row.id, row.attempts, row.last_try, row.last_host, row.failed_dest)
+        self._write(db)
+
     def committed(self) -> None:
         """What was written is true: tell the claims."""
         self._claims.taken.update(self._taken)
@@ -73,27 +85,33 @@ class Transaction:
     # -- filling
 
     def _store(self, message: NewMessage, admitted: Container[int]) -> None:
-        id, count, body = message.id, len(message.recipients), message.body
-        if not 0 < count < MAX_BLOCK:
-            raise ValueError(f"a message has 1 to {MAX_BLOCK - 1} recipients, not {count}")
-        if (data := body.data) is not None:
+        id, count = message.id, len(message.recipients)
+        in_memory = message.body.data is not None
+        self._keep(message, message.body, count, count)
+        for number, to in enumerate(message.recipients, id + 1):
+            state = WAITING
+            if number in admitted:
+                state = TAKEN
+                self._taken[number] = count if in_memory else 0
+            else:
+                self._waiting.append((to.dest, to.lane, to.due, number))
+            code, reply = (None, None) if to.refused is None else (to.refused.code, cut_reply(to.refused))
+            self._deliveries += (number, id, to.dest, to.lane, to.due, state, to.address, to.orcpt, to.notify, code, reply)
+
+    def _keep(self, message: NewMessage | Message, body: BodyRef, accepted: int, left: int) -> None:
+        """The message and its body, without its recipients."""
+        id, data = message.id, body.data
+        if not 0 < accepted < MAX_BLOCK:
+            raise ValueError(f"a message has 1 to {MAX_BLOCK - 1} recipients, not {accepted}")
+        if data is not None:
             if len(data) > INLINE_LIMIT:
                 raise ValueError(f"{len(data)} bytes are no inline body: its chunks would have its neighbours' ids")
             for number, start in enumerate(range(0, len(data), CHUNK)):
                 self._bodies += (id + number, data if len(data) <= CHUNK else data[start : start + CHUNK])
         place = IN_FILE if data is None else id
         self._messages += (id, message.created, message.expires, message.sender, message.source, message.account)
-        self._messages += (len(message.prefix) + body.size, int(message.flags), message.envid, count, count, place)
+        self._messages += (len(message.prefix) + body.size, int(message.flags), message.envid, accepted, left, place)
         self._messages += (message.prefix, message.trace)
-        for number, to in enumerate(message.recipients, id + 1):
-            state = WAITING
-            if number in admitted:
-                state = TAKEN
-                self._taken[number] = count if data is not None else 0
-            else:
-                self._waiting.append((to.dest, to.lane, to.due, number))
-            code, reply = (None, None) if to.refused is None else (to.refused.code, cut_reply(to.refused))
-            self._deliveries += (number, id, to.dest, to.lane, to.due, state, to.address, to.orcpt, to.notify, code, reply)
 
     def _settle(self, outcome: Outcome) -> bool:
         claim = outcome.claim
@@ -129,6 +147,7 @@ class Transaction:
         sql.INSERT_MESSAGE.run(db, self._messages)
         sql.INSERT_BODY.run(db, self._bodies)
         sql.INSERT_DELIVERY.run(db, self._deliveries)
+        sql.HISTORY.run(db, self._histories)
         sql.PUT_BACK.run(db, self._put_back)
         sql.DELETE_DELIVERY.run(db, self._gone)
         remove_messages(db, self._gone_whole, self._gone_of, self.large)

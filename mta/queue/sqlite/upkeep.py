@@ -15,11 +15,13 @@ import apsw
 from twisted.internet.defer import Deferred, fail
 
 from mta.envelope import NewMessage
+from mta.interfaces import IBodySink
+from mta.queue.body import BodySink, unlink
 from mta.queue.sqlite import alteration, search
 from mta.queue.sqlite import statements as sql
 from mta.queue.sqlite.backup import Progress, backup
 from mta.queue.sqlite.calls import Calls
-from mta.queue.state import Alteration, CopyReport, DestState, DestSummary, Move, Overdue, Row, Selector, SweepReport
+from mta.queue.state import Alteration, Carried, CopyReport, DestState, DestSummary, Move, Overdue, Row, Selector, SweepReport
 from mta.status import MailError, transient
 
 __all__ = ["Upkeep"]
@@ -155,6 +157,33 @@ class Upkeep(Calls):
     def sweep(self, now: int) -> Deferred[SweepReport]:
         """See IQueue."""
         return self._running(lambda: self._sweep.bite(now))
+
+    # -- from another queue
+
+    def body_of(self, id: int, recipients: int) -> Deferred[IBodySink | None]:
+        """See IQueue."""
+        return self._running(lambda: self._body_of(id, recipients))
+
+    async def _body_of(self, id: int, recipients: int) -> IBodySink | None:
+        if await self._ask(lambda db: alteration.is_used(db, id, recipients)):
+            return None
+        await self._spool.run(unlink, self._spool.remains(id))
+        return BodySink(id, self._spool)
+
+    def adopt(self, messages: Sequence[Carried]) -> Deferred[None]:
+        """See IQueue."""
+        return self._running(lambda: self._adopt(messages))
+
+    async def _adopt(self, messages: Sequence[Carried]) -> None:
+        missing = self._give(messages)
+        if missing is not None:
+            raise missing
+        try:
+            await self._change(lambda db, _: alteration.adopt(db, messages))
+        except MailError as error:
+            self._stored(messages, error)
+            raise
+        self._stored(messages, None)
 
     # -- a copy
 

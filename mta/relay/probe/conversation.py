@@ -23,7 +23,7 @@ from mta.smtp.client import Event, Sender, Transaction
 from mta.smtp.event import Broken, Ended, Transacted
 from mta.smtp.grammar import CONTROL
 from mta.status import Reply
-from mta.tls.unwrap import HEADER, TYPES, TlsBroken, UnwrappableTls
+from mta.tls.unwrap import TlsBroken, UnwrappableTls
 
 __all__ = ["Conversation", "Lost", "Tell"]
 
@@ -52,7 +52,6 @@ class Conversation(Protocol):
         self._tls: UnwrappableTls | None = None
         self._takes_down = False
         self._ending: UnwrappableTls | None = None  # we go on in clear, and the server has not said close_notify
-        self._early = b""  # of a record that is not whole yet
         self._end = ""  # why nothing more comes
         self._changed: Deferred[None] | None = None
         self._gone: Deferred[None] = Deferred()
@@ -205,7 +204,9 @@ class Conversation(Protocol):
                     self._end = self._end or "TLS closed by the server"
                 self._flush()
             elif self._ending is not None:
-                data = self._without_late_records(self._ending, data)
+                data = self._ending.receive_late(data)
+                if data or self._ending.closed:
+                    self._ending = None
         except TlsBroken as error:
             self._end = self._end or str(error)
             self._flush()  # the alert
@@ -217,23 +218,6 @@ class Conversation(Protocol):
             self._events += self._machine.events()
             self._flush()  # HELO, which the machine says by itself
         self._stir()
-
-    def _without_late_records(self, tls: UnwrappableTls, data: bytes) -> bytes:
-        """A close_notify that comes after we have stopped to wait for it is not what the server says in clear.
-
-        No reply begins with a byte that a record begins with; under TLS 1.3 an alert looks like any other record.
-        """
-        self._early += data
-        while self._early and self._early[0] in TYPES:
-            size = HEADER + int.from_bytes(self._early[3:HEADER], "big")
-            if len(self._early) < size:
-                return b""
-            tls.receive(self._early[:size])
-            self._early = self._early[size:]
-        if self._early or tls.closed:
-            self._ending = None
-        data, self._early = self._early, b""
-        return data
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._end = self._end or _in_words(reason)

@@ -12,6 +12,9 @@ from twisted.internet.threads import deferToThread
 from mta.cli.main import main
 from tests.whole.world import World
 
+LOOKING = ("list", "summary", "show", "check")
+CARRYING = ("backup", "restore", "export", "import", "move")
+
 
 class GroupTests(World):
     """The group."""
@@ -19,7 +22,7 @@ class GroupTests(World):
     def test_help(self) -> None:
         """Every command, and each has a help of its own."""
         help = CliRunner().invoke(main, ["queue", "--help"]).output
-        for name in "list summary show flush hold release retry remove reroute suspend resume run check".split():
+        for name in (*LOOKING, *"flush hold release retry remove reroute suspend resume run".split(), *CARRYING):
             self.assertIn(name, help)
             result = CliRunner().invoke(main, ["queue", name, "-h"])
             self.assertEqual((0, True), (result.exit_code, "--data-dir" in result.output), name)

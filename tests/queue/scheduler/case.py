@@ -12,7 +12,7 @@ from mta.queue.scheduler.schedule import Feedback, Scheduler
 NOW = 1_800_000_000_000
 DEST = "smtp:default/example.org"
 OTHER = "smtp:default/example.net"
-MIDDLE = 0.5
+PLAIN = 0.0  # the roll without jitter
 DAY = 86_400_000
 
 
@@ -43,7 +43,7 @@ class Case(SynchronousTestCase):
         return batches
 
     def end(self, batch: Batch, feedback: Feedback = Feedback.GOOD):
-        change = self.scheduler.finished(batch.dest, feedback, self.now, MIDDLE)
+        change = self.scheduler.finished(batch.dest, feedback, self.now, PLAIN)
         self.scheduler.released(len(batch.claims))
         return change
 

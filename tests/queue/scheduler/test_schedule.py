@@ -7,7 +7,7 @@ from mta.envelope import BOUNCE, Claim
 from mta.queue.scheduler.schedule import BUSY_BLOCK, Feedback
 from mta.queue.scheduler.stock import LOOK_AGAIN
 from mta.queue.state import DestState, Lane
-from tests.queue.scheduler.case import DAY, DEST, MIDDLE, NOW, OTHER, Case
+from tests.queue.scheduler.case import DAY, DEST, NOW, OTHER, PLAIN, Case
 
 
 class StartTests(Case):
@@ -166,9 +166,9 @@ class BlockTests(Case):
             self.assertIsNone(self.end(batch, Feedback.BAD))
         self.assertEqual(2, len(self.start()))
         self.assertTrue(self.end(batches[4], Feedback.BAD).dead)
-        self.assertIsNone(self.scheduler.finished(DEST, Feedback.BAD, NOW, MIDDLE))
+        self.assertIsNone(self.scheduler.finished(DEST, Feedback.BAD, NOW, PLAIN))
         self.assertFalse(self.scheduler.admit(DEST, 0))
-        self.assertTrue(self.scheduler.finished(DEST, Feedback.GOOD, NOW, MIDDLE).alive)
+        self.assertTrue(self.scheduler.finished(DEST, Feedback.GOOD, NOW, PLAIN).alive)
         self.assertTrue(self.scheduler.admit(DEST, 0))
 
     def test_busy(self) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from mta.config.settings import DestinationEntry, Seconds
+from mta.envelope import Claim
+from mta.queue.ids import id_at
 from mta.queue.scheduler.destination import QUANTUM, Batch
 from mta.queue.scheduler.stock import ROWS
 from mta.queue.state import Lane
@@ -158,6 +160,33 @@ class SleepTests(Case):
             self.scheduler.waiting(DEST, 5, NOW + DAY - early, NOW)
         self.assertTrue(len(self.scheduler._heap) < 100)
         self.assertEqual(NOW + DAY - 999, self.scheduler.next_time())
+
+    def test_lifetimes_of_those_held_up(self) -> None:
+        """Mail that is due and has no turn, or whose destination rests, expires too: after a minute for its last attempt."""
+        self.scheduler = self.make(20_000, DestinationEntry(("example.org",), lifetime=Seconds(60.0)))
+        self.arrive()
+        self.arrive(dest=OTHER)
+        self.assertEqual([], self.scheduler.mortals())
+        self.scheduler.rest(DEST, NOW + 5)
+        self.scheduler.rest(OTHER, NOW + 5)
+        self.assertEqual([(DEST, 120.0)], self.scheduler.mortals())
+        self.pass_time(5)
+        self.assertEqual([], self.scheduler.mortals())
+        self.scheduler.waiting(DEST, 5, NOW, NOW)
+        self.assertEqual([(DEST, 120.0)], self.scheduler.mortals())
+
+    def test_outlived_in_memory(self) -> None:
+        """What is ready and older than its destination keeps it, and a minute more, is taken out; nothing else."""
+        self.scheduler = self.make(20_000, DestinationEntry(("example.org",), lifetime=Seconds(60.0)))
+        times = (NOW - 120_002, NOW - 120_001, NOW - 119_000, NOW)
+        claims = [Claim(id_at(at) + 1, id_at(at), dest, 0, NOW, 0, "u@x") for dest in (DEST, OTHER) for at in times]
+        for claim in claims:
+            self.scheduler.admit(claim.dest, 0)
+        self.scheduler.offer(claims, NOW, True)
+        self.assertEqual(claims[:2], self.scheduler.outlived(NOW))
+        self.assertEqual([], self.scheduler.outlived(NOW))
+        self.scheduler.released(2)
+        self.assertEqual({claim.id for claim in claims[2:]}, {batch.claims[0].id for batch in self.start()})
 
     def test_lifetimes_of_sleepers(self) -> None:
         """While new mail is only stored, mail that sleeps expires by its destination's lifetime as well."""

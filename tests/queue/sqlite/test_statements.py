@@ -31,6 +31,7 @@ UNSAID = dict.fromkeys(("dest", "state", "to", "account"))
 SINGLE_VALUES: dict[str, Any] = {
     "SAME_MESSAGE": (400, 100, "s@example.com", 500, 2, bytes(300)),
     "ADDRESSES": (400, 402),
+    "IN_USE": {"id": 400, "last": 402},
     "CLAIM": (DEST, 2, 400_000_000, 100, 5),
     "FIRST_DUE": (DEST, 2, 100, 5),
     "NEXT_LANE": (DEST, 2),
@@ -68,6 +69,7 @@ MANY_VALUES: dict[str, list[list[Any]]] = {
     "INSERT_MESSAGE": [[NEW + n * 4, 1, 1, "s", "smtp", None, 1, 0, None, 1, 1, 1, b"", None] for n in range(8)],
     "INSERT_BODY": [[NEW + n, b"x"] for n in range(8)],
     "INSERT_DELIVERY": [[NEW + n, 400, DEST, 2, 1, n % 2, "a", None, 0, None, None] for n in range(8)],
+    "HISTORY": [[401 + n * 4, 1, 7, None, None] for n in range(8)],
     "DELETE_DELIVERY": [[401 + n * 4] for n in range(8)],
     "DELETE_BODY": [[400 + n * 4] for n in range(8)],
     "DELETE_MESSAGE": [[400 + n * 4] for n in range(8)],

@@ -1,0 +1,1 @@
+"""Messages on their way from one queue to another: `mta queue export`, `import` and `move` (docs/queue.md)."""
