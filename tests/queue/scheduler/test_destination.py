@@ -38,6 +38,24 @@ class DestinationTests(SynchronousTestCase):
         lanes = [lane for lane, _ in self.take(QUANTUM + 1)]
         self.assertIn(8, lanes)
 
+    def test_q53_single_mail_first(self) -> None:
+        """A lane that had nothing goes before those that send on and on, in the order in which such lanes come."""
+        self.add(3, messages=1000)
+        self.take(25)
+        self.add(8)
+        self.add(5)
+        self.assertEqual([8, 5, 3], [lane for lane, _ in self.take(3)])
+
+    def test_q53_campaign_is_not_starved(self) -> None:
+        """60 lanes bring one mail after the other, as many as can go: the campaign has the share of one lane, and more."""
+        self.add(3, messages=1000)
+        self.take(25)
+        lanes = []
+        for number in range(400):
+            self.add(4 + number % 60)
+            lanes += [lane for lane, _ in self.take(1)]
+        self.assertGreaterEqual(lanes.count(3), 2 * 400 // 61)
+
     def test_q53_recipients_count(self) -> None:
         """A lane of large transactions misses turns: in the long run both lanes send as many recipients."""
         self.add(1, messages=20, recipients=50)
