@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BOUNCE",
+    "Action",
     "BodyRef",
     "Claim",
     "Flag",
@@ -33,10 +34,12 @@ __all__ = [
     "Outcome",
     "Refusal",
     "Route",
+    "Ruling",
     "Settlement",
     "Stored",
     "Target",
     "Want",
+    "return_by",
     "split_dest",
 ]
 
@@ -55,6 +58,11 @@ class Flag(IntFlag):
     BINARYMIME = 32
     TLS_REQUIRED_NO = 64
     RET_FULL = 128
+    BY_RETURN = 256
+    BY_TRACE = 512
+
+
+_BY_RETURN = int(Flag.BY_RETURN)  # plain numbers: arithmetic with enum flags is slow
 
 
 class Notify(IntFlag):
@@ -67,6 +75,22 @@ class Notify(IntFlag):
     SUCCESS = 2
     FAILURE = 4
     DELAY = 8
+
+
+class Action(Enum):
+    """What a policy may answer but no (`IPolicy`)."""
+
+    ACCEPT = "accept"  # nobody else is asked at this stage; it opens nothing that is shut (relaying, an unknown recipient)
+    HOLD = "hold"  # the message is taken, and waits until an operator releases it
+    DISCARD = "discard"  # the message is answered 250 and thrown away
+
+
+@attrs.frozen(slots=True)
+class Ruling:
+    """An action with its reason, for the log and for who looks at what is held."""
+
+    action: Action
+    reason: str
 
 
 @attrs.frozen(slots=True)
@@ -96,7 +120,11 @@ class NewRecipient:
 
 @attrs.frozen(slots=True)
 class NewMessage:
-    """A message to be made durable.  Its recipients have the ids id+1 .. id+n (docs/queue.md)."""
+    """A message to be made durable.  Its recipients have the ids id+1 .. id+n (docs/queue.md).
+
+    release: nothing is delivered before (RFC 4865), 0: at once.  priority: -9 to 9 (RFC 6710).  deliver_by: 0 for none; the
+    flags say what happens then (RFC 2852).
+    """
 
     id: int
     sender: str
@@ -111,6 +139,34 @@ class NewMessage:
     envid: str | None = None
     trace: str | None = None  # JSON: client, helo, tls
     lane_key: str = ""  # whose turn it is: account, sender domain or client network
+    hold: str = ""  # why it waits until an operator releases it, "" when it need not
+    release: int = 0
+    priority: int = 0
+    deliver_by: int = 0
+
+    @property
+    def return_by(self) -> int:
+        """See Message."""
+        return return_by(self)
+
+    def stored(self) -> Message:
+        """As it is read again."""
+        return Message(
+            self.id,
+            self.sender,
+            self.created,
+            self.expires,
+            len(self.prefix) + self.body.size,
+            int(self.flags),
+            len(self.recipients),
+            self.prefix,
+            self.source,
+            self.account,
+            self.envid,
+            self.trace,
+            self.priority,
+            self.deliver_by,
+        )
 
 
 @attrs.frozen(slots=True)
@@ -129,6 +185,18 @@ class Message:
     account: str | None = None
     envid: str | None = None
     trace: str | None = None
+    priority: int = 0
+    deliver_by: int = 0
+
+    @property
+    def return_by(self) -> int:
+        """When it goes back undelivered because its sender wants it so (ms; RFC 2852, mode R); 0: it ends by its lifetime."""
+        return return_by(self)
+
+
+def return_by(message: NewMessage | Message) -> int:
+    """See `Message.return_by`."""
+    return message.deliver_by if message.flags & _BY_RETURN and message.deliver_by == message.expires else 0
 
 
 @attrs.frozen(slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from twisted.cred.credentials import ICredentials
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         Lane,
         Move,
         Overdue,
+        Place,
         Row,
         Selector,
         SweepReport,
@@ -61,8 +63,11 @@ __all__ = [
     "IMailResolver",
     "INextHops",
     "IPolicy",
+    "IProvenLogin",
     "IQueue",
+    "IRecipients",
     "IRouter",
+    "IScramVerifiers",
     "ISites",
     "ITlsReports",
 ]
@@ -136,7 +141,8 @@ class IQueue(Interface):
         """Make messages durable; fires after the sync.  All or nothing for each message.
 
         admit, asked at once on the reactor thread, says which recipients the caller delivers itself: they come back as
-        claims, in order.  Repeating an id is harmless.  One bad message fails alone (MailError): its neighbours are stored.
+        claims, in order.  The recipients of a message with `hold` are held from the first, and nobody is asked.  Repeating
+        an id is harmless.  One bad message fails alone (MailError): its neighbours are stored.
         wanted, asked once when the writing begins, perhaps in another thread: False, nothing is stored and the call fails.
         """
 
@@ -198,7 +204,11 @@ class IQueue(Interface):
 
     def overdue(before: int, after: int = 0, limit: int = 100) -> Deferred[list[Overdue]]:
         """Messages begun before a time (ms), of ids above `after`, with waiting recipients whose sender wants to hear of a
-        delay, not warned yet: in the order of their ids."""
+        delay, not warned yet and not with a time of their own: in the order of their ids."""
+
+    def overdue_by(now: int, after: Place = (0, 0), limit: int = 100) -> Deferred[list[Overdue]]:
+        """As `overdue`, of those that their senders wanted delivered by now, and told else (RFC 2852, mode N): in the order of
+        these times, behind a place in it."""
 
     def warn(message: int, spawn: Sequence[NewMessage]) -> Deferred[bool]:
         """Note that the sender was warned, and store the warning, in one transaction.  False: gone, or warned already."""
@@ -292,6 +302,28 @@ class IAccount(Interface):
 
     name: str = Attribute("the account: for the log, the fairness lane and the message's `account`")
 
+    # Optional: `may_send(sender: str) -> bool`, synchronous: may the account send as this address ("" for the null reverse-path)?
+    # An account without it may send as anybody.
+
+
+class IProvenLogin(ICredentials):
+    """Credentials of `twisted.cred` for a user whom the mechanism has proved already: SCRAM, EXTERNAL, or a trusted proxy's word.
+
+    A checker that takes them says the avatar's id, or raises UnauthorizedLogin for a user who may not log in any more.
+    """
+
+    username: bytes = Attribute("UTF-8")
+    mechanism: str = Attribute("SCRAM-SHA-256, SCRAM-SHA-256-PLUS, EXTERNAL, XCLIENT")
+    certificate: bytes = Attribute('of EXTERNAL: the verified leaf in DER, else b""')
+
+
+class IScramVerifiers(Interface):
+    """What a checker of a portal may provide too: then SCRAM can be offered."""
+
+    def verifier(username: bytes) -> Any:
+        """The `mta.smtp.sasl.Verifier` of that user, or a Deferred of it.  For an unknown user one with `exists=False`, always
+        with the same salt for the same name, after the same work: who asks must not learn who exists."""
+
 
 class IHandover(Interface):
     """May the open connection of a finished delivery be given to the next one?"""
@@ -315,13 +347,25 @@ class IHints(Interface):
 
 
 class IPolicy(Interface):
-    """What embedders may decide.  Each method may answer None ("as usual"), a MailError, a Deferred or a coroutine of these.
+    """What embedders may decide (docs/embedding.md, "A policy of your own").
 
-    An exception or a failure means 451: a broken policy never opens the door.
+    An exception or a failure means 451: a broken policy never opens the door.  A provider may have an attribute `stages`,
+    a set of those at which it wants to be asked; without it it is asked at all of them.
     """
 
     def judge(stage: str, facts: Mapping[str, Any]) -> Any:
-        """stage: connect, helo, starttls, mail, rcpt, data, end.  facts: what is known of client and transaction so far."""
+        """None ("as usual"), a MailError (no), an `envelope.Action` or a `Ruling`; or a Deferred or a coroutine of one of these.
+
+        stage: connect, helo, auth, starttls, mail, rcpt, data, end.  facts: what is known of client and transaction so far.
+        HOLD and DISCARD are for mail, rcpt, data and end.
+        """
+
+
+class IRecipients(Interface):
+    """Who exists, where that is known elsewhere: asked at RCPT, for every recipient that is taken from this client."""
+
+    def exists(address: str) -> Any:
+        """True, False (550 5.1.1), None (cannot say), or a Deferred or a coroutine of one.  A failure means 451."""
 
 
 class IEventLog(Interface):

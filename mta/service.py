@@ -34,11 +34,12 @@ from mta.deliver.service import MaildirAgent
 from mta.dns.client import Resolver
 from mta.evidence import Evidence
 from mta.generation import Generation, Lasting, kept
-from mta.interfaces import IDeliveryAgent, IEventLog, IHandover, IMailResolver, IPolicy, IQueue
+from mta.interfaces import IDeliveryAgent, IEventLog, IHandover, IMailResolver, IPolicy, IQueue, IRecipients
 from mta.process import Process
 from mta.queue.ids import id_text
 from mta.queue.service import QueueService
 from mta.queue.sqlite.engine import SqliteQueue
+from mta.receive.court import Outside
 from mta.receive.service import ReceiveService
 from mta.relay.service import RelayService
 from mta.status import transient
@@ -201,6 +202,7 @@ def make_mta(
     handover: IHandover | None = None,
     policy: IPolicy | None = None,
     portal: Portal | None = None,
+    recipients: IRecipients | None = None,
     log: IEventLog | None = None,
     engine: IQueue | None = None,
 ) -> Mta:
@@ -224,7 +226,8 @@ def make_mta(
 
     engine = engine or SqliteQueue(settings.data_dir, reactor, completions=settings.queue.completions, on_fatal=broken)
     queue, bounces = _queue(settings, engine, first, agents, reactor, log)
-    seams = {"reactor": reactor, "log": log, "policy": policy, "portal": portal}
+    outside = Outside(resolver, evidence.hints, recipients)
+    seams = {"reactor": reactor, "log": log, "policy": policy, "portal": portal, "outside": outside}
     receive = ReceiveService(settings, queue, first.router, tls=first.tls, own_addresses=lasting.addresses, **seams)
     mta = Mta(
         log=log,

@@ -87,6 +87,8 @@ class ExampleTests(SynchronousTestCase):
                     self.write(name, self.authority.certificate_pem)
             if "passwords" in table:
                 self.write(table["passwords"], "user:password\n")
+            if "sender_map" in table:
+                self.write(table["sender_map"], "user: list@example.org, @other.example\n")
             if "password_file" in table:
                 self.write(table["password_file"], "secret\n")
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.envelope import Flag, Kind, Outcome, Route, split_dest
+from mta.envelope import Flag, Kind, Message, Outcome, Route, split_dest
 from mta.status import Reply
 
 
@@ -23,7 +23,13 @@ class EnvelopeTests(SynchronousTestCase):
 
     def test_flags_are_on_disk(self) -> None:
         """Their numbers never change (queue.md, decision 15)."""
-        self.assertEqual([1, 2, 4, 8, 16, 32, 64, 128], [flag.value for flag in Flag])
+        self.assertEqual([1, 2, 4, 8, 16, 32, 64, 128, 256, 512], [flag.value for flag in Flag])
+
+    def test_return_by(self) -> None:
+        """Mode R, where that time ends it: not where its lifetime does before, nor in mode N."""
+        for flags, deliver_by, by in ((Flag.BY_RETURN, 9, 9), (Flag.BY_RETURN, 10, 0), (Flag(0), 9, 0), (Flag(0), 0, 0)):
+            message = Message(4, "", 1, 9, 0, int(flags), 1, b"", deliver_by=deliver_by)
+            self.assertEqual(by, message.return_by)
 
     def test_values_are_frozen(self) -> None:
         """Nobody edits what travels, not even the facts of an outcome."""

@@ -17,6 +17,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import TestCase
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from mta.config.loader import parse
@@ -24,7 +25,7 @@ from mta.config.settings import Dns, Log, RouteEntry, Settings
 from mta.control.log import EventLog
 from mta.dns.client import Resolver
 from mta.envelope import Route
-from mta.interfaces import IEventLog
+from mta.interfaces import IEventLog, IRecipients
 from mta.queue.memory import MemoryQueue
 from mta.route.service import Router
 from mta.service import Mta, Options, make_mta, makeService
@@ -296,6 +297,27 @@ class TwoServersTests(TestCase):
             codes[recipient] = caught.exception.recipients[recipient][0]
         self.assertEqual({"spam@beta.test": 554, "bug@beta.test": 451}, codes)
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
+    async def test_rules_look_things_up(self) -> None:
+        """Names and greylisting get the resolver and the memory of the server, recipients an embedder's knowledge."""
+
+        @implementer(IRecipients)
+        class Friends:
+            def exists(self, address: str) -> bool:
+                return address.startswith("friend@")
+
+        records = {"1.0.0.127.in-addr.arpa": {"PTR": ["me.test"]}, "me.test": {"A": ["127.0.0.1"]}}
+        extra = (
+            f'local_domains = ["alpha.test"]\n{LISTEN}[[route]]\nmatch = "local"\ndeliver = "maildir:{self.folder}/inbox"\n'
+            '[access]\nrelay_from = []\n[access.greylist]\ndelay = "5m"\n'
+            '[[access.rule]]\nname = "r"\naction = "hold"\nclient_name = "me.test"\n'
+        )
+        mta, events = await self.serve("alpha.test", extra, resolver=FakeResolver(records), recipients=Friends())
+        for recipient, code in (("foe@alpha.test", 550), ("friend@alpha.test", 450)):
+            with self.assertRaises(smtplib.SMTPRecipientsRefused) as caught:
+                await send(port_of(mta), "me@a.test", [recipient], b"Subject: x\r\n\r\nx\r\n")
+            self.assertEqual(code, caught.exception.recipients[recipient][0])
+        self.assertEqual(["r", "r"], [fields["rule"] for fields in events.of("rule")])
 
     def test_events_is_a_log(self) -> None:
         """The log of these tests is what IEventLog promises."""

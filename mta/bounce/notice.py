@@ -42,7 +42,8 @@ _LOOP: Final = (
     " and include this report."
 )
 
-_ADVICE: Final = {  # RFC 3463 3: by subject and detail of the status, then by its subject
+_ADVICE: Final = {  # RFC 3463 3: by the status, by its subject and detail, then by its subject
+    "5.4.7": "The time by which it was to be delivered is over. Please give it more time, or reach the recipient another way.",
     ".1": "The address is not known there. Please check the address for mistakes and send the message again.",
     ".1.7": "Your own address was not accepted. Please check the sender's address in your mail program.",
     ".1.8": "The domain of your own address was not accepted. Please check the sender's address in your mail program.",
@@ -66,7 +67,7 @@ _NO_ADVICE: Final = "If this does not explain itself, please ask your postmaster
 
 _SUCCEEDED: Final = {
     Action.DELIVERED: "It was delivered to the recipient's mailbox. Whether it is read, no mail server knows.",
-    Action.RELAYED: "It was handed on to a mail server that does not report deliveries: you will hear only if it fails.",
+    Action.RELAYED: "It was handed on to another mail server. Unless that reports deliveries, you will hear only if it fails.",
     Action.EXPANDED: "It was handed on to the addresses behind this one: you will hear of them only if one fails.",
 }
 
@@ -77,7 +78,8 @@ def notice(
     """The text.  whole: the message is attached, else its header."""
     lines = [f"This is the mail system at {hostname}.", "", *_intro(occasion, message, whole)]
     for fate in fates:
-        lines += ["", f"<{fate.claim.address}>:", f"  {fate.claim.last_reply or 'no attempt was answered'}", f"  {_advice(fate)}"]
+        reply = fate.claim.last_reply or "no attempt was answered"
+        lines += ["", f"<{fate.claim.address}>:", f"  {reply}", f"  {_advice(fate, message)}"]
     lines += ["", f"(queue id {queue_id})"]
     return b"".join(folded(line, utf8, "  " if line.startswith(" ") else "") for line in lines)
 
@@ -101,12 +103,14 @@ def _intro(occasion: Occasion, message: Message, whole: bool) -> list[str]:
     return [f"For the postmaster: a message without a sender (most likely a report) {failed} Nobody else is told. {attached}"]
 
 
-def _advice(fate: Fate) -> str:
+def _advice(fate: Fate, message: Message) -> str:
     if fate.action in _SUCCEEDED:
         return _SUCCEEDED[fate.action]
-    detail = fate.status[1:]
+    status = fate.reason
+    detail = status[1:]
     subject = detail[: detail.rindex(".")]
-    advice = _ADVICE.get(detail) or _ADVICE.get(subject, _NO_ADVICE)
+    advice = _ADVICE.get(status) or _ADVICE.get(detail) or _ADVICE.get(subject, _NO_ADVICE)
+    wanted = f"You wanted it delivered by {date(message.deliver_by)}. " if fate.outdated else ""
     if fate.action is Action.DELAYED:
-        return "Nothing is lost, it will be tried again. The reason so far: " + advice
-    return "It was tried until its time was over. " + advice if fate.status.startswith("4.") else advice
+        return f"{wanted}Nothing is lost, it will be tried again. The reason so far: {advice}"
+    return f"{wanted}It was tried until its time was over. {advice}" if status.startswith("4.") else advice

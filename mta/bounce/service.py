@@ -132,7 +132,7 @@ class BounceAgent:
 
     async def _tell(self, job: Job, told: _Told) -> None:
         """The sender, of failures and of successes, as he asked for it (RFC 3461 5.2.2, 5.2.3, 5.2.6)."""
-        fates = [fate_at_bounce(claim) for claim in job.claims]
+        fates = [fate_at_bounce(claim, job.message) for claim in job.claims]
         failed = tuple(fate for fate in fates if fate.action is Action.FAILED and _wants(fate.claim, _FAILURE))
         arrived = tuple(fate for fate in fates if fate.action is not Action.FAILED)
         told.note(fates, {"reason": "notify"})  # but for those that follow
@@ -161,7 +161,7 @@ class BounceAgent:
         """A report, or other mail with the null reverse-path: nobody but the postmaster is told (RFC 3461 5.2)."""
         message = job.message
         facts: _Facts = {"reason": "double bounce"}
-        fates = tuple(fate_at_bounce(claim) for claim in job.claims)
+        fates = tuple(fate_at_bounce(claim, message) for claim in job.claims)
         failed = tuple(fate for fate in fates if fate.action is Action.FAILED)
         if failed and self._dsn.postmaster and message.source != COPY:
             original = await _read(message, job.body, job.open_body, 0)
@@ -172,7 +172,8 @@ class BounceAgent:
 
     async def _delayed(self, overdue: Overdue) -> Settlement:
         message, told = overdue.message, _Told()
-        fates = tuple(Fate(claim, Action.DELAYED) for claim in overdue.claims if _wants(claim, _DELAY))
+        outdated = 0 < message.deliver_by <= self._now()
+        fates = tuple(Fate(claim, Action.DELAYED, outdated) for claim in overdue.claims if _wants(claim, _DELAY))
         if not fates or not message.sender:
             return Settlement(())
         try:

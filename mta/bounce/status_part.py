@@ -1,7 +1,7 @@
-"""The part of a report for programs: message/delivery-status (RFC 3464 2, RFC 3461 6.3, RFC 6533 3; pure).
+"""The part of a report for programs: message/delivery-status (RFC 3464 2, RFC 3461 6.3, RFC 6533 3, RFC 2852 5; pure).
 
-What became of a recipient is read off its row: a positive last reply of one whose sender asked for that (NOTIFY=SUCCESS)
-is a success, and where it had got to says which; everything else at BOUNCE has failed.  Remote-MTA is the mail server that
+What became of a recipient is read off its row: a positive last reply of one whose sender asked for that (NOTIFY=SUCCESS, or
+BY) is a success, and where it had got to says which; everything else at BOUNCE has failed.  Remote-MTA is the mail server that
 said the diagnostic text; where it was we, or nobody, it is the host that the next hop names, if it names one.
 """
 
@@ -23,6 +23,7 @@ __all__ = ["Action", "Fate", "delivery_status", "fate_at_bounce", "status_of"]
 _REPLY = re.compile(r"([245])\d\d(?:[ -](?:([245])(\.\d{1,3}\.\d{1,3})(?= |$))?|$)")
 _HOST = re.compile(r"\[([^\[\]]+)\](?::\d+)?")
 _SUCCESS: Final = int(Notify.SUCCESS)
+_NEVER: Final = int(Notify.NEVER)
 
 
 class Action(Enum):
@@ -45,18 +46,25 @@ class Fate:
 
     claim: Claim
     action: Action
+    outdated: bool = False  # the time by which its sender wanted it delivered has passed
 
     @property
     def status(self) -> str:
-        """RFC 3463."""
+        """RFC 3463.  Who was not refused, and is late, has 5.4.7: delivery time expired; the diagnostic code says why."""
+        return "5.4.7" if self.outdated and self.action is Action.FAILED and self.reason.startswith("4.") else self.reason
+
+    @property
+    def reason(self) -> str:
+        """What was said last, as a status."""
         return status_of(self.claim.last_reply or "", _CLASSES.get(self.action, "2"))
 
 
-def fate_at_bounce(claim: Claim) -> Fate:
+def fate_at_bounce(claim: Claim, message: Message) -> Fate:
     """Of a row that waits at BOUNCE."""
     reply = claim.last_reply or ""
-    if not (claim.notify & _SUCCESS and reply.startswith("2") and _REPLY.match(reply)):
-        return Fate(claim, Action.FAILED)
+    asked = claim.notify & _SUCCESS or (message.deliver_by and not claim.notify & _NEVER)
+    if not (asked and reply.startswith("2") and _REPLY.match(reply)):
+        return Fate(claim, Action.FAILED, bool(message.return_by))
     return Fate(claim, _REACHED.get(split_dest(claim.failed_dest or "")[0], Action.DELIVERED))
 
 
@@ -78,7 +86,10 @@ def delivery_status(message: Message, fates: Sequence[Fate], hostname: str, queu
     if message.envid:  # RFC 3461 6.3 a
         fields.append(field("Original-Envelope-Id", from_xtext(message.envid), utf8))
     fields.append(field("Reporting-MTA", f"dns; {hostname}", utf8))
-    fields += [field("Arrival-Date", date(message.created), utf8), field("X-MTA-Queue-ID", queue_id, utf8)]
+    fields.append(field("Arrival-Date", date(message.created), utf8))
+    if message.deliver_by:  # RFC 2852 5
+        fields.append(field("Deliver-By-Date", date(message.deliver_by), utf8))
+    fields.append(field("X-MTA-Queue-ID", queue_id, utf8))
     for fate in fates:
         fields.append(b"\r\n")
         fields += [field(name, value, utf8) for name, value in _of_recipient(message, fate, utf8)]

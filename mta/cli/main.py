@@ -12,6 +12,7 @@ from mta import __version__
 from mta.cli.check import check
 from mta.cli.dev_cert import dev_cert
 from mta.cli.explain import explain
+from mta.cli.passwd import passwd
 from mta.cli.queue.group import queue
 from mta.cli.reload import reload
 from mta.cli.run import run
@@ -29,6 +30,7 @@ def main() -> None:
 main.add_command(check)
 main.add_command(dev_cert)
 main.add_command(explain)
+main.add_command(passwd)
 main.add_command(queue)
 main.add_command(reload)
 main.add_command(run)

@@ -14,9 +14,13 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Any
 
+from mta.config.check_access import check_access
 from mta.config.check_auth import check_auth
 from mta.config.check_destinations import check_destinations
 from mta.config.check_hosts import check_hosts
+from mta.config.check_limits import check_limits
+from mta.config.check_origin import check_origin
+from mta.config.check_submission import check_submission
 from mta.config.check_tls import check_tls
 from mta.config.endpoint import endpoint_fault
 from mta.config.mistake import Finding, KeyPath, choice, did_you_mean, said, shown
@@ -31,17 +35,24 @@ from mta.config.name import (
 )
 from mta.config.schema import leaves, name_of
 from mta.config.settings import Seconds, Settings, Size
+from mta.smtp.extension import KEYWORDS
+from mta.smtp.sasl import CLIENT, MECHANISMS
 from mta.tls.policy import LEVELS
 
 __all__ = ["check"]
 
 _VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
-_MECHANISMS = ("PLAIN", "LOGIN", "CRAM-MD5")
 _WORDS: dict[str, tuple[str, ...]] = {  # a list of words too
     "listen.tls": ("none", "starttls", "implicit"),
     "listen.mail_requires": ("none", "tls", "auth", "tls-or-auth", "tls+auth"),
-    "listen.auth_clear": _MECHANISMS,
-    "listen.auth_tls": _MECHANISMS,
+    "listen.vrfy": ("252", "off", "local"),
+    "listen.withhold": KEYWORDS,
+    "listen.auth_clear": MECHANISMS,
+    "listen.auth_tls": MECHANISMS,
+    "auth.senders": ("any", "bound"),
+    "access.rule.action": ("accept", "reject", "defer", "hold", "discard", "warn"),
+    "access.rule.at": ("connect", "helo", "auth", "mail", "rcpt"),
+    "access.rule.tls": ("none", "any", *_VERSIONS),
     "tls.min_version": _VERSIONS[2:],  # RFC 8996
     "tls.error": ("fatal", "offer-nothing"),
     "tls.starttls_in_transaction": ("reset", "refuse"),
@@ -52,7 +63,7 @@ _WORDS: dict[str, tuple[str, ...]] = {  # a list of words too
     "tls_client.min_version": _VERSIONS[2:],
     "tls_client.dane_insecure_mx": ("dane", "encrypt", "may"),
     "route.tls": LEVELS,
-    "route.auth.mechanisms": _MECHANISMS,
+    "route.auth.mechanisms": tuple(CLIENT),
     "tls_policy.level": LEVELS,
     "tls_policy.min": _VERSIONS,
     "tls_policy.max": _VERSIONS,
@@ -63,13 +74,17 @@ _WORDS: dict[str, tuple[str, ...]] = {  # a list of words too
     "queue.completions": ("strict", "lazy"),
     "queue.mode": ("deliver", "spool"),
     "relay.prefer": ("any", "ipv4", "ipv6"),
+    "relay.eightbit": ("convert", "bounce", "send"),
     "log.format": ("text", "json"),
 }
 _MAY_BE_EMPTY = frozenset(
-    {"route.tls", "tls_policy.level", "tls_policy.min", "tls_policy.max", "tls_policy.dane", "tls_policy.sts"}
+    {"access.rule.at", "route.tls", "tls_policy.level", "tls_policy.min", "tls_policy.max", "tls_policy.dane", "tls_policy.sts"}
 )
 _MAY_BE_ZERO = frozenset(  # where nothing at all is a setting of its own
     {
+        "access.dnsbl_reject",
+        "access.dnsbl_defer",
+        "access.greylist.pass_after",
         "tls_client.fallback_delay",
         "handover.reuse_count_limit",
         "handover.idle_limit",
@@ -77,8 +92,15 @@ _MAY_BE_ZERO = frozenset(  # where nothing at all is a setting of its own
         "handover.idle_max_per_key",
         "limits.transactions_per_connection",
         "limits.recipients_per_connection",
+        "limits.reserve",
         "limits.commands_per_connection",
+        "limits.rejected_per_connection",
+        "limits.bytes_per_connection",
+        "limits.tarpit",
+        "limits.tarpit_errors",
+        "limits.header_size",
         "limits.session_time",
+        "auth.cache",
         "limits.tls_sessions_per_minute",
         "tls.watch",
         "dsn.delay_warning",
@@ -93,6 +115,7 @@ _MAY_BE_ZERO = frozenset(  # where nothing at all is a setting of its own
         "queue.free_space",
     }
 )
+_MAY_BE_LESS = frozenset({"access.dnsbl.score"})
 _MOST = {"relay.port": 65535}
 _MOST_WHOLE = 2**31 - 1
 _MOST_BYTES = 2**40
@@ -112,9 +135,13 @@ def check(settings: Settings) -> Iterator[Finding]:
     yield from _listen(settings)
     yield from check_tls(settings)
     yield from check_auth(settings)
+    yield from check_submission(settings)
+    yield from check_access(settings)
     yield from _routes(settings)
     yield from check_hosts(settings)
+    yield from check_origin(settings)
     yield from check_destinations(settings)
+    yield from check_limits(settings)
     yield from _outgoing(settings)
     yield from _orders(settings)
 
@@ -141,7 +168,7 @@ def _range_fault(name: str, hint: Any, value: float) -> str | None:
     most = _MOST.get(name) or {Size: _MOST_BYTES, Seconds: _MOST_SECONDS}.get(hint, _MOST_WHOLE)
     if value > most:
         return "at most 3650d is wanted" if hint is Seconds else f"at most {most} is wanted, not {value}"
-    if value <= 0 and not (value == 0 and name in _MAY_BE_ZERO):
+    if value <= 0 and name not in _MAY_BE_LESS and not (value == 0 and name in _MAY_BE_ZERO):
         least = "0" if name in _MAY_BE_ZERO else "1"
         return "more than 0 is wanted" if hint is Seconds else f"at least {least} is wanted, not {value}"
     return None

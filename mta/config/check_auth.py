@@ -12,7 +12,8 @@ from datetime import date
 
 from mta.config.mistake import Finding, KeyPath, said
 from mta.config.name import destination_fault, next_hop_fault
-from mta.config.settings import Listen, RouteAuth, RouteEntry, Settings
+from mta.config.settings import Auth, Listen, RouteAuth, RouteEntry, Settings
+from mta.smtp.scram import PLUS
 from mta.tls.policy import LEVELS, Level
 from mta.tls.policy_table import PolicyTable
 
@@ -27,6 +28,7 @@ def check_auth(settings: Settings) -> Iterator[Finding]:
     for index, listen in enumerate(settings.listen):
         yield from _requires(("listen", index), listen, settings)
         yield from _offers(("listen", index), listen, settings)
+    yield from _sources(settings.auth)
     for index, route in enumerate(settings.route):
         if route.auth is not None:
             yield from _credentials(("route", index), route, route.auth, settings)
@@ -43,20 +45,41 @@ def _requires(path: KeyPath, listen: Listen, settings: Settings) -> Iterator[Fin
     if words in ("tls", "tls+auth") and _PORT_25.match(listen.endpoint) and not listen.i_know:
         text = f"{words!r} on port 25: a public server must not demand TLS (RFC 3207 4); if this one is not public, i_know = true"
         yield Finding(requires, text, ((*path, "i_know"),))
+    for word, keyword in (("tls", "STARTTLS"), ("auth", "AUTH")):
+        if word in words.split("+") and keyword in listen.withhold and (word == "auth" or listen.tls == "starttls"):
+            yield Finding((*path, "withhold"), f"{keyword} is withheld, and mail_requires = {words!r}: no client could ever send")
     if words in ("auth", "tls+auth") and not (listen.auth_clear or listen.auth_tls):
         yield Finding(requires, f"{words!r} with no mechanism in auth_clear and auth_tls: no client could ever send")
 
 
 def _offers(path: KeyPath, listen: Listen, settings: Settings) -> Iterator[Finding]:
     """AUTH that is offered can succeed."""
+    known = settings.auth.passwords is not None or bool(settings.auth.dovecot)
     for key in ("auth_clear", "auth_tls"):
-        if getattr(listen, key) and settings.auth.passwords is None:
-            text = "mechanisms are offered, and [auth] passwords does not say who may log in"
-            yield Finding((*path, key), text, (("auth", "passwords"),))
+        if set(getattr(listen, key)) - {"EXTERNAL"} and not known:
+            text = "mechanisms are offered, and neither [auth] passwords nor [auth] dovecot says who may log in"
+            yield Finding((*path, key), text, (("auth", "passwords"), ("auth", "dovecot")))
+    for mechanism in ("EXTERNAL", PLUS):
+        if mechanism in listen.auth_clear:
+            yield Finding((*path, "auth_clear"), f"{mechanism} is for TLS: it goes into auth_tls")
+    if "EXTERNAL" in listen.auth_tls and settings.tls.client_cert == "none":
+        text = "EXTERNAL wants a client certificate, and [tls] client_cert does not ask for one"
+        yield Finding((*path, "auth_tls"), text, (("tls", "client_cert"),))
+    if settings.auth.dovecot:
+        beyond = sorted({"CRAM-MD5", PLUS} & {*listen.auth_clear, *listen.auth_tls})
+        yield from [Finding((*path, "auth_tls"), f"{mechanism} is not to be had from [auth] dovecot") for mechanism in beyond]
     if listen.auth_tls and listen.tls == "none":
         yield Finding((*path, "auth_tls"), "never offered on a port with tls = 'none'", ((*path, "tls"),))
     if listen.auth_clear and listen.tls == "implicit":
         yield Finding((*path, "auth_clear"), "never offered on a port with tls = 'implicit'", ((*path, "tls"),))
+
+
+def _sources(auth: Auth) -> Iterator[Finding]:
+    """One place says who may log in."""
+    if auth.dovecot and auth.passwords is not None:
+        yield Finding(("auth", "dovecot"), "either this or passwords", (("auth", "passwords"),))
+    if auth.sender_map is not None and auth.senders != "bound":
+        yield Finding(("auth", "sender_map"), "counts with senders = 'bound' only", (("auth", "senders"),))
 
 
 def _credentials(path: KeyPath, route: RouteEntry, auth: RouteAuth, settings: Settings) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from mta.config.name import address_fault, domain_fault, is_address, next_hop_fa
 from mta.config.settings import DestinationEntry, Settings, SiteEntry
 from mta.rate import parse_rate
 
-__all__ = ["check_destinations"]
+__all__ = ["check_destinations", "rate_fault"]
 
 ROUTE = "route:"
 MX_DELIVERY = "_mx"  # what stands below the last [[route]]
@@ -34,7 +34,7 @@ def _destination(path: KeyPath, entry: DestinationEntry, routes: list[str], sett
         yield Finding((*path, "match"), "at least one pattern is wanted")
     for at, pattern in enumerate(entry.match):
         yield from said((*path, "match", at), _match_fault(pattern, routes))
-    yield from said((*path, "rate"), _rate_fault(entry.rate))
+    yield from said((*path, "rate"), rate_fault(entry.rate))
     if entry.concurrency > settings.concurrency.total:
         text = f"concurrency ({entry.concurrency}) is more than total ({settings.concurrency.total})"
         yield Finding((*path, "concurrency"), text, (("concurrency", "total"),))
@@ -51,7 +51,7 @@ def _site(path: KeyPath, entry: SiteEntry) -> Iterator[Finding]:
     for at, pattern in enumerate(entry.mx):
         if pattern != "*" and domain_fault(pattern.removeprefix("*.")):
             yield Finding((*path, "mx", at), f"a host name, '*.domain' or '*' is wanted, not {shown(pattern)}")
-    yield from said((*path, "rate"), _rate_fault(entry.rate))
+    yield from said((*path, "rate"), rate_fault(entry.rate))
     if not (entry.connections or entry.rate):
         yield Finding(path, "it sets nothing; one of connections and rate is wanted")
 
@@ -70,7 +70,8 @@ def _match_fault(text: str, routes: list[str]) -> str | None:
     return None
 
 
-def _rate_fault(text: str) -> str | None:
+def rate_fault(text: str) -> str | None:
+    """What is wrong with a rate; "" is none."""
     if not text:
         return None
     try:

@@ -24,7 +24,7 @@ _REFUSED = {
     "ssl": _IMPLICIT,
     "tls": _IMPLICIT,
     "stdio": "it is one connection, not a port",
-    "haproxy": "the PROXY protocol is not built yet",
+    "haproxy": 'did you mean "tcp:..." with proxy_from?',
 }
 
 

@@ -16,8 +16,10 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from mta.config.address_list import read_addresses
 from mta.config.mistake import Finding, KeyPath, said
 from mta.config.settings import Settings, Tls
+from mta.smtp.secret import secret_in
 from mta.status import MailError
 from mta.tls.context import ServerTls
 
@@ -39,6 +41,11 @@ def check_files(settings: Settings) -> Iterator[Finding]:
         yield from _pair(("tls_policy", index), policy.certificate, policy.key)
     if settings.auth.passwords is not None:
         yield from _secret(("auth", "passwords"), settings.auth.passwords, _users_fault)
+    for key, file in (("certificates", settings.auth.certificates), ("sender_map", settings.auth.sender_map)):
+        if file is not None:
+            yield from _read(("auth", key), file, lambda text: None)
+    for index, table in enumerate(settings.access.recipients):
+        yield from _read(("access", "recipients", index, "file"), table.file, _addresses_fault)
     for index, route in enumerate(settings.route):
         if route.auth is not None:
             yield from _secret(("route", index, "auth", "password_file"), route.auth.password_file, _password_fault)
@@ -122,6 +129,14 @@ def _fits(certificate: bytes, key: bytes) -> bool:
     return x509.load_pem_x509_certificates(certificate)[0].public_key() == private.public_key()
 
 
+def _addresses_fault(text: bytes) -> str | None:
+    try:
+        read_addresses(text)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 def _users_fault(text: bytes) -> str | None:
     """Lines "user:password"; blank ones and comments may be between them."""
     try:
@@ -137,6 +152,10 @@ def _users_fault(text: bytes) -> str | None:
             return f"wrong in line {number}; 'user:password' is wanted"
         if user in users:
             return f"wrong in line {number}; this user has a password already"
+        try:
+            secret_in(password)
+        except ValueError as error:
+            return f"wrong in line {number}: {error}"
         users.add(user)
     return None if users else "empty; a line 'user:password' for each user is wanted"
 

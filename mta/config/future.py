@@ -1,6 +1,6 @@
 """Keys that the manual of the finished server knows and this release has not built.
 
-A configuration that uses one is refused: whoever asks for a submission port must not believe that he has one.  The text
+A configuration that uses one is refused: whoever asks for worker processes must not believe that he has them.  The text
 says that the key is right and the time is not, so that nobody hunts for a misspelling.
 A key leaves this table when its feature lands in `settings.py`.
 """
@@ -15,7 +15,6 @@ __all__ = ["NOT_BUILT_KEYS", "is_future"]
 NOT_BUILT_KEYS = frozenset(
     {
         "service",  # workers
-        "listen.submission",
     }
 )
 

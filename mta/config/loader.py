@@ -45,11 +45,19 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Settings:
 
 def parse(text: str, path: Path, overrides: Sequence[str] = ()) -> Settings:
     """Read the text of a configuration file; `path` is where it stands.  Raises ConfigError."""
-    text = text.replace("\r\n", "\n")
+    try:
+        return _parse(text.replace("\r\n", "\n"), path, overrides)
+    except RecursionError:  # of tomllib, or of those who read what it has made
+        raise ConfigError([Mistake(str(path), 0, "", "not TOML: nested too deeply")]) from None
+
+
+def _parse(text: str, path: Path, overrides: Sequence[str]) -> Settings:
     try:
         data: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([_syntax_mistake(str(path), text, str(error))]) from error
+    except ValueError as error:  # more digits than `int` reads
+        raise ConfigError([Mistake(str(path), 0, "", "not TOML: a number is too long")]) from error
     over = Overrides(overrides)
     over.lay_on(data)
     directory = path.parent.resolve()

@@ -62,7 +62,7 @@ def _parse_key(text: str) -> KeyPath:
 def _parse_value(text: str) -> Any:
     try:
         parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except ValueError:  # no TOML, or more digits than `int` reads
         return text
     return parsed["value"] if parsed.keys() == {"value"} else text  # a line break would begin another key
 

@@ -268,6 +268,7 @@ class Relay:
     port: int = 25
     prefer: str = "any"  # any | ipv4 | ipv6
     source_address: tuple[str, ...] = ()  # at most one of each family
+    eightbit: str = "convert"  # convert | bounce | send: octets over 127 where a server does not offer 8BITMIME
 
 
 @attrs.frozen(slots=True)

@@ -20,6 +20,7 @@ from cattrs.gen import make_dict_structure_fn, override
 from mta.config import value
 from mta.config.future import is_future
 from mta.config.mistake import Finding, KeyPath, Wanted, did_you_mean, shown
+from mta.config.receiving import AccessRule, Dnsbl, RecipientTable
 from mta.config.schema import holder_of, is_array, keys_of, row_class, tables
 from mta.config.settings import (
     DestinationEntry,
@@ -36,12 +37,12 @@ from mta.config.settings import (
     TlsPolicyEntry,
 )
 
-__all__ = ["structure"]
+__all__ = ["STAND_INS", "structure"]
 
 Hook = Callable[[Any, Any], Any]
 
-# What stands in for a key that must be given and is missing or wrong, while the rest is checked.
-_STAND_INS: dict[type, dict[str, Any]] = {
+# What stands in for a key that must be given and is missing or wrong, while the rest is checked: every such key is here.
+STAND_INS: dict[type, dict[str, Any]] = {
     Settings: {"hostname": "stand-in.invalid", "data_dir": "."},
     Listen: {"endpoint": "tcp:0"},
     RouteEntry: {"match": "stand-in.invalid"},
@@ -51,6 +52,9 @@ _STAND_INS: dict[type, dict[str, Any]] = {
     TlsPolicyEntry: {"match": "stand-in.invalid"},
     DestinationEntry: {"match": "stand-in.invalid"},
     SiteEntry: {"mx": "stand-in.invalid"},
+    AccessRule: {"name": "stand-in", "action": "reject"},
+    Dnsbl: {"zone": "stand-in.invalid"},
+    RecipientTable: {"domains": [], "file": "."},
 }
 _DATES = {TlsPolicyEntry: ("until",)}  # texts that may be given as TOML's own dates too
 
@@ -78,7 +82,7 @@ def _take_out(data: dict[str, Any], path: KeyPath) -> None:
     for step in path[:-1]:
         holder = holder.get(step, {}) if isinstance(holder, dict) else holder[step]
     holder.pop(path[-1], None)
-    stand_ins = _STAND_INS.get(holder_of(path), {})
+    stand_ins = STAND_INS.get(holder_of(path), {})
     if path[-1] in stand_ins:
         holder[path[-1]] = stand_ins[str(path[-1])]
 

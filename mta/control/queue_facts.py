@@ -130,6 +130,8 @@ def message_facts(message: Message, body: bytes) -> Facts:
         "account": message.account,
         "envid": message.envid,
         "flags": _flags(message.flags),
+        "priority": message.priority,
+        "deliver_by": message.deliver_by,
         "trace": message.trace,
         "header": header,
         "header_cut": cut,

@@ -23,7 +23,7 @@ from mta.envelope import BOUNCE, Claim, Job, Kind, Message, NewMessage, Outcome,
 from mta.interfaces import IDeliveryAgent, IEventLog, IQueue
 from mta.queue.ids import id_text
 from mta.queue.lines import delivery_line
-from mta.queue.retry import conclude
+from mta.queue.retry import conclude, given_up
 from mta.queue.scheduler.destination import Batch
 from mta.queue.scheduler.schedule import Change, Feedback, Scheduler
 from mta.queue.state import Lane
@@ -172,6 +172,9 @@ class Dispatch:
     def _deliver(self, stored: Stored, flight: _Flight) -> None:
         batch, message = flight.batch, stored.message
         flight.message = message
+        if 0 < message.return_by <= self._now() and batch.dest != BOUNCE:
+            self._outdated(flight)
+            return
         agent = self._agents.get(batch.dest.partition(":")[0])
         if agent is None:  # the routes have changed: the mail waits until they fit again, or expires
             self._delivered(_deferred(batch.claims, NO_AGENT, {"reason": f"no agent for {batch.dest}"}), flight)
@@ -209,6 +212,15 @@ class Dispatch:
             self._changed(dest, change, now, telling)
         if change is not None or self._scheduler.eager:
             self.pump()
+
+    def _outdated(self, flight: _Flight) -> None:
+        """Its sender does not want it delivered any more (RFC 2852, mode R): not tried, whatever the destination is like."""
+        batch, now = flight.batch, self._now()
+        self._flights -= 1
+        self._scheduler.finished(batch.dest, Feedback.NONE, now, self._random())
+        self._record(([self._conclude(given_up(claim), flight, now) for claim in batch.claims], ()))
+        self._queue.flights.ended(flight.slot)
+        self.pump()
 
     def _concluded(self, settlement: Settlement, flight: _Flight, now: int) -> _End:
         """What is to be recorded; each recipient has its line in the log."""

@@ -2,7 +2,9 @@
 
 A recipient that cannot be routed (any more) is accepted mail all the same: it is filed under BOUNCE with the refusal as
 its reason.  One that cannot be routed just now (4yz) is no reason for a bounce: the message is not filed, and whoever brought
-it comes again.  There are 64 lanes; messages with the same `lane_key` (account, sender's domain, client's network) share one.
+it comes again.  There are 64 lanes; messages with the same `lane_key` (account, sender's domain, client's network) share one,
+unless their priorities differ (RFC 6710): so what is urgent goes past the rest of its sender's mail as a sparse lane, and what
+can wait holds nobody up.
 """
 
 from __future__ import annotations
@@ -10,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from zlib import crc32
 
-from mta.envelope import BOUNCE, NewMessage, NewRecipient, Refusal, Route
+from mta.envelope import BOUNCE, Flag, NewMessage, NewRecipient, Refusal, Route
 from mta.status import MailError
 
 __all__ = ["LANES", "filed"]
 
 LANES = 64
+BY_RETURN = int(Flag.BY_RETURN)  # plain numbers: arithmetic with enum flags is slow
 
 
 def filed(
@@ -24,11 +27,13 @@ def filed(
     now: int,
     lifetime: Callable[[str], float] | None = None,
 ) -> NewMessage:
-    """The message with dest, lane and due (now, in ms) of each recipient.  MailError: one cannot be routed just now.
+    """The message with dest, lane and due (now, or its release, in ms) of each recipient.  MailError: one cannot be routed
+    just now.
 
     lifetime: seconds that mail is kept for a destination, 0 for as long as the message says; the longest of them holds.
     """
-    lane = crc32(message.lane_key.encode(errors="replace")) & (LANES - 1)
+    key = f"{message.lane_key} {message.priority}" if message.priority else message.lane_key
+    lane, due = crc32(key.encode(errors="replace")) & (LANES - 1), max(now, message.release)
     recipients = []
     for given in message.recipients:
         way = route(given.address)
@@ -36,11 +41,13 @@ def filed(
             raise MailError(way.reply, f"no way to {given.address} just now")
         refused = way.reply if isinstance(way, Refusal) else None
         dest = BOUNCE if isinstance(way, Refusal) else way.dest
-        recipients.append(NewRecipient(given.address, given.orcpt, given.notify, dest, lane, now, refused))
-    expires = message.expires
+        recipients.append(NewRecipient(given.address, given.orcpt, given.notify, dest, lane, now if refused else due, refused))
+    expires = message.expires + due - now  # RFC 4865 4.2.3: its time begins with its release
     if lifetime is not None:
         longest = max((lifetime(recipient.dest) for recipient in recipients), default=0)
-        expires = max(expires, message.created + int(longest * 1000))
+        expires = max(expires, message.created + int(longest * 1000) + due - now)
+    if message.flags & BY_RETURN:
+        expires = min(expires, message.deliver_by)
     return NewMessage(
         message.id,
         message.sender,
@@ -55,4 +62,8 @@ def filed(
         message.envid,
         message.trace,
         message.lane_key,
+        message.hold,
+        message.release,
+        message.priority,
+        message.deliver_by,
     )

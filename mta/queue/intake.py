@@ -132,7 +132,7 @@ class Intake:
         scheduler, admitted = self._scheduler, entry.admitted
 
         def admit(recipient: NewRecipient) -> bool:
-            if not scheduler.admit(recipient.dest, recipient.lane):
+            if recipient.due > entry.asked or not scheduler.admit(recipient.dest, recipient.lane):
                 return False
             admitted.append(recipient.dest)
             return True
@@ -149,7 +149,7 @@ class Intake:
         message, scheduler = entry.message, self._scheduler
         if len(claims) != len(entry.admitted):  # a repeat: it is stored already, and on its way
             self._refund(entry, claims)
-        if len(claims) != len(message.recipients):
+        if len(claims) != len(message.recipients) and not message.hold:
             mine = {claim.id for claim in claims}
             for id, recipient in enumerate(message.recipients, message.id + 1):
                 if id not in mine:

@@ -22,7 +22,19 @@ from mta.queue.body import INLINE_LIMIT
 from mta.queue.flights import Flights
 from mta.queue.ids import Generator, id_at
 from mta.queue.memory_body import MemoryReader, MemorySink, missing
-from mta.queue.memory_rows import Kept, Recipient, carried, is_alterable, kept, late, matching, recipient, shown, summaries
+from mta.queue.memory_rows import (
+    Kept,
+    Recipient,
+    carried,
+    has_time,
+    is_alterable,
+    kept,
+    late,
+    matching,
+    recipient,
+    shown,
+    summaries,
+)
 from mta.queue.retry import GATHER, NEVER_TRIED
 from mta.queue.state import (
     Alteration,
@@ -33,6 +45,7 @@ from mta.queue.state import (
     Lane,
     Move,
     Overdue,
+    Place,
     Row,
     Selector,
     State,
@@ -91,7 +104,10 @@ class MemoryQueue:
         admit: Callable[[NewRecipient], bool] | None = None,
         wanted: Callable[[], bool] | None = None,
     ) -> Deferred[list[Claim]]:
-        admitted = [[admit is not None and admit(recipient) for recipient in message.recipients] for message in messages]
+        admitted = [
+            [admit is not None and not message.hold and admit(recipient) for recipient in message.recipients]
+            for message in messages
+        ]
         if wanted is not None and not wanted():
             return fail(transient("4.3.0", "given up"))
         bad = [message for message in messages if self._unsound(message)]
@@ -121,6 +137,8 @@ class MemoryQueue:
             if mine[number]:
                 row.state = State.TAKEN
                 claims.append(self._claim(row))
+            elif new.hold:
+                row.state = State.HELD
             else:
                 self._file(row)
         return claims
@@ -312,9 +330,14 @@ class MemoryQueue:
         return True
 
     def overdue(self, before: int, after: int = 0, limit: int = 100) -> Deferred[list[Overdue]]:
-        old = sorted(id for id in self._messages if after < id < id_at(before))
+        old = sorted(id for id, kept in self._messages.items() if after < id < id_at(before) and not has_time(kept.message))
         found = (late(self._messages[id], self._rows) for id in old)
         return succeed(list(islice((overdue for overdue in found if overdue is not None), limit)))
+
+    def overdue_by(self, now: int, after: Place = (0, 0), limit: int = 100) -> Deferred[list[Overdue]]:
+        old = [kept for kept in self._messages.values() if has_time(kept.message) and kept.message.deliver_by <= now]
+        found = [overdue for kept in old if (overdue := late(kept, self._rows)) is not None]
+        return succeed(sorted((overdue for overdue in found if overdue.place > after), key=lambda overdue: overdue.place)[:limit])
 
     def warn(self, message: int, spawn: Sequence[NewMessage]) -> Deferred[bool]:
         found = self._messages.get(message)

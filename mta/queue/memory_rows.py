@@ -17,7 +17,19 @@ from mta.queue.ids import id_at, ms_of
 from mta.queue.pattern import as_glob, folded
 from mta.queue.state import AGES, Alteration, DestSummary, Overdue, Row, Selector, State, cut_reply
 
-__all__ = ["Kept", "Recipient", "carried", "is_alterable", "kept", "late", "matching", "recipient", "shown", "summaries"]
+__all__ = [
+    "Kept",
+    "Recipient",
+    "carried",
+    "has_time",
+    "is_alterable",
+    "kept",
+    "late",
+    "matching",
+    "recipient",
+    "shown",
+    "summaries",
+]
 
 
 @attrs.define(slots=True)
@@ -102,21 +114,7 @@ def recipient(message: int, id: int, new: NewRecipient) -> Recipient:
 
 def kept(new: NewMessage) -> Kept:
     """A new message."""
-    message = Message(
-        new.id,
-        new.sender,
-        new.created,
-        new.expires,
-        len(new.prefix) + new.body.size,
-        new.flags,
-        len(new.recipients),
-        new.prefix,
-        new.source,
-        new.account,
-        new.envid,
-        new.trace,
-    )
-    return Kept(new, message, len(new.recipients))
+    return Kept(new, new.stored(), len(new.recipients))
 
 
 def is_alterable(row: Recipient, action: Alteration, now: int) -> bool:
@@ -221,6 +219,11 @@ def _summary(name: str, rows: list[Recipient], now: int) -> DestSummary:
         oldest=ms_of(min(row.id for row in rows)),
         ages=(younger[0], younger[1] - younger[0], younger[2] - younger[1], len(rows) - younger[2]),
     )
+
+
+def has_time(message: Message) -> bool:
+    """Its sender has said when he wants to be told (RFC 2852, mode N)."""
+    return message.deliver_by > 0 and not message.flags & Flag.BY_RETURN
 
 
 def late(kept: Kept, rows: Mapping[int, Recipient]) -> Overdue | None:

@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mta.config.settings import Retry
-from mta.envelope import BOUNCE, Kind, Outcome
-from mta.status import Reply
+from mta.envelope import BOUNCE, Claim, Kind, Outcome
+from mta.status import Reply, Scope
 
-__all__ = ["EXPIRED", "GATHER", "HOURLY", "NEVER_TRIED", "TURN", "UNTRIED", "backoff", "conclude", "dead_for"]
+__all__ = ["EXPIRED", "GATHER", "HOURLY", "NEVER_TRIED", "TURN", "UNTRIED", "backoff", "conclude", "dead_for", "given_up"]
 
 EXPIRED = "message has expired"
 NEVER_TRIED = f"451 4.4.7 {EXPIRED}"  # the reply told of a recipient that expired before any attempt (RFC 3463 3.5)
@@ -64,6 +64,14 @@ def conclude(outcome: Outcome, expires: int, now: int, retry: Retry, roll: float
         return _changed(outcome, Kind.FAILED, _expired(outcome.reply), now + GATHER)
     due = outcome.due if outcome.due is not None else now + _delay(outcome, retry, roll, waits)
     return _changed(outcome, kind, outcome.reply, min(due, expires))
+
+
+def given_up(claim: Claim) -> Outcome:
+    """Of a recipient that is not tried any more: what was said last stays the reason."""
+    said = claim.last_reply or NEVER_TRIED
+    code, _, text = said.partition(" ")
+    reply = Reply(int(code), "", text) if code.isdecimal() and code.isascii() else Reply(451, "4.4.7", said)
+    return Outcome(claim, Kind.FAILED, reply, Scope.MESSAGE, facts={"reason": EXPIRED}, host=claim.last_host)
 
 
 def _delay(outcome: Outcome, retry: Retry, roll: float, waits: Waits = ()) -> int:

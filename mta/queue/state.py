@@ -4,7 +4,8 @@
     WAITING  due at `due`, nobody has it    claim (memory only): delivered, deferred, failed, given back; hold
     TAKEN    inserted by the process that   the same; after a crash all TAKEN rows become WAITING at start
              delivers it at once
-    HELD     an operator's hold             release
+    HELD     an operator's hold, or a rule  release
+             held it when it came
 
 A recipient that has failed is not a state but a place: it WAITS at the destination BOUNCE ("a bounce is owed").
 The numbers are on disk; never change them.  docs/queue.md has the crash table.
@@ -29,6 +30,7 @@ __all__ = [
     "Lane",
     "Move",
     "Overdue",
+    "Place",
     "Row",
     "Selector",
     "State",
@@ -142,6 +144,11 @@ class Carried:
         """Of the message."""
         return self.message.expires
 
+    @property
+    def return_by(self) -> int:
+        """Of the message."""
+        return self.message.return_by
+
 
 AGES = (300_000, 3_600_000, 86_400_000)  # ms: the columns of a summary, then "older"
 
@@ -171,12 +178,20 @@ class Move:
     reply: str | None = None  # why, where dest is BOUNCE
 
 
+Place = tuple[int, int]  # when a message should have been delivered (ms), its id
+
+
 @attrs.frozen(slots=True)
 class Overdue:
     """A message whose sender is to hear that it is late, and its recipients that still wait."""
 
     message: Message
     claims: tuple[Claim, ...]
+
+    @property
+    def place(self) -> Place:
+        """In the order of the times by which messages should have been delivered."""
+        return self.message.deliver_by, self.message.id
 
 
 @attrs.frozen(slots=True)

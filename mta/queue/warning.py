@@ -1,9 +1,10 @@
-"""Delay warnings: the sender hears, once, that mail still waits (RFC 3461 4.1 and 5.2.5, `[dsn] delay_warning`).
+"""Delay warnings: the sender hears, once, that mail still waits (RFC 3461 4.1 and 5.2.5): when it has waited for `[dsn]
+delay_warning`, or at the time that he has named himself (RFC 2852, mode N), which is then the only one.
 
-Every minute the messages that have become that old are asked from the queue; the reporter makes the warning, and the
-queue stores it and the mark "warned" in one transaction, so that no crash makes it two or none.  A walk goes on where the
-last one ended, for the order of ids is the order of age; once an hour all is looked through again: for what was held, and
-for warnings that could not be made.
+Every minute the messages whose time has come are asked from the queue; the reporter makes the warning, and the queue stores
+it and the mark "warned" in one transaction, so that no crash makes it two or none.  A walk goes on where the last one ended,
+in the order of age (which is that of the ids) or of the named times; once an hour all is looked through again: for what was
+held, and for warnings that could not be made.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from twisted.logger import Logger
 from mta.envelope import NewMessage, Settlement
 from mta.interfaces import IEventLog, IQueue
 from mta.queue.ids import id_at, id_text
-from mta.queue.state import Overdue
+from mta.queue.state import Overdue, Place
 from mta.status import MailError
 
 __all__ = ["Report", "Warnings"]
@@ -30,7 +31,7 @@ Report = Callable[[Overdue], Deferred[Settlement]]
 class Warnings:
     """report: makes the warning, or nothing where it is not wanted after all; no outcomes.  file: fills in where it goes.
 
-    waiting: told where something waits now.  now: ms.  age: ms after which a sender is warned, 0: never.
+    waiting: told where something waits now.  now: ms.  age: ms after which a sender is warned who has named no time, 0: never.
     """
 
     _log = Logger()
@@ -53,12 +54,13 @@ class Warnings:
         self._events = log
         self._running = False
         self._after = 0  # the id up to which all has been looked at
+        self._place: Place = (0, 0)  # and the place among the named times
         self._round = 0  # when that began (ms)
         self.age = 0
 
     async def run(self) -> None:
         """Warn of all that is late and has not been warned of."""
-        if self._running or not self.age:
+        if self._running:
             return
         self._running = True
         try:
@@ -68,8 +70,15 @@ class Warnings:
 
     async def _walk(self, now: int) -> None:
         if not 0 <= now - self._round < HOUR:
-            self._after, self._round = 0, now
-        before = now - self.age
+            self._after, self._place, self._round = 0, (0, 0), now
+        while late := await self._queue.overdue_by(now, self._place, BITE):
+            for overdue in late:
+                await self._warn(overdue)
+                self._place = overdue.place
+        if self.age:
+            await self._walk_by_age(now - self.age)
+
+    async def _walk_by_age(self, before: int) -> None:
         while late := await self._queue.overdue(before, self._after, BITE):
             for overdue in late:
                 await self._warn(overdue)

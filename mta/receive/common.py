@@ -18,8 +18,15 @@ from twisted.internet.interfaces import IReactorTime
 from mta.config.settings import Settings
 from mta.interfaces import IAccept, IEventLog, IPolicy, IRouter
 from mta.receive.access import AccessRules
-from mta.receive.auth import Accounts
-from mta.receive.limits import Connections, HandshakeSlots, TlsSessions
+from mta.receive.auth.accounts import Accounts
+from mta.receive.auth.workers import Workers
+from mta.receive.court import Court, Outside
+from mta.receive.inquiry import Inquiries
+from mta.receive.judges import Judges
+from mta.receive.limits.connections import Connections
+from mta.receive.limits.counts import Counts
+from mta.receive.limits.handshakes import HandshakeSlots
+from mta.receive.limits.notices import Notices
 from mta.receive.roster import Roster
 from mta.tls.context import ServerTls
 
@@ -30,6 +37,7 @@ __all__ = ["Common"]
 class Common:
     """The seams (accept, router, policy, log, clock, tls, portal, random) and what the settings say.
 
+    judges: who is asked at each stage, policy among them; inquiries: None where nothing is asked of the DNS.
     portal: an embedder's, None where logins are checked by `[auth] passwords`; accounts: whichever it is, None for neither.
     """
 
@@ -43,9 +51,14 @@ class Common:
     portal: Portal | None
     tls: ServerTls
     access: AccessRules
+    outside: Outside
+    judges: Judges
+    inquiries: Inquiries | None
     accounts: Accounts | None
+    workers: Workers
     connections: Connections
-    tls_sessions: TlsSessions
+    counts: Counts
+    notices: Notices
     slots: HandshakeSlots
     roster: Roster
     lifetime: int  # of a message in the queue, in ms
@@ -62,9 +75,13 @@ class Common:
         tls: ServerTls | None = None,
         portal: Portal | None = None,
         random: Callable[[int], bytes] = os.urandom,
+        outside: Outside | None = None,
     ) -> Common:
         """Make the settings ready.  random: that many unforeseeable bytes.  MailError when `[auth] passwords` cannot be read."""
         limits = settings.limits
+        outside = outside or Outside()
+        court = Court.of(settings, policy, outside, clock, log)
+        workers = Workers(clock, settings.auth.threads)
         return cls(
             settings=settings,
             accept=accept,
@@ -76,9 +93,14 @@ class Common:
             portal=portal,
             tls=tls or ServerTls(),
             access=AccessRules.of(settings),
-            accounts=Accounts.of(settings.auth, portal),
-            connections=Connections(limits.connections, limits.connections_per_client),
-            tls_sessions=TlsSessions(limits.tls_sessions_per_minute),
+            outside=outside,
+            judges=court.judges,
+            inquiries=court.inquiries,
+            accounts=Accounts.of(settings, portal, workers, clock, random),
+            workers=workers,
+            connections=Connections(limits.connections, limits.connections_per_client, limits.reserve),
+            counts=Counts(limits),
+            notices=Notices(),
             slots=HandshakeSlots(settings.tls.handshakes_at_once),
             roster=Roster(clock),
             lifetime=_lifetime(settings),
@@ -86,22 +108,26 @@ class Common:
 
     def renewed(self, settings: Settings, router: IRouter, tls: ServerTls) -> Common:
         """For the connections to come; changes nothing here.  MailError as above."""
+        court = Court.of(settings, self.policy, self.outside, self.clock, self.log)
         return attrs.evolve(
             self,
             settings=settings,
             router=router,
             tls=tls,
             access=AccessRules.of(settings),
-            accounts=Accounts.of(settings.auth, self.portal),
+            judges=court.judges,
+            inquiries=court.inquiries,
+            accounts=Accounts.of(settings, self.portal, self.workers, self.clock, self.random, self.accounts),
             lifetime=_lifetime(settings),
         )
 
     def limit(self) -> None:
         """Let the counts obey the limits of these settings from now on."""
         limits = self.settings.limits
-        self.connections.limit, self.connections.per_client = limits.connections, limits.connections_per_client
-        self.tls_sessions.limit = limits.tls_sessions_per_minute
+        self.connections.obey(limits.connections, limits.connections_per_client, limits.reserve)
+        self.counts.obey(limits)
         self.slots.resize(self.settings.tls.handshakes_at_once)
+        self.workers.resize(self.settings.auth.threads)
 
     def challenge(self) -> bytes:
         """A new one for CRAM-MD5: like a message id, and unforeseeable (RFC 2195 2)."""

@@ -2,23 +2,32 @@
 
 RFC 3207 (who is offered STARTTLS), RFC 4954 (mechanisms in clear and in TLS), RFC 8689 (REQUIRETLS in TLS only).  All
 that differs from client to client is chosen here, from options that were made once: in clear or in TLS, with STARTTLS or
-without, with the limits of a stranger or without those that clients in relay_from are exempt from.  A listener that
-demands logins which nobody can check is a MailError at the start.
+without, with the limits of a stranger or without those that clients in relay_from are exempt from.  MT-PRIORITY is for those
+only whose mail we relay (RFC 6710 5: a stranger would have all of his urgent): submission ports and relay_from.  DELIVERBY
+is for all, from a minute on.  A listener that demands logins which nobody can check is a MailError at the start.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 import attrs
 
 from mta.config.settings import Limits, Listen, Network
 from mta.receive.access import Address
 from mta.receive.common import Common
+from mta.receive.origin import Whence
+from mta.smtp.sasl import SERVER
+from mta.smtp.scram import PLUS
 from mta.smtp.server import ReceiverOptions
+from mta.smtp.xclient import XCLIENT, XFORWARD
 from mta.status import MailError, Reply, Scope, transient
 
 __all__ = ["Listener"]
+
+LEAST_BY: Final = 60  # seconds in which mail can be returned (RFC 2852 2): the queue looks for what is too old once a minute
+LATEST_RELEASE: Final = 30 * 86_400  # seconds that submitted mail may be held back (RFC 4865 3)
 
 
 @attrs.frozen(slots=True, eq=False)
@@ -37,9 +46,12 @@ class Listener:
         if listen.tls == "implicit" and common.settings.tls.certificate is None:
             raise _mistake(listen, 'tls = "implicit" needs a certificate ([tls])')
         if common.accounts is None and (listen.auth_clear or listen.auth_tls):
-            raise _mistake(listen, "AUTH needs [auth] passwords, or a portal")
+            raise _mistake(listen, "AUTH needs [auth] passwords or dovecot, or a portal")
+        for mechanism in (*listen.auth_clear, *listen.auth_tls):
+            if common.accounts is not None and (missing := common.accounts.lacks(mechanism)):
+                raise _mistake(listen, f"{mechanism} needs what is not there: {missing}")
         plain = _options(common, listen)
-        in_tls = attrs.evolve(plain, auth=listen.auth_tls, auth_elsewhere=(), requiretls=True)
+        in_tls = attrs.evolve(plain, auth=_usual(listen.auth_tls), auth_elsewhere=(), requiretls=True)
         return cls(
             common=common,
             listen=listen,
@@ -55,9 +67,28 @@ class Listener:
             return self._plain[trusted]
         return self._starttls[trusted]
 
-    def in_tls(self, trusted: bool, distrust: str = "") -> ReceiverOptions:
-        """For a client behind a handshake.  distrust: why the certificate it showed is worth nothing here."""
+    def is_proxy(self, peer: Address | None) -> bool:
+        """Must it say first for whom it has come?"""
+        return _is_in(peer, self.listen.proxy_from)
+
+    def entitle(self, options: ReceiverOptions, client: Whence) -> ReceiverOptions:
+        """With XCLIENT and XFORWARD for those who may say them; whom XCLIENT has named counts for nothing here."""
+        access = self.common.settings.access
+        offered = ((XCLIENT, access.xclient_from), (XFORWARD, access.xforward_from))
+        words = tuple([word for word, networks in offered if networks and client.known and _is_in(client.client, networks)])
+        return attrs.evolve(options, entitled=words) if words else options
+
+    def in_tls(self, trusted: bool, distrust: str = "", certified: bool = False, binding: bytes = b"") -> ReceiverOptions:
+        """For a client behind a handshake.
+
+        distrust: why the certificate it showed is worth nothing here.  certified: it showed one that is verified.  binding: the
+        tls-exporter, b"" where there is none.
+        """
         options = self._in_tls[trusted]
+        also = {name for name, had in (("EXTERNAL", certified), (PLUS, bool(binding))) if had}
+        if also.intersection(self.listen.auth_tls):
+            auth = tuple([name for name in self.listen.auth_tls if name in also or name in options.auth])
+            options = attrs.evolve(options, auth=auth, binding=binding)
         if not distrust:
             return options
         return attrs.evolve(options, refuse_all=Reply(554, "5.7.1", f"A client certificate is required: {distrust}"))
@@ -78,17 +109,29 @@ def _options(common: Common, listen: Listen) -> ReceiverOptions:
         auth=listen.auth_clear,
         auth_elsewhere=tuple(mechanism for mechanism in listen.auth_tls if mechanism not in listen.auth_clear),
         challenge=common.challenge,
+        mechanisms=common.accounts.mechanisms if common.accounts is not None else SERVER,
         mail_requires=listen.mail_requires,
         max_auth_failures=limits.auth_failures,
         max_transactions=limits.transactions_per_connection,
         max_recipients_total=limits.recipients_per_connection,
         max_commands=limits.commands_per_connection,
+        vrfy=listen.vrfy,
+        withhold=frozenset(listen.withhold),
+        deliver_by=LEAST_BY,
+        mt_priority=listen.submission,
+        future_release=LATEST_RELEASE if listen.submission else 0,
+        now=common.clock.seconds,
     )
 
 
+def _usual(mechanisms: tuple[str, ...]) -> tuple[str, ...]:
+    """Without those that want more of a connection than others have."""
+    return tuple([name for name in mechanisms if name not in ("EXTERNAL", PLUS)])
+
+
 def _both(options: ReceiverOptions) -> tuple[ReceiverOptions, ReceiverOptions]:
-    """For a stranger, and without the limits that clients in relay_from are exempt from ([limits])."""
-    return options, attrs.evolve(options, max_transactions=0, max_recipients_total=0, max_commands=0)
+    """For a stranger, and for clients in relay_from: without the limits that they are exempt from ([limits])."""
+    return options, attrs.evolve(options, max_transactions=0, max_recipients_total=0, max_commands=0, mt_priority=True)
 
 
 def _mistake(listen: Listen, what: str) -> MailError:

@@ -16,7 +16,10 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
+from mta.smtp.options import ReceiverOptions
+from mta.smtp.scram import PLUS
 from mta.status import MailError, Reply
+from mta.tls.binding import tls_exporter
 from mta.tls.certificate import openssl_words
 from mta.tls.context import closed_by_peer, facts
 from mta.tls.policy import Achieved
@@ -33,27 +36,26 @@ READY_FOR_TLS: Final = Reply(220, "2.0.0", "Ready to start TLS")
 
 class Security:
     """See the module.  achieved: what the handshake has agreed on, empty in clear.  distrust: why nobody who shows this
-    certificate, or none, may do anything here; "" when that is no matter.
+    certificate, or none, may do anything here; "" when that is no matter.  certificate: the leaf that was shown, in DER, where it
+    is verified, else b"".
     """
 
-    __slots__ = ("_connection", "achieved", "distrust")
+    __slots__ = ("_binding", "_connection", "achieved", "certificate", "distrust")
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.achieved = Achieved()
         self.distrust = ""
+        self.certificate = b""
+        self._binding = b""
 
     # ---- before the handshake
 
     def ask(self) -> None:
         """The client wants TLS: begin when a slot is free, unless it has had too many new sessions."""
         connection = self._connection
-        common = connection.common
-        refusal = common.tls_sessions.enter(connection.key, common.clock.seconds(), exempt=connection.trusted)
-        if refusal is None:
-            common.slots.take(self.begin)
-        else:
-            self._refuse(refusal)
+        if not connection.allowance.refuses_tls():
+            connection.common.slots.take(self.begin, connection.key)
 
     def begin(self) -> None:
         """A slot is ours: say 220 and speak TLS from the next byte on."""
@@ -83,12 +85,22 @@ class Security:
         """TLS is up: what has it got us?"""
         connection = self._connection
         connection.common.slots.give_back(self.begin)
-        self.achieved = achieved = facts(connection.transport.getHandle())
+        handle = connection.transport.getHandle()
+        self.achieved = achieved = facts(handle)
+        if achieved.chain and not achieved.chain_error:
+            self.certificate = achieved.chain[0]
+        if PLUS in connection.listener.listen.auth_tls:
+            self._binding = tls_exporter(handle)
         if connection.common.settings.tls.client_cert == "require":
             self.distrust = achieved.chain_error if achieved.chain else "the client showed none"
         if self.distrust:
             what = {"stage": "certificate", "client": connection.address, "why": self.distrust}
             connection.common.log.event("rejected", "", what)
+
+    def options(self) -> ReceiverOptions:
+        """What the client is shown in TLS."""
+        connection = self._connection
+        return connection.listener.in_tls(connection.trusted, self.distrust, bool(self.certificate), self._binding)
 
     def give_way(self) -> bool:
         """The handshake has had its slot for long enough; False when it held none any more."""

@@ -28,6 +28,7 @@ from twisted.python.failure import Failure
 from mta.config.settings import Listen, Settings
 from mta.interfaces import IAccept, IEventLog, IPolicy, IRouter
 from mta.receive.common import Common
+from mta.receive.court import Outside
 from mta.receive.listener import Listener
 from mta.receive.session import Session
 from mta.status import MailError, Scope, transient
@@ -74,6 +75,7 @@ class ReceiveService(Service):
 
     own_addresses: has (address, port) of every TCP port that is open, for routing's sake: no mail is sent to oneself.
     portal: who may log in (its avatars are IAccount), None for `[auth] passwords`.  random: that many unforeseeable bytes.
+    outside: where the rules of [access] look things up.
     MailError when the passwords cannot be read, or AUTH is offered and there is nothing to check it with.
     """
 
@@ -92,11 +94,12 @@ class ReceiveService(Service):
         own_addresses: set[tuple[str, int]] | None = None,
         portal: Portal | None = None,
         random: Callable[[int], bytes] = os.urandom,
+        outside: Outside | None = None,
     ) -> None:
         self._reactor = reactor
         self._log = log
         self._own_addresses: set[tuple[str, int]] = set() if own_addresses is None else own_addresses
-        self._common = Common.of(settings, accept, router, log, reactor, policy, tls, portal, random)
+        self._common = Common.of(settings, accept, router, log, reactor, policy, tls, portal, random, outside)
         self._listeners = [Listener.of(self._common, listen) for listen in settings.listen]
         self._binding: list[Deferred[Any]] | None = None
         self._ports: list[_Open] = []
@@ -143,7 +146,12 @@ class ReceiveService(Service):
         gone = roster.when_empty().addCallback(self._gone, cut)
         changed = self._changing.run(lambda: None)
         everything: Deferred[Any] = DeferredList([unbound, gone, changed], fireOnOneErrback=True)
-        return everything.addCallback(lambda _: None)
+        return everything.addCallback(self._nobody_asks)
+
+    def _nobody_asks(self, _: object) -> Deferred[None] | None:
+        common = self._common
+        common.workers.stop()
+        return None if common.accounts is None else common.accounts.stop()
 
     def reconfigure(self, settings: Settings, router: IRouter, tls: ServerTls) -> Deferred[None]:
         """Serve by other settings from now on: those who are connected go on by the old ones, every count goes on.
@@ -163,6 +171,8 @@ class ReceiveService(Service):
         opened = await self._bind_also(missing)
         fresh = iter(opened)
         common.limit()
+        if self._common.accounts is not None:
+            self._common.accounts.stop(common.accounts)
         self._common, self._listeners = common, listeners
         self._ports = [place or next(fresh) for place in places]
         for listener, place in zip(listeners, self._ports, strict=True):
@@ -234,6 +244,7 @@ class ReceiveService(Service):
         self._own_addresses |= _addresses(self._ports)
         for place in self._ports:
             self._announce(place)
+        self._common.workers.start()
         self._common.roster.open = True
         for session in self._common.roster.here():
             session.begin()

@@ -15,10 +15,10 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mta.envelope import BodyRef, Flag, NewMessage, NewRecipient, Notify, Refusal
-from mta.receive.limits import client_key
-from mta.receive.trace import TOO_MANY_HOPS, HeaderScan, protocol, received
-from mta.smtp.event import BodyEnd, MailFrom, RcptTo
+from mta.envelope import Action, BodyRef, Flag, NewMessage, NewRecipient, Notify, Refusal, Ruling
+from mta.receive.limits.connections import client_key
+from mta.receive.trace import HEADER_TOO_BIG, TOO_MANY_HOPS, HeaderScan, protocol, received
+from mta.smtp.event import BodyEnd, ChunkEnd, MailFrom, RcptTo
 from mta.status import MailError, Reply
 
 if TYPE_CHECKING:
@@ -30,7 +30,9 @@ __all__ = ["LOCAL_ERROR", "Transaction"]
 LOCAL_ERROR: Final = Reply(451, "4.3.0", "Local error in processing")
 SENDER_OK: Final = Reply(250, "2.1.0", "Sender ok")
 RECIPIENT_OK: Final = Reply(250, "2.1.5", "Recipient ok")
+CHUNK_OK: Final = Reply(250, "2.0.0", "Chunk received")
 GO_AHEAD: Final = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
+NOT_OWNED: Final = Reply(553, "5.7.1", "Sender address rejected: not owned by user")
 TOO_BUSY: Final = Reply(452, "4.3.1", "Too much mail is waiting, try again later")
 
 SLOW: Final = 0.8  # the queue's pressure from which new mail is slowed down, up to MAX_DELAY at 1
@@ -53,9 +55,11 @@ class Transaction:
 
     __slots__ = (
         "_began",
+        "_discard",
         "_end",
         "_failed",
         "_header",
+        "_hold",
         "_mail",
         "_recipients",
         "_session",
@@ -65,6 +69,7 @@ class Transaction:
         "storing",
         "writing",
     )
+    source = "smtp"  # NewMessage.source
 
     def __init__(self, session: Session, mail: MailFrom) -> None:
         self._session = session
@@ -73,8 +78,9 @@ class Transaction:
         self._recipients: dict[str, NewRecipient] = {}  # each once, in order
         self._sink: IBodySink | None = None
         self._header = HeaderScan()
+        self._hold = self._discard = ""  # why
         self._unwritten: list[bytes] = []  # what came after the queue asked to wait: at most one read
-        self._end: BodyEnd | None = None
+        self._end: BodyEnd | ChunkEnd | None = None
         self._failed: Reply | None = None  # why the rest of the body is read for nothing
         self.reading = False
         self.writing = False
@@ -85,13 +91,16 @@ class Transaction:
     def mail(self) -> None:
         """MAIL: may mail come in at all?"""
         session = self._session
+        if session.allowance.refuses_mail():
+            return
+        sender, login = self._mail.sender.address, session.login
         if session.common.accept.pressure > 1:
-            session.refuse("mail", TOO_BUSY, **{"from": self._mail.sender.address})
-        elif session.common.policy is None:
-            self._sender_taken()
+            session.refuse("mail", TOO_BUSY, **{"from": sender})
+        elif login is not None and not login.may_send(sender):
+            session.refuse("mail", NOT_OWNED, **{"from": sender}, account=login.name)
         else:
             mail = self._mail
-            session.ask("mail", self._sender_taken, sender=mail.sender.address, size=mail.size, parameters=mail.parameters)
+            session.ask("mail", self._sender_taken, sender=sender, size=mail.size, parameters=mail.parameters)
 
     def _sender_taken(self) -> None:
         session = self._session
@@ -106,6 +115,8 @@ class Transaction:
     def rcpt(self, event: RcptTo) -> None:
         """RCPT: may this client send there, and is there a way?"""
         session = self._session
+        if session.allowance.refuses_recipient(len(self._recipients)):
+            return
         address = event.recipient.address
         reply = session.common.access.refusal(session.trusted or bool(session.account), event.recipient)
         if reply is None:
@@ -114,8 +125,6 @@ class Transaction:
                 reply = way.reply
         if reply is not None:
             session.refuse("rcpt", reply, **{"from": self._mail.sender.address, "to": address})
-        elif session.common.policy is None:
-            self._recipient_taken(address, event)
         else:
             sender = self._mail.sender.address
             session.ask("rcpt", lambda: self._recipient_taken(address, event), sender=sender, recipient=address)
@@ -132,10 +141,7 @@ class Transaction:
 
     def data(self) -> None:
         """DATA: is there room?"""
-        if self._session.common.policy is None:
-            self._open()
-        else:
-            self._session.ask("data", self._open, **self._envelope())
+        self._session.ask("data", self._open, **self._envelope())
 
     def _open(self) -> None:
         try:
@@ -148,6 +154,7 @@ class Transaction:
 
     def chunk(self, data: bytes) -> None:
         """A piece of the body."""
+        self.reading = True
         self._header.feed(data)
         if self.writing:
             self._unwritten.append(data)
@@ -187,35 +194,62 @@ class Transaction:
             self._failed = error.reply
             self._abort()
 
-    def end(self, event: BodyEnd) -> None:
-        """The end of data."""
+    def end(self, event: BodyEnd | ChunkEnd) -> None:
+        """The end of data, or of a chunk of it: what is wrong with the message already ends it there (RFC 3030 2)."""
         if self.writing:
             self._end = event
         else:
             self._close(event)
 
-    def _close(self, event: BodyEnd) -> None:
+    def _close(self, event: BodyEnd | ChunkEnd) -> None:
         session = self._session
         self.reading = False
         self._end = event
-        reply = self._failed or event.error
-        if reply is None and self._header.hops > session.common.settings.limits.received_hops:
-            reply = TOO_MANY_HOPS
+        reply = self._failed or event.error or self._fault()
         if reply is not None:
             self._refuse(reply)
-        elif session.common.policy is None:
-            self._store()
+        elif type(event) is ChunkEnd:
+            self._end = None
+            session.answer(CHUNK_OK)
         else:
             session.ask("end", self._store, size=event.size, **self._envelope())
 
+    def _fault(self) -> Reply | None:
+        """What is wrong with the message, as far as it has come."""
+        header, limits = self._header, self._session.common.settings.limits
+        if 0 < limits.header_size < header.size:
+            return HEADER_TOO_BIG
+        return TOO_MANY_HOPS if header.hops > limits.received_hops else None
+
     # ---- to the queue
+
+    def rule(self, ruling: Ruling) -> None:
+        """A policy wants the message held, or thrown away; the first to say so gives the reason."""
+        if ruling.action is Action.HOLD:
+            self._hold = self._hold or ruling.reason or "policy"
+        else:
+            self._discard = self._discard or ruling.reason or "policy"
 
     def _store(self) -> None:
         assert self._sink is not None
+        if self._session.allowance.refuses_message(len(self._recipients)):
+            self._abort()
+            return
+        if self._discard:
+            self._throw_away(self._sink.name)
+            return
         finishing = self._sink.finish()
         self.storing = True
         stored = finishing.addCallback(self._accept)
         stored.addCallbacks(self._accepted, self._not_accepted).addErrback(self._session.broken)
+
+    def _throw_away(self, name: str) -> None:
+        """The client hears what it always hears."""
+        self._abort()
+        session = self._session
+        what = {"from": self._mail.sender.address, "to": ",".join(self._recipients), "client": session.address}
+        session.common.log.event("discarded", name, {**what, "why": self._discard})
+        session.answer(_queued_as(name))
 
     def _accept(self, body: BodyRef) -> Deferred[int] | None:
         if self._session.is_gone:
@@ -226,25 +260,31 @@ class Transaction:
     def _message(self, body: BodyRef) -> NewMessage:
         assert self._sink is not None
         session, mail = self._session, self._mail
+        by = mail.terms.deliver_by
         created = int(session.common.clock.seconds() * 1000)
         return NewMessage(
             id=self._sink.id,
             sender=mail.sender.address,
             recipients=tuple(self._recipients.values()),
             body=body,
-            prefix=self._received(self._sink.name, created / 1000),
+            prefix=self._prefix(self._sink.name, created / 1000),
             created=created,
             expires=created + session.common.lifetime,
+            source=self.source,
             account=session.account or None,
             flags=self._flags(),
             envid=mail.envid,
-            trace=session.trace,
+            trace=session.traced(self._hold),
             lane_key=self._lane_key(),
+            hold=self._hold,
+            priority=mail.terms.priority,
+            deliver_by=0 if by is None else int((self._began + by.seconds) * 1000),
         )
 
-    def _received(self, name: str, seconds: float) -> bytes:
+    def _prefix(self, name: str, seconds: float) -> bytes:
+        """What stands in front of the body: our trace (RFC 5321 4.4), which no body may add to."""
         session = self._session
-        return received(
+        trace = received(
             helo=session.helo,
             client=session.client,
             hostname=session.common.settings.hostname,
@@ -253,11 +293,15 @@ class Transaction:
             recipient=next(iter(self._recipients)) if len(self._recipients) == 1 else "",
             seconds=seconds,
             tls=session.achieved,
+            client_name=session.client_name,
+            priority=self._mail.terms.priority,
         )
+        return trace + b"\r\n" if self._header.headless else trace
 
     def _flags(self) -> int:
         """RFC 8689 5: "TLS-Required: No" in the header lowers what is owed, unless REQUIRETLS was given."""
-        flags = self._mail.flags
+        by = self._mail.terms.deliver_by
+        flags = self._mail.flags if by is None else self._mail.flags | by.flags
         if flags & _REQUIRETLS or not self._header.tls_required_no:
             return flags
         return flags | _TLS_REQUIRED_NO if self._session.common.settings.tls_client.allow_tls_required_no else flags
@@ -277,6 +321,7 @@ class Transaction:
     def _accepted(self, message: int | None) -> None:
         self.storing = False
         if message is None:
+            self._session.allowance.not_stored(len(self._recipients))
             return
         assert self._sink is not None
         assert self._end is not None
@@ -286,19 +331,24 @@ class Transaction:
             "nrcpt": len(self._recipients),
             "size": self._end.size,
             "client": session.address,
+            "proxy": session.origin.proxy,
+            **session.machine.forwarded,
             "account": session.account or None,
             "helo": session.helo,
             "tls_version": session.achieved.version or None,
             "cipher": session.achieved.cipher or None,
             "delay": round(session.common.clock.seconds() - self._began, 3),
+            "hold": self._hold or None,
+            **self._mail.terms.facts,
         }
         if session.is_gone:
             fields["client_gone"] = "yes"  # it will send the message again (RFC 1047)
         session.common.log.event("accepted", sink.name, fields)
-        session.answer(Reply(250, "2.0.0", f"Ok: queued as {sink.name}"))
+        session.answer(_queued_as(sink.name))
 
     def _not_accepted(self, failure: Failure) -> None:
         self.storing = False
+        self._session.allowance.not_stored(len(self._recipients))
         error = _error(failure)
         self._refuse(error.reply, why=error.reason or None)
 
@@ -323,6 +373,10 @@ class Transaction:
     def _envelope(self) -> dict[str, object]:
         """For the policy."""
         return {"sender": self._mail.sender.address, "recipients": tuple(self._recipients)}
+
+
+def _queued_as(name: str) -> Reply:
+    return Reply(250, "2.0.0", f"Ok: queued as {name}")
 
 
 def _both(first: int, second: int) -> int:

@@ -4,20 +4,27 @@ RFC 5321 4.2, 5.1.  A failure of the connection goes on with the next address, a
 A kept connection that turns out dead costs nothing: the same address again, fresh, once, with no strike and nothing
 noted (docs/tls.md).  After the final dot has left and no reply came nobody knows whether the message was taken (RFC 1047):
 that is deferred and never repeated in the same attempt.  What a server takes that offers no DSN is confirmed to a sender
-who asked for it (RFC 3461 5.2.2).  An attempt settles exactly once, whatever happens.
+who asked for it (RFC 3461 5.2.2), and so is what he wants traced (RFC 2852 4.1.4).  A message that a server may not take as it
+is, is looked at first, while the connection waits (fit.py).  An attempt settles exactly once, whatever happens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from mta.envelope import Job, Kind, Notify, Outcome, Settlement
+from mta.relay.convert.conversion import Conversion
+from mta.relay.convert.survey import Findings
 from mta.relay.destination import Fault, Plan, Trouble, where
+from mta.relay.fit import Fit, by_value, fitted, is_plain, is_traced, wants_look, without_receiver
 from mta.relay.handover import Verdict
-from mta.relay.outcome import bug, kind_of, session_facts, settle_all, told_without_tls
+from mta.relay.look import look
+from mta.relay.outcome import bug, fit_facts, kind_of, left_out, session_facts, settle_all, told_without_tls
 from mta.relay.pool import Pool
 from mta.relay.session import Session
 from mta.relay.site import Site
@@ -30,13 +37,32 @@ from mta.tls.policy import Level
 __all__ = ["Attempt"]
 
 _SUCCESS = int(Notify.SUCCESS)
+_NEVER = int(Notify.NEVER)
 
 
 class Attempt:
     """The owner of one session after another, until `done` fires."""
 
     _log = Logger()
-    __slots__ = ("_done", "_fresh", "_job", "_name", "_now", "_ours", "_plan", "_sent", "_site", "_step", "_transaction", "_ways")
+    __slots__ = (
+        "_done",
+        "_findings",
+        "_fit",
+        "_fresh",
+        "_job",
+        "_looking",
+        "_name",
+        "_now",
+        "_ours",
+        "_plan",
+        "_sent",
+        "_site",
+        "_step",
+        "_traced",
+        "_transaction",
+        "_waiting",
+        "_ways",
+    )
 
     def __init__(self, ways: Ways, job: Job, name: str, done: Deferred[Settlement]) -> None:
         """name: the message's id as people see it."""
@@ -53,8 +79,14 @@ class Attempt:
             message.flags,
             message.envid,
             tuple([(claim.notify, claim.orcpt) for claim in job.claims]),
+            message.priority,
         )
+        self._fit = Fit(self._transaction)  # as the server has got it that was asked last
+        self._findings: Findings | None = None
+        self._looking: Deferred[Findings] | None = None
+        self._waiting: tuple[Session, bool] | None = None  # for what is found, and whether with RSET
         self._ours = 0  # of Notify: what the server will not tell the sender, so that we must
+        self._traced = False  # he wants to hear that it went on
         self._fresh = False  # a kept connection was stale: no other is tried
         self._sent = 0.0
 
@@ -73,7 +105,7 @@ class Attempt:
             self._next()
         except Exception as error:
             self._log.failure("a delivery for {dest} failed to start", dest=self._job.dest)
-            self._done.callback(settle_all(self._job, bug(error)))
+            self._finish(settle_all(self._job, bug(error)))
 
     def _next(self) -> None:
         """To the next address, on a kept connection or a new one; or settle."""
@@ -126,10 +158,59 @@ class Attempt:
         self._transact(session, rset)
 
     def _transact(self, session: Session, rset: bool) -> None:
+        """The transaction, as this server takes it."""
+        transaction, extensions, message = self._transaction, session.machine.extensions, self._job.message
+        if message.deliver_by:
+            transaction = attrs.evolve(transaction, by=by_value(message, int(self._now() * 1000)))
+        if is_plain(transaction, extensions):
+            self._send(session, Fit(transaction), rset)
+            return
+        session.hold(self)
+        if "SMTPUTF8" not in extensions and not message.prefix.isascii():
+            self._job = attrs.evolve(self._job, message=attrs.evolve(message, prefix=without_receiver(message.prefix)))
+        eightbit = self._ways.eightbit
+        if self._findings is None and wants_look(transaction, extensions, eightbit):
+            self._waiting = session, rset
+            self._look()
+            return
+        fit = fitted(transaction, extensions, self._findings, eightbit)
+        if isinstance(fit, Reply):
+            self._refuse(session, fit)
+        else:
+            self._send(session, fit, rset)
+
+    def _look(self) -> None:
+        """Once in an attempt, however many servers want it; who waits for it then may be another than now."""
+        if self._looking is None:
+            self._looking = Deferred.fromCoroutine(look(self._job))
+            self._looking.addCallbacks(self._looked, self._unseen)
+
+    def _looked(self, findings: Findings) -> None:
+        self._findings = findings
+        waiting, self._waiting = self._waiting, None
+        if waiting is None:
+            return
+        try:
+            self._transact(*waiting)
+        except Exception as error:
+            self._log.failure("a delivery for {dest} failed to start", dest=self._job.dest)
+            waiting[0].quit()
+            self._finish(settle_all(self._job, bug(error)))
+
+    def _unseen(self, failure: Failure) -> None:
+        """The body cannot be read: nobody needs to be asked for more."""
+        self._looking = None
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self._refuse(waiting[0], Reply(451, "4.3.0", f"The body cannot be read: {failure.value}"))
+
+    def _send(self, session: Session, fit: Fit, rset: bool) -> None:
+        self._fit = fit
         self._sent = self._now()
         theirs = "DSN" in session.machine.extensions or not self._job.message.sender  # RFC 3461 5.2.1, 5.2
         self._ours = 0 if theirs else _SUCCESS
-        session.transact(self, self._transaction, self._job, rset)
+        self._traced = is_traced(self._job.message, session.machine.extensions)
+        session.transact(self, fit.transaction, self._job, rset, None if fit.plan is None else Conversion(fit.plan))
 
     # ---- what sessions tell
 
@@ -143,6 +224,11 @@ class Attempt:
             session.quit()
             self._lost(Fault(Trouble.REQUIRETLS, reply))
             return
+        self._refuse(session, reply)
+
+    def _refuse(self, session: Session, reply: Reply) -> None:
+        """The message cannot go to this server, nor to others; the connection is still good."""
+        self._fit = Fit(self._transaction)
         verdict = self._release(session, accepted=True)
         self._settle([reply] * len(self._job.claims), Scope.MESSAGE, session, verdict)
 
@@ -171,12 +257,13 @@ class Attempt:
 
     def failed(self, session: Session, fault: Fault) -> None:
         """The connection came to nothing."""
+        self._waiting = None
         if fault.trouble is Trouble.BODY:
-            self._settle([fault.reply] * len(self._job.claims), Scope.MESSAGE, session, ("quit", fault.trouble.value))
+            self._settle_as(fault, Scope.MESSAGE, session)
         elif fault.unknown:
             self._note(fault)
             self._plan.failed(self._step, fault, self._now())
-            self._settle([fault.reply] * len(self._job.claims), Scope.SESSION, session, ("quit", fault.trouble.value))
+            self._settle_as(fault, Scope.SESSION, session)
         elif self._ways.conduct.pool.stopping and (session.kept or not session.uses):  # it was we who gave it up
             self._settle_stopped()
         elif session.kept:
@@ -242,32 +329,44 @@ class Attempt:
         facts = session_facts(session, verdict)
         connect = session.ready_at - session.began if session.ready_at and not session.kept else 0.0
         transfer = self._now() - self._sent if self._sent else 0.0
-        owed = self._ours
-        self._done.callback(
-            Settlement(
-                tuple(
-                    [
-                        Outcome(
-                            claim, kind_of(reply, claim.notify & owed), reply, scope, None, None, facts, connect, transfer, host
-                        )
-                        for claim, reply in zip(self._job.claims, replies, strict=True)
-                    ]
-                )
-            )
-        )
+        fit, claims = self._fit, self._job.claims
+        facts |= fit_facts(fit)
+        inside = claims if fit.places is None else [claims[place] for place in fit.places]
+        outcomes = [
+            Outcome(claim, kind_of(reply, self._owed(claim.notify)), reply, scope, None, None, facts, connect, transfer, host)
+            for claim, reply in zip(inside, replies, strict=True)
+        ]
+        if fit.places is not None:
+            outcomes += left_out(self._job, fit, scope, facts)
+        self._finish(Settlement(tuple(outcomes)))
+
+    def _owed(self, notify: int) -> bool:
+        """Is a sender who wished so to hear from us that the server has taken it?"""
+        return bool(notify & self._ours) or (self._traced and not notify & _NEVER)
+
+    def _finish(self, settlement: Settlement) -> None:
+        looking, self._looking = self._looking, None
+        if looking is not None:
+            looking.cancel()
+        self._done.callback(settlement)
+
+    def _settle_as(self, fault: Fault, scope: Scope, session: Session) -> None:
+        """All that were in the transaction alike."""
+        replies = [fault.reply] * len(self._fit.transaction.recipients)
+        self._settle(replies, scope, session, ("quit", fault.trouble.value))
 
     def _settle_failed(self) -> None:
         """No address is left."""
         plan = self._plan
         blamed = plan.blamed
         facts = {"relay": where(blamed.target), "tls": "none", "level": blamed.required.level.value}
-        self._done.callback(settle_all(self._job, plan.verdict(), None, {**facts, "origin": blamed.required.origin}))
+        self._finish(settle_all(self._job, plan.verdict(), None, {**facts, "origin": blamed.required.origin}))
 
     def _settle_over(self, wait: float) -> None:
         """A limit of the site: not tried, no attempt is counted."""
         reply = Reply(451, "4.4.5", "The limits of the site are reached, not tried")
-        self._done.callback(settle_all(self._job, MailError(reply, "site-limit", Scope.SESSION, wait), Kind.GIVEN_BACK))
+        self._finish(settle_all(self._job, MailError(reply, "site-limit", Scope.SESSION, wait), Kind.GIVEN_BACK))
 
     def _settle_stopped(self) -> None:
         reply = Reply(451, "4.3.2", "The service stops")
-        self._done.callback(settle_all(self._job, MailError(reply, "stopping", Scope.SESSION), Kind.GIVEN_BACK))
+        self._finish(settle_all(self._job, MailError(reply, "stopping", Scope.SESSION), Kind.GIVEN_BACK))

@@ -8,6 +8,7 @@ already let go; the connection then looks after its own QUIT, close or abort and
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
@@ -88,6 +89,7 @@ class Conduct:
     """What all connections of one relay have in common.
 
     reactor: IReactorTCP and IReactorTime.  reports: told of each new TLS session and of each that did not come to be.
+    random: that many unforeseeable bytes.
     """
 
     hello: str
@@ -97,6 +99,7 @@ class Conduct:
     pool: Pool
     reactor: Any
     reports: ITlsReports | None = None
+    random: Callable[[int], bytes] = os.urandom
 
 
 class Connection(Protocol):
@@ -191,8 +194,8 @@ class Connection(Protocol):
 
     @property
     def after_dot(self) -> bool:
-        """The final dot was given to the transport and its reply has not come: the message may have been taken."""
-        return self._phase is Phase.TRANSACTION and self.machine.awaiting == "end_of_data"
+        """The end of the body was given to the transport and its reply has not come: the message may have been taken."""
+        return self._phase is Phase.TRANSACTION and self.machine.body_ended
 
     def _give_up(self, fault: Fault, cut: bool = False) -> None:
         """End the connection, with QUIT unless cut, and tell the owner."""
@@ -332,6 +335,7 @@ def _limits(timeouts: Timeouts) -> dict[str, float]:
         "mail": timeouts.mail,
         "rcpt": timeouts.rcpt,
         "data": timeouts.data,
+        "chunk": timeouts.data_block,
         "end_of_data": timeouts.end_of_data,
         "rset": timeouts.rset,
         "quit": timeouts.quit,

@@ -17,10 +17,13 @@ from zope.interface import implementer
 
 from mta.relay.connection import Conduct, Connection, Owner, Phase
 from mta.relay.destination import CONSEQUENCES, Consequence, Fault, Step, Trouble
+from mta.relay.limits import limit
 from mta.smtp import event
 from mta.smtp.client import Sender
-from mta.smtp.sasl import choose
+from mta.smtp.sasl import Terms, choose
+from mta.smtp.scram import PLUS
 from mta.status import Reply
+from mta.tls.binding import tls_exporter
 from mta.tls.policy import Required, judge
 from mta.tls.tlsrpt import result_type, testing_fault
 
@@ -65,7 +68,7 @@ class Negotiation(Connection):
             trouble = Trouble.T8 if in_tls else Trouble.HELLO
             self._give_up(Fault(trouble, told("EHLO was answered", happened.reply, "4.7.5" if in_tls else "")))
             return
-        self.mail_max = _mail_max(happened.extensions.get("LIMITS", ""))
+        self.mail_max = limit(happened.extensions, "MAILMAX")
         if in_tls or not self.step.tls:
             self._log_in()
         elif "STARTTLS" in happened.extensions or self._follows(Trouble.T1) is Consequence.ASK:
@@ -167,10 +170,12 @@ class Negotiation(Connection):
             return
         confidential = credentials.clear or self.required.level.verifies  # then whoever reads it is who he should be
         offered = self.machine.extensions.get("AUTH", "")
-        mechanism = choose(offered, credentials.mechanisms, confidential)
+        binding = tls_exporter(self._handle) if self.achieved.version else b""
+        mechanism = choose(offered, credentials.mechanisms, confidential, bool(binding))
         if mechanism:
             self._phase = Phase.AUTH
-            self.machine.authenticate(mechanism, credentials.login)
+            terms = Terms(self._conduct.random(18), binding, PLUS in offered.upper().split())
+            self.machine.authenticate(mechanism, credentials.login, terms)
             return
         why = "" if confidential else f", and a password is not shown {self._where()}"
         text = f"No mechanism of AUTH can be used: {offered or 'none'} offered, {' '.join(credentials.mechanisms)} allowed{why}"
@@ -215,12 +220,3 @@ def told(what: str, reply: Reply, enhanced: str = "") -> Reply:
     """A refusal of the connection, told as the transient failure that it is for the mail: other hosts may take it."""
     own = reply.enhanced if reply.enhanced.startswith("4") else "4.3.0"
     return Reply(451, enhanced or own, f"{what}: {reply}")
-
-
-def _mail_max(limits: str) -> int:
-    """MAILMAX out of the LIMITS extension (RFC 9422 4.1); 0 where there is none that can be read."""
-    for limit in limits.upper().split():
-        name, _, value = limit.partition("=")
-        if name == "MAILMAX" and value.isascii() and value.isdigit():
-            return int(value)
-    return 0

@@ -10,17 +10,21 @@ from typing import TYPE_CHECKING
 
 from mta.envelope import NO_FACTS, Job, Kind, Outcome, Settlement
 from mta.relay.destination import where
+from mta.relay.fit import Fit
+from mta.smtp.command import BINARYMIME
 from mta.status import MailError, Reply, Scope
 from mta.tls.policy import Achieved, Level, Required
 
 if TYPE_CHECKING:
     from mta.relay.session import Session
 
-__all__ = ["bug", "kind_of", "session_facts", "settle_all", "told_without_tls", "verified"]
+__all__ = ["bug", "fit_facts", "kind_of", "left_out", "session_facts", "settle_all", "told_without_tls", "verified"]
+
+_NOT_YET = Reply(451, "4.5.3", "More recipients than the server takes in one transaction, not tried yet")
 
 
-def kind_of(reply: Reply, owed: int = 0) -> Kind:
-    """What becomes of a recipient that was answered so.  owed: not 0 where its sender is to hear from us of a success."""
+def kind_of(reply: Reply, owed: int | bool = 0) -> Kind:
+    """What becomes of a recipient that was answered so.  owed: where its sender is to hear from us of a success."""
     if reply.is_positive:
         return Kind.CONFIRMED if owed else Kind.DELIVERED
     return Kind.FAILED if reply.is_permanent else Kind.DEFERRED
@@ -33,6 +37,24 @@ def settle_all(job: Job, error: MailError, kind: Kind | None = None, facts: Mapp
     return Settlement(
         tuple(Outcome(claim, kind, error.reply, error.scope, retry_after=error.retry_after, facts=facts) for claim in job.claims)
     )
+
+
+def left_out(job: Job, fit: Fit, scope: Scope, facts: Mapping[str, object]) -> list[Outcome]:
+    """Of the recipients that were in no transaction: those whom this server never takes, and those whose turn comes at once."""
+    inside = fit.places if fit.places is not None else range(len(job.claims))
+    outcomes = []
+    for place, claim in enumerate(job.claims):
+        if place in fit.refused:
+            outcomes.append(Outcome(claim, Kind.FAILED, fit.refused[place], scope, facts=facts))
+        elif place not in inside:
+            outcomes.append(Outcome(claim, Kind.GIVEN_BACK, _NOT_YET, scope, retry_after=0.0, facts=facts))
+    return outcomes
+
+
+def fit_facts(fit: Fit) -> dict[str, object]:
+    """What the delivery line says of the body."""
+    facts: dict[str, object] = {"bdat": "yes"} if fit.transaction.flags & BINARYMIME else {}
+    return {**facts, "converted": fit.converted} if fit.converted else facts
 
 
 def bug(error: BaseException | None) -> MailError:

@@ -93,7 +93,7 @@ class RelayService(Service):
         timeout = settings.tls_client.starttls_timeout
         conduct = Conduct(settings.hostname, settings.timeouts, timeout, tls, self.pool, self._reactor, self._reports)
         sources = {6 if ":" in address else 4: address for address in settings.relay.source_address}
-        self._ways = Ways(conduct, settings.handover, sources, handover, self._events, generation)
+        self._ways = Ways(conduct, settings.handover, sources, handover, self._events, generation, settings.relay.eightbit)
 
     def reconfigure(
         self,

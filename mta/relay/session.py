@@ -12,6 +12,8 @@ from twisted.python.failure import Failure
 from mta.envelope import Job
 from mta.relay.body import BodyFeed
 from mta.relay.connection import Conduct, Owner, Phase
+from mta.relay.convert.conversion import Conversion
+from mta.relay.convert.entity import Odd
 from mta.relay.destination import Fault, Step, Trouble
 from mta.relay.handover import ReuseKey, Verdict
 from mta.relay.negotiation import Negotiation, told
@@ -43,6 +45,7 @@ class Session(Negotiation):
         self.idle_since = 0.0
         self._feed: BodyFeed | None = None
         self._job: Job | None = None
+        self._conversion: Conversion | None = None
 
     def falls_short(self, required: Required) -> str:
         """Why what was achieved once is not what a delivery is owed now, "" when it is."""
@@ -71,10 +74,22 @@ class Session(Negotiation):
         """Why this server cannot take that message."""
         return self.machine.unfit(transaction)
 
-    def transact(self, owner: Owner, transaction: Transaction, job: Job, rset: bool) -> None:
-        """Send a message; `transacted` or `failed` follows.  rset: ask first whether the peer is still there."""
+    def hold(self, owner: Owner) -> None:
+        """It is picked up, and has to wait a moment for its transaction; `failed` may follow."""
+        self._owner = owner
+        self._phase = Phase.READY
+        self._deadline.set(self._conduct.timeouts.data_block)
+
+    def transact(
+        self, owner: Owner, transaction: Transaction, job: Job, rset: bool, conversion: Conversion | None = None
+    ) -> None:
+        """Send a message; `transacted` or `failed` follows.
+
+        rset: ask first whether the peer is still there.  conversion: what makes the message fit for it.
+        """
         self._owner = owner
         self._job = job
+        self._conversion = conversion
         self._phase = Phase.TRANSACTION
         self.uses += 1
         self.clean = False
@@ -90,30 +105,52 @@ class Session(Negotiation):
         job, machine = self._job, self.machine
         if job is None:
             return
-        if job.body is not None:
+        if job.body is not None and self._conversion is None:
             machine.send_body(job.message.prefix + job.body)
             machine.end_body()
             return
-        machine.send_body(job.message.prefix)
+        if job.body is not None:
+            self._body_piece(job.message.prefix + job.body)
+            self._body_end()
+            return
+        self._body_piece(job.message.prefix)
+        if self.leaving:
+            return
         self._feed = BodyFeed(job.open_body(), self._body_piece, self._body_end, self._body_unreadable)
         self.transport.registerProducer(self._feed, True)
         self._feed.resumeProducing()
 
     def _body_piece(self, piece: bytes) -> None:
+        if self._conversion is not None:
+            try:
+                piece = self._conversion.convert(piece)
+            except Odd as error:
+                self._spoil(error)
+                return
         self.machine.send_body(piece)
         self._turn()
 
     def _body_end(self) -> None:
+        conversion = self._conversion
         self._loosen()
+        if conversion is not None:
+            try:
+                self.machine.send_body(conversion.finish())
+            except Odd as error:
+                self._spoil(error)
+                return
         self.machine.end_body()
         self._turn()
 
     def _body_unreadable(self, failure: Failure) -> None:
+        self._spoil(failure.value)
+
+    def _spoil(self, error: BaseException | None) -> None:
         """DATA cannot be taken back: cut the connection, so that the server drops what it has (RFC 5321 4.1.1.4)."""
-        self._give_up(Fault(Trouble.BODY, Reply(451, "4.3.0", f"The body cannot be read: {failure.value}")), cut=True)
+        self._give_up(Fault(Trouble.BODY, Reply(451, "4.3.0", f"The body cannot be read: {error}")), cut=True)
 
     def _loosen(self) -> None:
-        feed, self._feed, self._job = self._feed, None, None
+        feed, self._feed, self._job, self._conversion = self._feed, None, None, None
         if feed is not None:
             feed.stopProducing()
             if self._phase is not Phase.CLOSED:  # a transport that is gone has no place for producers any more

@@ -72,11 +72,16 @@ class Ways:
         handover: IHandover,
         log: IEventLog,
         generation: int = 1,
+        eightbit: str = "convert",
     ) -> None:
-        """sources: our own address for IPv4 (4) and IPv6 (6), where one is set.  generation: of the configuration."""
+        """sources: our own address for IPv4 (4) and IPv6 (6), where one is set.  generation: of the configuration.
+
+        eightbit: what becomes of octets over 127 where a server does not offer 8BITMIME.
+        """
         self.conduct = conduct
         self.settings = settings
         self.events = log
+        self.eightbit = eightbit
         self._generation = generation
         self._sources = sources
         self._handover = handover

@@ -1,26 +1,30 @@
 """The exchange of AUTH as the receiver holds it: RFC 4954 4, from the command to the credentials, without I/O.
 
-`begin` reads the command's argument, `Exchange.answer` a line of the client's; both give the next thing to do: a 334 to
-say, or the credentials to judge.  What ends the exchange without credentials is a MailError with the reply for the
-client (501, 504, 538).  No line of the exchange is kept, logged or echoed; order and limits are the machine's (server.py).
+`begin` reads the command's argument, `Exchange.answer` a line of the client's, `Exchange.supply` what the session knows; all give
+the next thing to do: a 334 to say, a question to the session, or the credentials to judge.  What ends the exchange without
+credentials is a MailError with the reply for the client (501, 504, 538).  No line of the exchange is kept, logged or echoed;
+order and limits are the machine's (server.py).
 """
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, TypeAlias
 
 from mta.smtp import wording
 from mta.smtp.options import ReceiverOptions
-from mta.smtp.sasl import SERVER, Credentials, ServerExchange, Undecodable, decode, encode
+from mta.smtp.sasl import Credentials, Question, ServerExchange, Terms, Undecodable, Verifier, decode, encode
+from mta.smtp.scram import PLUS
 from mta.status import MailError, Reply
 
-__all__ = ["Exchange", "begin"]
+__all__ = ["Exchange", "Next", "begin"]
 
 _ARGUMENT: Final = re.compile(rb"([A-Za-z0-9_-]{1,20})(?: +([^ ]+))?")  # RFC 4422 3.1: sasl-mech
 _CANCEL: Final = b"*"
 _EMPTY: Final = b"="  # an initial response of no octets
-_FIRST: Final = frozenset({"PLAIN", "LOGIN"})  # the client may answer the first challenge before it is given
+_OURS_FIRST: Final = frozenset({"CRAM-MD5"})  # elsewhere the client may answer the first challenge before it is given
+
+Next: TypeAlias = Reply | Question | Credentials
 
 
 class Exchange:
@@ -31,20 +35,29 @@ class Exchange:
     def __init__(self, steps: ServerExchange) -> None:
         self._steps = steps
 
-    def answer(self, line: bytes) -> Reply | Credentials:
+    def answer(self, line: bytes) -> Next:
         """The client's response to the last challenge, without its CRLF.  MailError ends the exchange."""
         if line == _CANCEL:
             raise MailError(wording.AUTH_CANCELLED)
         try:
-            return _challenge(self._steps.send(decode(line)))
-        except StopIteration as end:
-            credentials: Credentials = end.value
-            return credentials
+            return self._send(decode(line))
         except Undecodable:
             raise MailError(wording.AUTH_UNDECODABLE) from None
 
+    def supply(self, answer: bytes | Verifier | Credentials) -> Next:
+        """What the session was asked for."""
+        return self._send(answer)
 
-def begin(argument: bytes, options: ReceiverOptions) -> tuple[Exchange, Reply | Credentials]:
+    def _send(self, answer: bytes | Verifier | Credentials) -> Next:
+        try:
+            step = self._steps.send(answer)
+        except StopIteration as end:
+            credentials: Credentials = end.value
+            return credentials
+        return _challenge(step) if isinstance(step, bytes) else step
+
+
+def begin(argument: bytes, options: ReceiverOptions) -> tuple[Exchange, Next]:
     """The exchange that the argument of AUTH asks for, and what comes first."""
     match = _ARGUMENT.fullmatch(argument)
     if match is None:
@@ -52,12 +65,13 @@ def begin(argument: bytes, options: ReceiverOptions) -> tuple[Exchange, Reply | 
     mechanism, initial = match[1].decode("ascii").upper(), match[2]
     if mechanism not in options.auth:
         raise MailError(wording.AUTH_NEEDS_TLS if mechanism in options.auth_elsewhere else wording.AUTH_UNKNOWN)
-    if initial is not None and mechanism not in _FIRST:
+    if initial is not None and mechanism in _OURS_FIRST:
         raise MailError(wording.AUTH_NOT_FIRST)
-    challenge = None if mechanism in _FIRST else options.challenge
-    steps = SERVER[mechanism](challenge() if challenge else b"")
+    fresh = options.challenge() if options.challenge is not None else b""
+    steps = options.mechanisms[mechanism](Terms(fresh, options.binding, PLUS in options.auth))
     first, exchange = next(steps), Exchange(steps)
     if initial is None:
+        assert isinstance(first, bytes)
         return exchange, _challenge(first)
     return exchange, exchange.answer(b"" if initial == _EMPTY else initial)
 

@@ -8,18 +8,19 @@ Bytes in (`receive_data`), events out (`events`), bytes to send (`data_to_send`)
 2. After `Broken`, `Ended`, a negative answer to the RSET of a transaction, and `QuitAnswered` nothing is read or sent.
    `awaiting` still names what was due, `replies` what was answered of a transaction that was cut off.
 3. The extensions are those of the last EHLO of this machine; a fresh machine behind STARTTLS knows none.
-4. Mail data leaves in one way only (data.py).  A body once begun must be ended: a session that cannot read the rest of
-   it has no way but closing the connection.
+4. Mail data leaves in one way only (data.py), or in chunks (chunk_writer.py, RFC 3030) under BODY=BINARYMIME.  A body once
+   begun must be ended: a session that cannot read the rest of it has no way but closing the connection.
 5. AUTH is said only when the session asks for it.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
+from mta.smtp.chunk_writer import ChunkWriter
 from mta.smtp.data import DotStuffer
 from mta.smtp.event import (
     AuthAnswered,
@@ -33,10 +34,11 @@ from mta.smtp.event import (
     StartTlsAnswered,
     Transacted,
 )
+from mta.smtp.exchange import Exchange
 from mta.smtp.extension import parse_extensions
 from mta.smtp.grammar import MAX_COMMAND_LINE_SENT
 from mta.smtp.reply import BadReply, ReplyParser
-from mta.smtp.sasl import CLIENT, ClientExchange, Login, Undecodable, decode, encode
+from mta.smtp.sasl import CLIENT, MUTUAL, ClientExchange, Login, Terms, Undecodable, decode, encode
 from mta.smtp.transaction import Transaction, script, unfit
 from mta.status import Reply
 
@@ -55,22 +57,9 @@ Event: TypeAlias = (
     | Broken
 )
 
+_NO_TERMS: Final = Terms()
 _NO_EXTENSIONS: Final[Mapping[str, str]] = MappingProxyType({})
 _TOO_MANY: Final = ("", "5.5.3")  # with 552: the recipients are too many, or the server says nothing else
-
-
-class _Exchange:
-    """A transaction on its way."""
-
-    __slots__ = ("accepted", "mail", "replies", "steps", "stuffer", "transaction")
-
-    def __init__(self, transaction: Transaction, steps: Iterator[tuple[str, bytes]]) -> None:
-        self.transaction = transaction
-        self.steps = steps  # not sent yet: what is awaited, and the line
-        self.mail: Reply | None = None
-        self.replies: list[Reply] = []  # to RCPT
-        self.accepted = 0
-        self.stuffer: DotStuffer | None = None  # while and after the body is sent
 
 
 class Sender:
@@ -92,6 +81,7 @@ class Sender:
         "_over",
         "_parser",
         "_responses",
+        "_unproven",
         "extensions",
         "heard",
     )
@@ -103,9 +93,10 @@ class Sender:
         self._due: deque[str] = deque() if in_tls or extensions is not None else deque(("greeting",))
         self._events: list[Event] = []
         self._out: list[bytes] = []
-        self._exchange: _Exchange | None = None
+        self._exchange: Exchange | None = None
         self._mechanism = ""  # of AUTH, while its answer is due
         self._responses: ClientExchange | None = None  # to its challenges; None when it was cancelled
+        self._unproven = 0  # challenges to come before 235 is believed
         self._helo = False  # EHLO was refused
         self._over = False
         self.heard = 0  # whole replies
@@ -115,8 +106,13 @@ class Sender:
 
     @property
     def awaiting(self) -> str:
-        """The reply that is due: greeting, hello, starttls, auth, mail, rcpt, data, end_of_data, rset, quit, or ""."""
+        """The reply that is due: greeting, hello, starttls, auth, mail, rcpt, data, chunk, end_of_data, rset, quit, or ""."""
         return self._due[0] if self._due else ""
+
+    @property
+    def body_ended(self) -> bool:
+        """The end of the body was sent, and its reply is due: the message may have been taken."""
+        return "end_of_data" in self._due
 
     @property
     def is_idle(self) -> bool:
@@ -165,9 +161,10 @@ class Sender:
         """STARTTLS, alone in its segment; offered or not (docs/tls.md: at mandatory levels it is tried always)."""
         self._ask("starttls", b"STARTTLS\r\n")
 
-    def authenticate(self, mechanism: str, login: Login) -> None:
+    def authenticate(self, mechanism: str, login: Login, terms: Terms = _NO_TERMS) -> None:
         """AUTH, and the responses to its challenges; `AuthAnswered` follows.  KeyError for a mechanism not in sasl.CLIENT."""
-        self._mechanism, self._responses = mechanism, CLIENT[mechanism](login)
+        self._mechanism, self._responses = mechanism, CLIENT[mechanism](login, terms)
+        self._unproven = MUTUAL.get(mechanism, 0)
         command = f"AUTH {mechanism}\r\n".encode("ascii")
         if initial := next(self._responses):
             at_once = command[:-2] + b" " + encode(initial) + b"\r\n"
@@ -190,7 +187,7 @@ class Sender:
         steps = list(script(transaction, self.extensions, rset))
         if not self._may_ask():
             return
-        exchange = self._exchange = _Exchange(transaction, iter(steps))
+        exchange = self._exchange = Exchange(transaction, iter(steps), steps[-1][0] != "data")
         if "PIPELINING" in self.extensions:
             self._due.extend([awaited for awaited, _ in steps])
             self._out.append(b"".join([line for _, line in steps]))
@@ -205,6 +202,8 @@ class Sender:
             return
         if stuffed := exchange.stuffer.feed(data):
             self._out.append(stuffed)
+            if exchange.chunked:
+                self._due.append("chunk")
 
     def end_body(self) -> None:
         """The body is whole."""
@@ -227,7 +226,7 @@ class Sender:
             self._due.append(awaited)
             self._out.append(line)
 
-    def _step(self, exchange: _Exchange) -> None:
+    def _step(self, exchange: Exchange) -> None:
         """Say the next line, where lines go one by one."""
         for awaited, line in exchange.steps:
             if awaited == "data" and not exchange.accepted:
@@ -270,7 +269,9 @@ class Sender:
         self._events.append(StartTlsAnswered(reply))
 
     def _auth_answered(self, reply: Reply) -> None:
-        if reply.code != 334:
+        if reply.is_positive and self._unproven > 0:
+            self._break("login taken by a server that has not proved to know the password")
+        elif reply.code != 334:
             self._responses = None
             self._events.append(AuthAnswered(reply, self._mechanism))
         elif self._responses is None:
@@ -281,7 +282,9 @@ class Sender:
     def _respond(self, responses: ClientExchange, challenge: str) -> bytes:
         """The response to a challenge; RFC 4954 4: one that cannot be read, or is one too many, cancels."""
         try:
-            return encode(responses.send(decode(challenge.encode()))) + b"\r\n"
+            response = encode(responses.send(decode(challenge.encode()))) + b"\r\n"
+            self._unproven -= 1
+            return response
         except (Undecodable, StopIteration):
             self._responses = None
             return b"*\r\n"
@@ -308,11 +311,30 @@ class Sender:
             reply = Reply(452, "4.5.3", f"Too many recipients: {reply}")
         exchange.replies.append(reply)
         exchange.accepted += reply.is_positive
-        self._step(exchange)
+        if not exchange.chunked:
+            self._step(exchange)
+        elif not self._due:
+            self._begin_chunks(exchange)
+
+    def _begin_chunks(self, exchange: Exchange) -> None:
+        """Only when the recipients are known: a chunk must be read whole even where it is refused (RFC 3030 2)."""
+        if exchange.accepted and not exchange.mail_refused:
+            exchange.stuffer = ChunkWriter()
+            self._events.append(BodyWanted())
+        else:
+            self._finish(exchange, None, None)
+
+    def _chunk_answered(self, reply: Reply) -> None:
+        """The refusal of a chunk is that of the message; those that are on their way are refused too (RFC 3030 2)."""
+        exchange = self._running()
+        exchange.refusal = exchange.refusal or (None if reply.is_positive else reply)
+        if exchange.refusal is not None:
+            exchange.stuffer = None
+            if not self._due:
+                self._finish(exchange, exchange.refusal, exchange.refusal)
 
     def _data_answered(self, reply: Reply) -> None:
         exchange = self._running()
-        mail_refused = exchange.mail is None or not exchange.mail.is_positive
         if reply.code != 354:
             if reply.is_positive or reply.is_intermediate:
                 self._break("DATA was neither opened nor refused")
@@ -321,7 +343,7 @@ class Sender:
         elif not exchange.accepted:  # RFC 2920 3.1: it must be ended all the same
             self._due.append("end_of_data")
             self._out.append(b".\r\n")
-        elif mail_refused:
+        elif exchange.mail_refused:
             self._break("DATA was opened though MAIL was refused")  # a lone dot could be taken for a message
         else:
             exchange.stuffer = DotStuffer()
@@ -329,7 +351,10 @@ class Sender:
 
     def _end_of_data_answered(self, reply: Reply) -> None:
         exchange = self._running()
-        self._finish(exchange, reply, reply if exchange.stuffer else None)
+        if exchange.refusal is not None:
+            self._finish(exchange, exchange.refusal, exchange.refusal)
+        else:
+            self._finish(exchange, reply, reply if exchange.stuffer else None)
 
     def _quit_answered(self, reply: Reply) -> None:
         self._over = True
@@ -337,19 +362,13 @@ class Sender:
 
     # ---- ends
 
-    def _running(self) -> _Exchange:
+    def _running(self) -> Exchange:
         assert self._exchange is not None, "mail, rcpt, data are due in a transaction only"
         return self._exchange
 
-    def _finish(self, exchange: _Exchange, decider: Reply | None, final: Reply | None) -> None:
-        """The recipients that were accepted get the decider's reply; all get that of MAIL where it was refused."""
-        mail = exchange.mail
-        if mail is not None and not mail.is_positive:
-            replies = (mail,) * len(exchange.transaction.recipients)
-        else:
-            replies = tuple([decider if decider and reply.is_positive else reply for reply in exchange.replies])
+    def _finish(self, exchange: Exchange, decider: Reply | None, final: Reply | None) -> None:
         self._exchange = None
-        self._events.append(Transacted(replies, mail, final))
+        self._events.append(Transacted(exchange.decided(decider), exchange.mail, final))
 
     def _break(self, reason: str) -> None:
         self._over = True
@@ -364,6 +383,7 @@ _ANSWERS: Final[Mapping[str, Callable[[Sender, Reply], None]]] = {
     "mail": Sender._mail_answered,
     "rcpt": Sender._rcpt_answered,
     "data": Sender._data_answered,
+    "chunk": Sender._chunk_answered,
     "end_of_data": Sender._end_of_data_answered,
     "rset": Sender._rset_answered,
     "quit": Sender._quit_answered,

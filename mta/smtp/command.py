@@ -1,4 +1,4 @@
-"""Command lines and their arguments: RFC 5321 4.1.1, with the parameters of RFC 1870, 3461, 4954, 6152, 6531 and 8689.
+"""Command lines and their arguments: RFC 5321 4.1.1, with the parameters of RFC 1870, 3030, 3461, 4954, 6152, 6531 and 8689.
 
 Reading: `split` takes a line apart, the `parse_` functions read an argument and give the event for it; what they cannot
 read raises MailError with the reply for the client (never a piece of its input).  One blank after "FROM:" and "TO:" is
@@ -13,13 +13,15 @@ from types import MappingProxyType
 from typing import Final
 
 from mta.envelope import Flag
-from mta.smtp.address import parse_path
+from mta.smtp.address import Path, parse_path
 from mta.smtp.dsn import BAD_PARAMETER, XTEXT, mail_parameters, parse_envid, parse_notify, parse_orcpt, parse_ret
 from mta.smtp.event import MailFrom, RcptTo
 from mta.smtp.grammar import CONTROL, HELLO_NAME, MAX_DOMAIN, PARAMETER
+from mta.smtp.terms import PARAMETERS as TERMS
 from mta.status import MailError, Reply
 
 __all__ = [
+    "BINARYMIME",
     "EIGHTBITMIME",
     "REQUIRETLS",
     "RET",
@@ -29,6 +31,7 @@ __all__ = [
     "parse_mail",
     "parse_nothing",
     "parse_rcpt",
+    "parse_vrfy",
     "rcpt_line",
     "split",
 ]
@@ -36,6 +39,7 @@ __all__ = [
 EIGHTBITMIME: Final = int(Flag.EIGHTBITMIME)  # plain numbers: arithmetic with enum flags is slow
 SMTPUTF8: Final = int(Flag.SMTPUTF8)
 REQUIRETLS: Final = int(Flag.REQUIRETLS)
+BINARYMIME: Final = int(Flag.BINARYMIME)
 RET: Final = int(Flag.RET_FULL | Flag.RET_HDRS)
 
 _BAD_NAME: Final = Reply(501, "5.5.4", "A domain or an address literal is wanted")
@@ -43,14 +47,15 @@ _BAD_MAIL: Final = Reply(501, "5.5.4", "Syntax: MAIL FROM:<address> [parameters]
 _BAD_RCPT: Final = Reply(501, "5.5.4", "Syntax: RCPT TO:<address> [parameters]")
 _BAD_SENDER: Final = Reply(501, "5.1.7", "Bad sender address syntax")
 _BAD_RECIPIENT: Final = Reply(501, "5.1.3", "Bad recipient address syntax")
+_BAD_VRFY: Final = Reply(501, "5.5.4", "Syntax: VRFY address")
 _UNKNOWN_PARAMETER: Final = Reply(555, "5.5.4", "Parameter not recognized or not implemented")
 _NO_ARGUMENT: Final = Reply(501, "5.5.4", "No argument is allowed")
 _TOO_BIG: Final = Reply(552, "5.3.4", "Message size exceeds the limit")
 _NEEDS_UTF8: Final = Reply(553, "5.6.7", "Address needs SMTPUTF8")
 
 _NO_PARAMETERS: Final[Mapping[str, str | None]] = MappingProxyType({})
-_NO_EXTRAS: Final[Set[str]] = frozenset()
-_BODY: Final = {"7BIT": 0, "8BITMIME": EIGHTBITMIME}
+_NONE: Final[Set[str]] = frozenset()
+_BODY: Final = {"7BIT": 0, "8BITMIME": EIGHTBITMIME, "BINARYMIME": BINARYMIME}
 
 
 def split(line: bytes) -> tuple[bytes, bytes]:
@@ -72,8 +77,12 @@ def parse_nothing(argument: bytes) -> None:
         raise MailError(_NO_ARGUMENT)
 
 
-def parse_mail(argument: bytes, max_size: int, extras: Set[str] = _NO_EXTRAS) -> MailFrom:
-    """RFC 5321 4.1.1.2.  max_size: bytes, 0 for no limit.  extras: parameters that not everybody may use: AUTH, REQUIRETLS."""
+def parse_mail(argument: bytes, max_size: int, extras: Set[str] = _NONE, withheld: Set[str] = _NONE) -> MailFrom:
+    """RFC 5321 4.1.1.2.  max_size: bytes, 0 for no limit.
+
+    extras: what not everybody may use: AUTH, REQUIRETLS, BINARYMIME (a value of BODY), and those of terms.py, which reads
+    them.  withheld: parameters that are unknown here.
+    """
     if argument[:5].upper() != b"FROM:":
         raise MailError(_BAD_MAIL)
     try:
@@ -83,6 +92,8 @@ def parse_mail(argument: bytes, max_size: int, extras: Set[str] = _NO_EXTRAS) ->
     if sender.local and not sender.domain:  # a reverse-path has no <postmaster>
         raise MailError(_BAD_SENDER)
     parameters = _parameters(rest)
+    if withheld and not withheld.isdisjoint(parameters):
+        raise MailError(_UNKNOWN_PARAMETER)
     size, flags, envid = _known(parameters, extras) if parameters else (0, 0, None)
     if max_size and size > max_size:  # RFC 1870 6.1
         raise MailError(_TOO_BIG)
@@ -91,14 +102,16 @@ def parse_mail(argument: bytes, max_size: int, extras: Set[str] = _NO_EXTRAS) ->
     return MailFrom(sender, size, flags, parameters, envid)
 
 
-def parse_rcpt(argument: bytes, utf8: bool) -> RcptTo:
-    """RFC 5321 4.1.1.3, RFC 3461 4.1 and 4.2.  utf8: MAIL had SMTPUTF8."""
+def parse_rcpt(argument: bytes, utf8: bool, withheld: Set[str] = _NONE) -> RcptTo:
+    """RFC 5321 4.1.1.3, RFC 3461 4.1 and 4.2.  utf8: MAIL had SMTPUTF8.  withheld: as in `parse_mail`."""
     if argument[:3].upper() != b"TO:":
         raise MailError(_BAD_RCPT)
     recipient, rest = parse_path(argument[3:].lstrip(b" "), utf8)
     if not recipient.local and not recipient.domain:
         raise MailError(_BAD_RECIPIENT)
     parameters = _parameters(rest, utf8)
+    if withheld and not withheld.isdisjoint(parameters):
+        raise MailError(_UNKNOWN_PARAMETER)
     notify, orcpt = 0, None
     for keyword, value in parameters.items():
         if keyword == "NOTIFY":
@@ -108,6 +121,17 @@ def parse_rcpt(argument: bytes, utf8: bool) -> RcptTo:
         else:
             raise MailError(_UNKNOWN_PARAMETER)
     return RcptTo(recipient, parameters, notify, orcpt)
+
+
+def parse_vrfy(argument: bytes) -> Path | None:
+    """RFC 5321 4.1.1.6: an address, with brackets or without; None for other words, which may be a person's name."""
+    if not argument:
+        raise MailError(_BAD_VRFY)
+    try:
+        address, rest = parse_path(argument if argument[:1] == b"<" else b"<%b>" % argument, utf8=False)
+    except MailError:
+        return None
+    return None if rest or not address.domain else address
 
 
 def _parameters(rest: bytes, utf8: bool = False) -> Mapping[str, str | None]:
@@ -148,7 +172,7 @@ def _known(parameters: Mapping[str, str | None], extras: Set[str]) -> tuple[int,
             size = int(value)
         elif keyword == "BODY":  # RFC 6152 3
             body = _BODY.get((value or "").upper())
-            if body is None:
+            if body is None or (body == BINARYMIME and "BINARYMIME" not in extras):
                 raise MailError(BAD_PARAMETER if value is None else _UNKNOWN_PARAMETER)
             flags |= body
         elif keyword == "SMTPUTF8":  # RFC 6531 3.4: no value
@@ -167,7 +191,11 @@ def _known(parameters: Mapping[str, str | None], extras: Set[str]) -> tuple[int,
 
 
 def _extra(keyword: str, value: str | None) -> int:
-    """The flag of AUTH or REQUIRETLS."""
+    """The flag of AUTH or REQUIRETLS; the terms have none."""
+    if keyword in TERMS:
+        return 0
+    if keyword not in ("AUTH", "REQUIRETLS"):  # it belongs to RCPT, or is no keyword
+        raise MailError(_UNKNOWN_PARAMETER)
     if keyword == "REQUIRETLS":  # RFC 8689 2: no value
         if value is not None:
             raise MailError(BAD_PARAMETER)
@@ -177,12 +205,17 @@ def _extra(keyword: str, value: str | None) -> int:
     return 0  # RFC 4954 5: we trust nobody to say who has written a message, so whatever it is means AUTH=<>
 
 
-def mail_line(sender: str, size: int | None = None, flags: int = 0, envid: str | None = None) -> bytes:
-    """MAIL with SIZE and ENVID where they are given, BODY=8BITMIME, SMTPUTF8, REQUIRETLS and RET where the flags say so."""
+def mail_line(sender: str, size: int | None = None, flags: int = 0, envid: str | None = None, terms: str = "") -> bytes:
+    """MAIL with SIZE and ENVID where they are given, BODY, SMTPUTF8, REQUIRETLS and RET where the flags say so.
+
+    terms: further parameters, each with a space in front.
+    """
     line = f"MAIL FROM:<{_safe(sender)}>"
     if size is not None:
         line += f" SIZE={size}"
-    if flags & EIGHTBITMIME:
+    if flags & BINARYMIME:
+        line += " BODY=BINARYMIME"
+    elif flags & EIGHTBITMIME:
         line += " BODY=8BITMIME"
     if flags & SMTPUTF8:
         line += " SMTPUTF8"
@@ -190,7 +223,7 @@ def mail_line(sender: str, size: int | None = None, flags: int = 0, envid: str |
         line += " REQUIRETLS"
     if flags & RET or envid:
         line += mail_parameters(flags, envid)
-    return f"{line}\r\n".encode()
+    return f"{line}{terms}\r\n".encode()
 
 
 def rcpt_line(recipient: str, parameters: str = "") -> bytes:

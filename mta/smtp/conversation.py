@@ -11,21 +11,40 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeAlias
 
 from mta.smtp import wording
-from mta.smtp.auth import Exchange
+from mta.smtp.auth import Exchange, Next
+from mta.smtp.chunk import Chunk
 from mta.smtp.command import split
 from mta.smtp.data import BodyReader
-from mta.smtp.event import Auth, BodyChunk, BodyEnd, BodyStart, Hello, MailFrom, Quit, RcptTo, Refused, Reset, StartTls
+from mta.smtp.event import (
+    Auth,
+    AuthStep,
+    BodyChunk,
+    BodyEnd,
+    BodyStart,
+    ChunkEnd,
+    Hello,
+    MailFrom,
+    Quit,
+    RcptTo,
+    Refused,
+    Reset,
+    StartTls,
+    Verify,
+    XClient,
+)
 from mta.smtp.grammar import MAX_AUTH_LINE
 from mta.smtp.line import LineBuffer, LineTooLong, Unframed
 from mta.smtp.options import Counters, ReceiverOptions
 from mta.smtp.order import Gate, State, is_foreign, misplaced
 from mta.smtp.reply import serialise
-from mta.smtp.sasl import Credentials
+from mta.smtp.sasl import Credentials, PassedOn, Verifier, VerifierWanted
 from mta.status import MailError, Reply
 
 __all__ = ["Conversation", "Event"]
 
-Question: TypeAlias = Hello | Auth | MailFrom | RcptTo | BodyStart | BodyEnd | StartTls  # these want an answer
+Question: TypeAlias = (  # these want an answer
+    Hello | Auth | AuthStep | MailFrom | RcptTo | Verify | BodyStart | ChunkEnd | BodyEnd | StartTls | XClient
+)
 Event: TypeAlias = Question | BodyChunk | Reset | Refused | Quit
 
 
@@ -34,6 +53,7 @@ class Conversation:
 
     __slots__ = (
         "_body",
+        "_chunk",
         "_counters",
         "_events",
         "_exchange",
@@ -57,6 +77,7 @@ class Conversation:
         self._out: list[bytes] = []
         self._question: Question | None = None  # waits for its answer
         self._body: BodyReader | None = None
+        self._chunk: Chunk | None = None
         self._exchange: Exchange | None = None
         self._gate: Gate | None = None
         self._enter(state)
@@ -72,6 +93,11 @@ class Conversation:
     def asks(self) -> bool:
         """An event waits for its answer."""
         return self._question is not None
+
+    @property
+    def in_body(self) -> bool:
+        """What comes now are no commands, but a body or a chunk, wanted or not."""
+        return self._question is None and (self._body is not None or self._chunk is not None)
 
     @property
     def buffered(self) -> int:
@@ -110,13 +136,23 @@ class Conversation:
         self.answers[type(question)](self, question, reply)
         self._parse()
 
+    def supply(self, answer: bytes | Verifier | Credentials) -> None:
+        """Answer the `AuthStep` that waits, and let AUTH go on.  An answer that comes after the end is dropped."""
+        question, self._question = self._question, None
+        if question is None and self.ended:
+            return
+        if self._exchange is None or type(question) is not AuthStep:
+            raise RuntimeError("no step of AUTH waits")
+        self._go_on(self._exchange.supply(answer))
+        self._parse()
+
     def shut(self, reply: Reply) -> None:
         """Say that (421, as a rule) whatever is going on, and end."""
         if self.ended:
             return
         self._say(reply)
         self._enter(State.ENDED)
-        self._body = self._exchange = self._question = None
+        self._body = self._chunk = self._exchange = self._question = None
         self._lines.clear()
 
     # ---- bytes
@@ -125,6 +161,8 @@ class Conversation:
         while self._question is None and self._lines:
             if self._body is not None:
                 self._read_body(self._body)
+            elif self._chunk is not None:
+                self._read_chunk(self._chunk)
             elif self._exchange is not None:
                 if not self._read_response(self._exchange):
                     return
@@ -157,10 +195,14 @@ class Conversation:
             act(self, argument)
         else:
             known, reply = misplaced(self._state, verb)
-            if not known and is_foreign(line):
+            if gate is not None and verb not in gate.free:
+                reply = gate.reply
+            if verb[:4] == b"BDAT":  # its bytes follow, wanted or not
+                self._misplaced_chunk(verb, argument, reply)
+            elif not known and is_foreign(line):
                 self._die(b"", wording.NOT_SMTP)
             else:
-                self._refuse(known, reply if gate is None or verb in gate.free else gate.reply)
+                self._refuse(known, reply)
 
     def _read_response(self, exchange: Exchange) -> bool:
         """Take a line as the response to a challenge; False when there is no whole line."""
@@ -179,9 +221,11 @@ class Conversation:
             self._die(b"", wording.NOT_FRAMED)
         return True
 
-    def _go_on(self, step: Reply | Credentials) -> None:
-        """A challenge for the client, or the credentials for the session."""
-        if not isinstance(step, Reply):
+    def _go_on(self, step: Next) -> None:
+        """A challenge for the client, or a question or the credentials for the session."""
+        if isinstance(step, VerifierWanted | PassedOn):
+            self._ask(AuthStep(step))
+        elif not isinstance(step, Reply):
             self._exchange = None
             self._ask(Auth(step))
         elif self.buffered:  # RFC 4954 4: AUTH is the last command of its group; who answers unasked is no client
@@ -197,6 +241,14 @@ class Conversation:
             self._lines.receive(rest)
             self._counters.bytes += body.size
             self._ask(BodyEnd(body.size, body.error))
+
+    def _read_chunk(self, chunk: Chunk) -> None:
+        """Take what has come of it."""
+        raise NotImplementedError
+
+    def _misplaced_chunk(self, verb: bytes, argument: bytes, reply: Reply) -> None:
+        """BDAT, or what begins like it, where none may come."""
+        raise NotImplementedError
 
     # ---- small things
 

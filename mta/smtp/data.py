@@ -1,7 +1,8 @@
 """Mail data on the wire: RFC 5321 4.1.1.4, 4.5.2 (transparency), 2.3.8 (lines); law 7 (docs/architecture.md).
 
 `BodyReader` (receiver) takes the stream apart: only CRLF.CRLF ends it.  A bare CR, bare LF, NUL, a line over 1,000
-octets or a body over the limit is noted, the rest is still read to the true end and dropped, and `error` says why.
+octets or a body over the limit is noted, the rest is still read to the true end and dropped, and `error` says why:
+`Body`, which bodies in chunks (chunk.py) are judged by too.
 `DotStuffer` (sender) makes the stream: whatever bytes come, only CRLF ends lines in what leaves, every line that
 begins with a dot gets another, and the end is on a line of its own.  Canonical bodies pass both unchanged.
 
@@ -15,7 +16,7 @@ from typing import Final
 from mta.smtp.grammar import MAX_TEXT_LINE, TERMINATOR
 from mta.status import Reply
 
-__all__ = ["BAD_LINES", "LONG_LINE", "TOO_BIG", "BodyReader", "DotStuffer"]
+__all__ = ["BAD_LINES", "LONG_LINE", "TOO_BIG", "Body", "BodyReader", "DotStuffer"]
 
 BAD_LINES: Final = Reply(550, "5.6.0", "Message has a bare CR, a bare LF or a NUL")
 LONG_LINE: Final = Reply(550, "5.6.0", "Message has a line over 1000 octets")
@@ -26,20 +27,13 @@ _CRLF_DOT: Final = b"\r\n."
 _HELD: Final = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")  # beginnings of the terminator, longest first
 
 
-class BodyReader:
-    """Pieces in, body out.
+class Body:
+    """What a body is judged by, however it comes: its size, its lines."""
 
-    A piece may end in the middle of CRLF.CRLF.  So the beginning of a terminator at its end is kept (`_held`) and put
-    in front of the next piece; its CRLF is body in any case and is passed on at once (`_passed` of its bytes were).
-    The body begins as if behind such a CRLF.
-    """
-
-    __slots__ = ("_bad", "_held", "_limit", "_line", "_long", "_passed", "size")
+    __slots__ = ("_bad", "_limit", "_line", "_long", "size")
 
     def __init__(self, max_size: int) -> None:
         self._limit = max_size  # 0: none
-        self._held = _CRLF
-        self._passed = 2
         self._line = 0  # length of the line that the last piece left open
         self._bad = False
         self._long = False
@@ -53,6 +47,34 @@ class BodyReader:
         if self._long:
             return LONG_LINE
         return TOO_BIG if self._limit and self.size > self._limit else None
+
+    def _measure(self, piece: bytes) -> None:
+        """Look for a line too long in strides: from a line's begin to the last CRLF within 1,000 octets."""
+        start = -self._line
+        while len(piece) - start > MAX_TEXT_LINE:
+            end = piece.rfind(_CRLF, max(start, 0), start + MAX_TEXT_LINE)
+            if end < 0:
+                self._long = True
+                return
+            start = end + 2
+        end = piece.rfind(_CRLF, max(start, 0))
+        self._line = len(piece) - (start if end < 0 else end + 2)
+
+
+class BodyReader(Body):
+    """Pieces in, body out.
+
+    A piece may end in the middle of CRLF.CRLF.  So the beginning of a terminator at its end is kept (`_held`) and put
+    in front of the next piece; its CRLF is body in any case and is passed on at once (`_passed` of its bytes were).
+    The body begins as if behind such a CRLF.
+    """
+
+    __slots__ = ("_held", "_passed")
+
+    def __init__(self, max_size: int) -> None:
+        super().__init__(max_size)
+        self._held = _CRLF
+        self._passed = 2
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """(Bytes of the body, what follows its end), the latter None while the end was not seen.
@@ -91,18 +113,6 @@ class BodyReader:
         self.size += len(piece)
         self._measure(piece)
         return b"" if self.error else piece
-
-    def _measure(self, piece: bytes) -> None:
-        """Look for a line too long in strides: from a line's begin to the last CRLF within 1,000 octets."""
-        start = -self._line
-        while len(piece) - start > MAX_TEXT_LINE:
-            end = piece.rfind(_CRLF, max(start, 0), start + MAX_TEXT_LINE)
-            if end < 0:
-                self._long = True
-                return
-            start = end + 2
-        end = piece.rfind(_CRLF, max(start, 0))
-        self._line = len(piece) - (start if end < 0 else end + 2)
 
 
 class DotStuffer:

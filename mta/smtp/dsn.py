@@ -80,10 +80,16 @@ def parse_notify(value: str | None) -> int:
 
 
 def parse_orcpt(value: str | None) -> str:
-    """RFC 3461 4.2: a type, and at most 500 characters of xtext; RFC 6533 3 for the type utf-8."""
+    """RFC 3461 4.2: a type, and at most 500 characters of xtext; RFC 6533 3 for the type utf-8.
+
+    Postfix 3.7 writes the octets of UTF-8 as xtext of the type rfc822, which is of ASCII only: that becomes the type utf-8.
+    """
     kind, _, address = (value or "").partition(";")
     if value is None or len(value) > MAX_ORCPT or not _ATOM.fullmatch(kind):
         raise MailError(BAD_PARAMETER)
+    if kind.lower() == "rfc822" and not _PRINTABLE.fullmatch(address):
+        value = _from_octets(address)
+        kind, _, address = value.partition(";")
     sound = _is_utf8_address(address) if kind.lower() == "utf-8" else _PRINTABLE.fullmatch(address)
     if not sound:
         raise MailError(BAD_PARAMETER)
@@ -95,6 +101,15 @@ def _known(table: dict[str, int], value: str | None) -> int:
     if not number:
         raise MailError(BAD_PARAMETER)
     return number
+
+
+def _from_octets(xtext: str) -> str:
+    if not XTEXT.fullmatch(xtext):
+        raise MailError(BAD_PARAMETER)
+    try:
+        return _made(from_xtext(xtext).encode("latin-1").decode())
+    except UnicodeDecodeError:
+        raise MailError(BAD_PARAMETER) from None
 
 
 def _is_utf8_address(text: str) -> bool:

@@ -11,20 +11,23 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from mta.smtp.terms import USUAL, Terms
 from mta.status import Reply
 
 if TYPE_CHECKING:
     from mta.smtp.address import Path
-    from mta.smtp.sasl import Credentials
+    from mta.smtp.sasl import Credentials, Question
 
 __all__ = [
     "Auth",
     "AuthAnswered",
+    "AuthStep",
     "BodyChunk",
     "BodyEnd",
     "BodyStart",
     "BodyWanted",
     "Broken",
+    "ChunkEnd",
     "Ended",
     "Greeted",
     "Hello",
@@ -39,6 +42,8 @@ __all__ = [
     "StartTls",
     "StartTlsAnswered",
     "Transacted",
+    "Verify",
+    "XClient",
 ]
 
 # ---- of the receiver-SMTP (server.py)
@@ -53,6 +58,13 @@ class Hello:
 
 
 @attrs.frozen(slots=True)
+class AuthStep:
+    """AUTH cannot go on without what the session knows.  Wants `Conversation.supply`, or an answer that ends it (535, 454)."""
+
+    question: Question
+
+
+@attrs.frozen(slots=True)
 class Auth:
     """AUTH, its exchange over.  Wants an answer: 235 makes the client authenticated, 535 counts as a failure, 454 does not."""
 
@@ -61,13 +73,17 @@ class Auth:
 
 @attrs.frozen(slots=True)
 class MailFrom:
-    """MAIL with its parameters understood.  Wants an answer.  size: as declared, 0 when it was not.  envid: xtext."""
+    """MAIL with its parameters understood.  Wants an answer.  size: as declared, 0 when it was not.  envid: xtext.
+
+    terms: DELIVERBY, FUTURERELEASE and MT-PRIORITY, where they are offered.
+    """
 
     sender: Path
     size: int
     flags: int  # envelope.Flag
     parameters: Mapping[str, str | None]
     envid: str | None = None
+    terms: Terms = USUAL
 
 
 @attrs.frozen(slots=True)
@@ -82,19 +98,36 @@ class RcptTo:
 
 @attrs.frozen(slots=True)
 class BodyStart:
-    """DATA, with at least one recipient accepted.  Wants an answer: `Reply(354, ...)` opens the body."""
+    """DATA, or the first BDAT, with at least one recipient accepted.  Wants an answer: `Reply(354, ...)` opens the body.
+
+    After BDAT 354 is not said, and a refusal is said when the chunk has been read and dropped.
+    """
 
 
 @attrs.frozen(slots=True)
 class BodyChunk:
-    """Bytes of the body, dots already unstuffed; every line ends with CRLF once the body is complete."""
+    """Bytes of the body, dots already unstuffed.
+
+    Every line ends with CRLF once the body is complete, but under BODY=BINARYMIME (RFC 3030 3), where there are no lines.
+    """
 
     data: bytes
 
 
 @attrs.frozen(slots=True)
+class ChunkEnd:
+    """A chunk of BDAT that is not the last was read (RFC 3030 2).  Wants an answer: a refusal ends the transaction.
+
+    size: bytes of the body so far.  error: as in BodyEnd.
+    """
+
+    size: int
+    error: Reply | None
+
+
+@attrs.frozen(slots=True)
 class BodyEnd:
-    """CRLF.CRLF was seen.  Wants an answer.
+    """CRLF.CRLF was seen, or the last chunk was read.  Wants an answer.
 
     size: bytes of the body.  error: why the body may not be accepted (bare CR or LF, NUL, a line too long, size), else None.
     """
@@ -104,8 +137,25 @@ class BodyEnd:
 
 
 @attrs.frozen(slots=True)
+class Verify:
+    """VRFY with an address, where the options want the session to judge.  Wants an answer (RFC 5321 3.5.3)."""
+
+    address: Path
+
+
+@attrs.frozen(slots=True)
 class StartTls:
     """STARTTLS that may be answered with 220.  Wants an answer; after 220 this machine is dead and the next byte is TLS."""
+
+
+@attrs.frozen(slots=True)
+class XClient:
+    """XCLIENT: the client says for whom it speaks.  This machine is dead; a fresh one greets whoever that is.
+
+    attributes: by their names in lower case; None where the client does not know.
+    """
+
+    attributes: Mapping[str, str | None]
 
 
 @attrs.frozen(slots=True)

@@ -79,6 +79,13 @@ class LineBuffer:
         self._skipping = False
         raise LineTooLong
 
+    def take(self, limit: int) -> bytes:
+        """At most that many bytes, as they are."""
+        if limit >= len(self):
+            return self.take_all()
+        start, self._at = self._at, self._at + limit
+        return self._buffer[start : self._at]
+
     def take_all(self) -> bytes:
         """Every byte that is there."""
         data = self._buffer[self._at :] if self._at else self._buffer

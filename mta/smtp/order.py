@@ -29,18 +29,23 @@ class State(Enum):
     MAIL = "mail"  # sender accepted
     RCPT = "rcpt"  # and at least one recipient
     BODY = "body"  # 354 was said
+    CHUNKS = "chunks"  # BDAT has begun the body
+    DEAD = "dead"  # a chunk was refused: nothing comes of this transaction (RFC 3030 2)
     TLS = "tls"  # 220 to STARTTLS was said: dead
     ENDED = "ended"
 
 
-_ALWAYS: Final = frozenset({b"EHLO", b"HELO", b"STARTTLS", b"NOOP", b"RSET", b"HELP", b"QUIT"})
+_ALWAYS: Final = frozenset({b"EHLO", b"HELO", b"STARTTLS", b"NOOP", b"RSET", b"HELP", b"QUIT", b"XCLIENT", b"XFORWARD"})
 ALLOWED: Final[Mapping[State, frozenset[bytes]]] = {
     State.SILENT: frozenset(),
     State.CONNECTED: _ALWAYS,
     State.READY: _ALWAYS | {b"AUTH", b"VRFY", b"MAIL"},
-    State.MAIL: _ALWAYS | {b"AUTH", b"VRFY", b"RCPT", b"DATA"},  # AUTH has words of its own here, and DATA without a recipient
-    State.RCPT: _ALWAYS | {b"AUTH", b"VRFY", b"RCPT", b"DATA"},
+    # AUTH has words of its own here, and DATA and BDAT without a recipient
+    State.MAIL: _ALWAYS | {b"AUTH", b"VRFY", b"RCPT", b"DATA", b"BDAT"},
+    State.RCPT: _ALWAYS | {b"AUTH", b"VRFY", b"RCPT", b"DATA", b"BDAT"},
     State.BODY: frozenset(),
+    State.CHUNKS: _ALWAYS | {b"AUTH", b"VRFY", b"BDAT"},
+    State.DEAD: _ALWAYS | {b"AUTH", b"VRFY"},
     State.TLS: frozenset(),
     State.ENDED: frozenset(),
 }
@@ -50,10 +55,12 @@ _TOO_EARLY: Final[Mapping[State, Reply]] = {
     State.READY: wording.MAIL_FIRST,
     State.MAIL: wording.MAIL_GIVEN,
     State.RCPT: wording.MAIL_GIVEN,
+    State.CHUNKS: wording.BDAT_BEGUN,
+    State.DEAD: wording.RSET_FIRST,
 }
 _SPOKEN: Final = frozenset().union(*ALLOWED.values())
 # Words of SMTP that we do not speak: 502, not 500 (RFC 5321 4.2.4).
-_NOT_SPOKEN: Final = frozenset({b"BDAT", b"EXPN", b"ETRN", b"TURN", b"ATRN", b"SEND", b"SOML", b"SAML"})
+_NOT_SPOKEN: Final = frozenset({b"EXPN", b"ETRN", b"TURN", b"ATRN", b"SEND", b"SOML", b"SAML"})
 # Other protocols' words, and header lines: somebody makes a browser or a proxy talk to us (ALPACA, docs/tls.md).
 _FOREIGN: Final = re.compile(rb"(?:GET|POST|PUT|HEAD|OPTIONS|CONNECT|DELETE|PATCH|TRACE|PRI|USER|PASS)(?: |$)|[!-9;-~]+:", re.I)
 

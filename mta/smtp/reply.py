@@ -1,10 +1,10 @@
 """Replies as bytes: RFC 5321 4.2, with enhanced status codes (RFC 2034, RFC 3463).
 
 `serialise` writes a Reply, `ReplyParser` reads them from a stream.  What is written is ASCII, has no control
-character and no line over 512 octets, whatever the text was.  What is read is strict in framing (only CRLF ends a
-line, one code in all lines, bounded lines and bounded replies) and free in text: bytes that are no UTF-8 and control
-characters are replaced, so that no reply can do harm in a log line or a report.  A stream that breaks these rules
-raises `BadReply`; nothing may be read from it after that.
+character and no line over 512 octets, whatever the text was; only a challenge of AUTH is never broken up (RFC 4954 4).
+What is read is strict in framing (only CRLF ends a line, one code in all lines, bounded lines and bounded replies) and
+free in text: bytes that are no UTF-8 and control characters are replaced, so that no reply can do harm in a log line or
+a report.  A stream that breaks these rules raises `BadReply`; nothing may be read from it after that.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class BadReply(Exception):
 def serialise(reply: Reply, enhanced: bool) -> bytes:
     """The reply's lines.  enhanced: begin each with the enhanced code, where the reply has one and RFC 2034 allows it."""
     prefix = f"{reply.enhanced} " if enhanced and reply.enhanced and not reply.is_intermediate else ""
-    room = MAX_REPLY_LINE - len(prefix) - len("250 \r\n")
     texts: list[str] = []
     for line in reply.lines:
         clean = CONTROL.sub("?", line)
+        room = len(clean) + 1 if reply.code == 334 else MAX_REPLY_LINE - len(prefix) - len("250 \r\n")  # RFC 4954 4
         texts += [clean[at : at + room] for at in range(0, len(clean), room)] or [""]
     lines = [f"{reply.code}-{prefix}{text}\r\n" for text in texts]
     lines[-1] = f"{reply.code} {prefix}{texts[-1]}\r\n"

@@ -1,196 +1,186 @@
-"""The mechanisms of AUTH without SMTP: PLAIN (RFC 4616), LOGIN (no RFC: Username, Password), CRAM-MD5 (RFC 2195).
+"""The mechanisms of AUTH without SMTP: PLAIN (RFC 4616), LOGIN (no RFC: Username, Password), CRAM-MD5 (RFC 2195), EXTERNAL
+(RFC 4422 A), SCRAM-SHA-256 and its -PLUS (RFC 7677, scram.py).
 
-A server exchange is a generator: it gives challenges, is sent responses, and returns the credentials to be judged;
-who may log in is no question of this file.  A client exchange is sent challenges and gives responses.  Both speak
-octets; `decode` and `encode` are the strict base64 of RFC 4954 4.  What cannot be read raises `Undecodable`.  Passwords
-stand in no repr, and `identity` has only a keyed digest of them.  Names are UTF-8 without control characters; no
-further preparation (SASLprep) is done.
+A server exchange is a generator: it gives challenges or questions to the session, is sent responses or answers, and returns
+the credentials to be judged; who may log in is no question of this file.  A client exchange is sent challenges and gives
+responses.  Both speak octets.  What cannot be read raises `Undecodable`.  Passwords stand in no repr, and `identity` has only
+a keyed digest of them.  Names are UTF-8 without control characters; no further preparation (SASLprep) is done but in SCRAM.
 """
 
 from __future__ import annotations
 
-import binascii
 import re
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from hashlib import sha256
-from hmac import HMAC, compare_digest
 from hmac import digest as keyed_digest
 from typing import Final, TypeAlias
 
-import attrs
-
-from mta.smtp.grammar import CONTROL
+from mta.smtp.credentials import (
+    ClientExchange,
+    CramCredentials,
+    Credentials,
+    ExternalCredentials,
+    Held,
+    Login,
+    PassedOn,
+    PlainCredentials,
+    Question,
+    ScramCredentials,
+    ServerExchange,
+    Step,
+    Terms,
+    Undecodable,
+    Verifier,
+    VerifierWanted,
+    cram_digest,
+    decode,
+    encode,
+    name_in,
+    text_in,
+)
+from mta.smtp.scram import PLUS, SCRAM, give_scram, scram
 
 __all__ = [
     "CLIENT",
     "MECHANISMS",
+    "MUTUAL",
     "SERVER",
+    "ClientExchange",
     "CramCredentials",
     "Credentials",
+    "ExternalCredentials",
     "Login",
+    "Mechanisms",
+    "PassedOn",
     "PlainCredentials",
+    "Question",
+    "ScramCredentials",
+    "ServerExchange",
+    "Step",
+    "Terms",
     "Undecodable",
+    "Verifier",
+    "VerifierWanted",
     "choose",
     "cram_digest",
     "decode",
     "encode",
     "identity",
+    "pass_on",
 ]
 
-MECHANISMS: Final = ("PLAIN", "LOGIN", "CRAM-MD5")
 _OPEN: Final = frozenset({"PLAIN", "LOGIN"})  # they show the password to whoever listens
-_BASE64: Final = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 _CRAM: Final = re.compile(rb"(.+) ([0-9A-Fa-f]{32})", re.S)  # RFC 2195 2: user, blank, digest
 
-
-class Undecodable(Exception):
-    """Not base64, or not what the mechanism says."""
+# ---- the server's part: the first challenge, where it is empty or LOGIN's, may be answered before it was given
 
 
-# ---- what a client has proved, or claims
-
-
-@attrs.frozen(slots=True)
-class PlainCredentials:
-    """PLAIN or LOGIN.  authzid: as whom the client wants to act, "" for the user itself."""
-
-    mechanism: str
-    authzid: str
-    user: str
-    password: str = attrs.field(repr=False)
-
-
-@attrs.frozen(slots=True)
-class CramCredentials:
-    """CRAM-MD5.  challenge: as we gave it; digest: 32 hexadecimal digits in lower case, as the client gave them."""
-
-    user: str
-    challenge: bytes
-    digest: bytes
-
-    def is_proof_of(self, password: str) -> bool:
-        """The client knows that password."""
-        return compare_digest(cram_digest(password, self.challenge), self.digest)
-
-
-Credentials: TypeAlias = PlainCredentials | CramCredentials
-ServerExchange: TypeAlias = Generator[bytes, bytes, Credentials]
-ClientExchange: TypeAlias = Generator[bytes, bytes, None]
-
-
-def cram_digest(password: str, challenge: bytes) -> bytes:
-    """RFC 2195 2: the keyed MD5 of the challenge, in lower-case hexadecimal digits."""
-    return HMAC(password.encode(), challenge, "md5").hexdigest().encode("ascii")
-
-
-# ---- base64 (RFC 4954 4)
-
-
-def decode(text: bytes) -> bytes:
-    """The octets; Undecodable for any character outside the alphabet and for padding that is not at the end."""
-    if not _BASE64.fullmatch(text):
-        raise Undecodable
-    return binascii.a2b_base64(text)
-
-
-def encode(octets: bytes) -> bytes:
-    """Base64 on one line."""
-    return binascii.b2a_base64(octets, newline=False)
-
-
-# ---- the server's part: the first challenge may be answered before it was asked, but for CRAM-MD5
-
-
-def _plain(challenge: bytes) -> ServerExchange:
-    parts = (yield b"").split(b"\0")
+def _plain(terms: Terms) -> ServerExchange:
+    parts = _octets((yield b"")).split(b"\0")
     if len(parts) != 3:
         raise Undecodable
     authzid, user, password = parts
-    return PlainCredentials("PLAIN", _name(authzid) if authzid else "", _name(user), _password(password))
+    return PlainCredentials("PLAIN", name_in(authzid) if authzid else "", name_in(user), _password(password))
 
 
-def _login(challenge: bytes) -> ServerExchange:
-    user = _name((yield b"Username:"))
-    return PlainCredentials("LOGIN", "", user, _password((yield b"Password:")))
+def _login(terms: Terms) -> ServerExchange:
+    user = name_in(_octets((yield b"Username:")))
+    return PlainCredentials("LOGIN", "", user, _password(_octets((yield b"Password:"))))
 
 
-def _cram_md5(challenge: bytes) -> ServerExchange:
-    match = _CRAM.fullmatch((yield challenge))
+def _cram_md5(terms: Terms) -> ServerExchange:
+    match = _CRAM.fullmatch(_octets((yield terms.fresh)))
     if match is None:
         raise Undecodable
-    return CramCredentials(_name(match[1]), challenge, match[2].lower())
+    return CramCredentials(name_in(match[1]), terms.fresh, match[2].lower())
 
 
-def _name(octets: bytes) -> str:
-    text = _text(octets)
-    if CONTROL.search(text):  # RFC 4013 2.3
-        raise Undecodable
-    return text
+def _external(terms: Terms) -> ServerExchange:
+    authzid = _octets((yield b""))
+    return ExternalCredentials(name_in(authzid) if authzid else "")
+
+
+def pass_on(mechanism: str, terms: Terms) -> ServerExchange:
+    """A mechanism that is held by somebody else, step by step."""
+    exchange = Held()
+    response = _octets((yield b""))
+    while True:
+        answer = yield PassedOn(mechanism, response, exchange)
+        if not isinstance(answer, bytes):
+            assert not isinstance(answer, Verifier)
+            return answer
+        response = _octets((yield answer))
 
 
 def _password(octets: bytes) -> str:
     """Never empty (RFC 4616 2): there are directories that take an empty password for a visitor's."""
     if b"\0" in octets:
         raise Undecodable
-    return _text(octets)
+    return text_in(octets)
 
 
-def _text(octets: bytes) -> str:
-    try:
-        text = octets.decode()
-    except UnicodeDecodeError:
-        raise Undecodable from None
-    if not text:
-        raise Undecodable
-    return text
+def _octets(answer: object) -> bytes:
+    assert isinstance(answer, bytes)
+    return answer
 
 
-SERVER: Final[Mapping[str, Callable[[bytes], ServerExchange]]] = {"PLAIN": _plain, "LOGIN": _login, "CRAM-MD5": _cram_md5}
+Mechanisms: TypeAlias = Mapping[str, Callable[[Terms], ServerExchange]]
+
+SERVER: Final[Mechanisms] = {
+    "PLAIN": _plain,
+    "LOGIN": _login,
+    "CRAM-MD5": _cram_md5,
+    SCRAM: partial(scram, SCRAM),
+    PLUS: partial(scram, PLUS),
+    "EXTERNAL": _external,
+}
+MECHANISMS: Final = tuple(SERVER)
 
 # ---- the client's part: what may be said at once (no octets: nothing), then a response to each challenge
 
 
-@attrs.frozen(slots=True)
-class Login:
-    """Who we are at another server."""
-
-    user: str
-    password: str = attrs.field(repr=False)
-
-
-def _give_plain(login: Login) -> ClientExchange:
+def _give_plain(login: Login, terms: Terms) -> ClientExchange:
     message = b"\0".join((b"", login.user.encode(), login.password.encode()))
     yield message
     yield message
 
 
-def _give_login(login: Login) -> ClientExchange:
+def _give_login(login: Login, terms: Terms) -> ClientExchange:
     yield b""
     yield login.user.encode()
     yield login.password.encode()
 
 
-def _give_cram_md5(login: Login) -> ClientExchange:
+def _give_cram_md5(login: Login, terms: Terms) -> ClientExchange:
     challenge = yield b""
     yield login.user.encode() + b" " + cram_digest(login.password, challenge)
 
 
-CLIENT: Final[Mapping[str, Callable[[Login], ClientExchange]]] = {
+CLIENT: Final[Mapping[str, Callable[[Login, Terms], ClientExchange]]] = {
     "PLAIN": _give_plain,
     "LOGIN": _give_login,
     "CRAM-MD5": _give_cram_md5,
+    SCRAM: partial(give_scram, SCRAM),
+    PLUS: partial(give_scram, PLUS),
 }
+# How many challenges must have been answered before 235 is believed: with the last of them the server has proved that it
+# knows the password too (RFC 5802 3).
+MUTUAL: Final[Mapping[str, int]] = {SCRAM: 2, PLUS: 2}
 
 
-def choose(offered: str, allowed: Sequence[str], confidential: bool) -> str:
+def choose(offered: str, allowed: Sequence[str], confidential: bool, binding: bool = False) -> str:
     """The first allowed mechanism that the parameters of AUTH offer, "" for none.
 
     confidential: nobody else can read what is said; without it PLAIN and LOGIN are never chosen (docs/tls.md).
+    binding: the connection has a tls-exporter, without which -PLUS is not to be had.
     offered may also begin as in the old "AUTH=LOGIN PLAIN".
     """
     words = offered.upper().replace("=", " ").split()
     for mechanism in allowed:
-        if mechanism in words and mechanism in CLIENT and (confidential or mechanism not in _OPEN):
+        if mechanism not in words or mechanism not in CLIENT:
+            continue
+        if (confidential or mechanism not in _OPEN) and (binding or mechanism != PLUS):
             return mechanism
     return ""
 

@@ -1,6 +1,6 @@
 """The receiver-SMTP as a machine: RFC 5321 3 and 4, RFC 2920 (pipelining), RFC 3207 (STARTTLS), RFC 4954 (AUTH), without I/O.
 
-Bytes in (`receive_data`), events out (`events`), bytes to send (`data_to_send`): conversation.py.  The laws:
+Bytes in (`receive_data`), events out (`events`), bytes to send (`data_to_send`): conversation.py; BDAT: chunking.py.  The laws:
 
 1. Nothing is parsed while an event waits for its answer; `reply` lets it go on, and decides which state follows.
 2. `ALLOWED` (order.py) says which verbs may come in which state; others are 503.  Verbs are looked up, never called by name.
@@ -20,15 +20,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
+import attrs
+
 from mta.smtp import wording
 from mta.smtp.auth import begin
-from mta.smtp.command import SMTPUTF8, parse_hello, parse_mail, parse_nothing, parse_rcpt
-from mta.smtp.conversation import Conversation, Event
+from mta.smtp.chunking import Chunking
+from mta.smtp.command import BINARYMIME, SMTPUTF8, parse_hello, parse_mail, parse_nothing, parse_rcpt, parse_vrfy
+from mta.smtp.conversation import Event
 from mta.smtp.data import BodyReader
-from mta.smtp.event import Auth, BodyEnd, BodyStart, Hello, MailFrom, Quit, RcptTo, Reset, StartTls
-from mta.smtp.extension import offer
+from mta.smtp.event import Auth, AuthStep, BodyEnd, BodyStart, ChunkEnd, Hello, MailFrom, Quit, RcptTo, Reset, StartTls, Verify
+from mta.smtp.extension import EXTRAS, offer, parameters_of
 from mta.smtp.options import Counters, ReceiverOptions
 from mta.smtp.order import ALLOWED, State, gate
+from mta.smtp.terms import PARAMETERS as TERMS
+from mta.smtp.terms import read_terms
+from mta.smtp.xclient import NOT_FORWARDED, XCLIENT, XFORWARD, parse_xclient, parse_xforward
 from mta.status import MailError, Reply
 
 __all__ = ["Counters", "Event", "Receiver", "ReceiverOptions"]
@@ -48,44 +54,48 @@ def _table(acts: _Acts) -> Mapping[State, _Acts]:
     return {state: {verb: acts[verb] for verb in verbs} for state, verbs in ALLOWED.items()}
 
 
-class Receiver(Conversation):
+class Receiver(Chunking):
     """One conversation, or the part of it before or in TLS.
 
-    in_tls: TLS was begun by STARTTLS: there is no greeting.  implicit: TLS was there from the first byte (RFC 8314).
+    in_tls: TLS was begun by STARTTLS: there is no greeting.  implicit: TLS was there from the first byte (RFC 8314), or
+    before XCLIENT.  authenticated: XCLIENT has named a login.  forwarded: what XFORWARD has said for the log.
     """
 
     __slots__ = (
         "_extras",
         "_in_tls",
-        "_recipients",
-        "_rejected",
+        "_offer",
         "_secure",
         "_utf8",
+        "_withheld",
         "authenticated",
         "extended",
+        "forwarded",
         "hello_name",
     )
 
-    def __init__(self, options: ReceiverOptions, counters: Counters, in_tls: bool = False, implicit: bool = False) -> None:
+    def __init__(
+        self,
+        options: ReceiverOptions,
+        counters: Counters,
+        in_tls: bool = False,
+        implicit: bool = False,
+        authenticated: bool = False,
+    ) -> None:
         super().__init__(options, counters, State.CONNECTED if in_tls else State.SILENT)
         self._in_tls = in_tls
         self._secure = in_tls or implicit
-        self._recipients = 0  # accepted, in this transaction
-        self._rejected = 0
         self._utf8 = False  # MAIL had SMTPUTF8
-        offered = (("AUTH", bool(options.auth)), ("REQUIRETLS", options.requiretls and self._secure))
-        self._extras = frozenset([keyword for keyword, is_offered in offered if is_offered])  # parameters of MAIL
+        self._offer = offer(options, self._secure)
+        self._extras = parameters_of(EXTRAS & self._offer.keys())
+        self._withheld = parameters_of(options.withhold)
         self.hello_name = ""
         self.extended = False  # EHLO, not HELO
-        self.authenticated = False  # 235 was said
+        self.authenticated = authenticated  # 235 was said
+        self.forwarded = NOT_FORWARDED
         self._set_gate()
 
     # ---- what the session sees
-
-    @property
-    def in_transaction(self) -> bool:
-        """Between an accepted MAIL and its end."""
-        return self._state in (State.MAIL, State.RCPT, State.BODY)
 
     def greet(self) -> None:
         """Say 220; a client that spoke before it gets 554 instead."""
@@ -108,7 +118,7 @@ class Receiver(Conversation):
     def _auth(self, argument: bytes) -> None:
         """RFC 4954 4: when AUTH may come; what it may say is in auth.py."""
         options = self._options
-        if not (options.auth or options.auth_elsewhere):
+        if not (options.auth or options.auth_elsewhere) or "AUTH" in options.withhold:
             self._refuse(b"AUTH", wording.NOT_IMPLEMENTED)
         elif not self.extended:
             self._refuse(b"AUTH", wording.HELLO_FIRST)
@@ -129,7 +139,12 @@ class Receiver(Conversation):
         elif _reached(counters.recipients, options.max_recipients_total):
             self._die(b"MAIL", wording.TOO_MANY_IN_ALL)
         else:
-            self._ask(parse_mail(argument, options.max_size, self._extras))
+            event = parse_mail(argument, options.max_size, self._extras, self._withheld)
+            if event.parameters and not TERMS.isdisjoint(event.parameters):
+                now = options.now() if options.now is not None else 0.0
+                terms = read_terms(event.parameters, options.deliver_by or 0, options.future_release, now)
+                event = attrs.evolve(event, terms=terms)
+            self._ask(event)
 
     def _rcpt(self, argument: bytes) -> None:
         options = self._options
@@ -138,17 +153,19 @@ class Receiver(Conversation):
             self._refuse(b"RCPT", wording.TOO_MANY_RECIPIENTS, is_error=False)  # no mistake: the rest comes in another mail
             return
         try:
-            self._ask(parse_rcpt(argument, self._utf8))
+            self._ask(parse_rcpt(argument, self._utf8, self._withheld))
         except MailError:
             self._count_rejected()
             raise
 
     def _data(self, argument: bytes) -> None:
         parse_nothing(argument)
-        if self._recipients:
+        if self._recipients and not self._binary:
             self._ask(BodyStart())
         elif self.buffered:
             self._unsynchronised(b"DATA")
+        elif self._binary:
+            self._refuse(b"DATA", wording.BINARY_NEEDS_BDAT)
         else:
             self._refuse(b"DATA", wording.NO_VALID_RECIPIENT if self._rejected else wording.RCPT_FIRST)
 
@@ -159,7 +176,7 @@ class Receiver(Conversation):
             self._refuse(b"STARTTLS", wording.STARTTLS_SYNTAX)
         elif self._in_tls:
             self._refuse(b"STARTTLS", wording.TLS_ACTIVE)
-        elif not options.starttls or self._secure:
+        elif "STARTTLS" not in self._offer:
             self._refuse(b"STARTTLS", wording.NOT_IMPLEMENTED)
         elif options.starttls_needs_ehlo and not self.extended:
             self._refuse(b"STARTTLS", wording.HELLO_FIRST)
@@ -172,8 +189,32 @@ class Receiver(Conversation):
             self._forget()
             self._ask(StartTls())
 
+    def _xclient(self, argument: bytes) -> None:
+        """It begins the conversation anew, so it is the last command of its group like EHLO (RFC 2920 3.1)."""
+        if self._may(b"XCLIENT", XCLIENT):
+            event = parse_xclient(argument)
+            if self.buffered:
+                self._unsynchronised(b"XCLIENT")
+            else:
+                self._ask(event)
+
+    def _xforward(self, argument: bytes) -> None:
+        if self._may(b"XFORWARD", XFORWARD):
+            self.forwarded = parse_xforward(argument, self.forwarded)
+            self._say(wording.OK)
+
+    def _may(self, verb: bytes, offered: str) -> bool:
+        if offered not in self._options.entitled:
+            self._refuse(verb, wording.NOT_ENTITLED)
+        elif self.in_transaction:
+            self._refuse(verb, wording.IN_TRANSACTION)
+        else:
+            return True
+        return False
+
     def _rset(self, argument: bytes) -> None:
         parse_nothing(argument)
+        self.forwarded = NOT_FORWARDED
         if self.in_transaction:
             self._enter(State.READY)
         self._events.append(Reset())
@@ -183,10 +224,18 @@ class Receiver(Conversation):
         self._say(wording.OK)  # RFC 5321 4.1.1.9: an argument is ignored
 
     def _vrfy(self, argument: bytes) -> None:
-        self._say(wording.WILL_TRY)
+        """RFC 5321 3.5.3 and 7.3: a site may say 252, and nothing of who is here."""
+        if self._options.vrfy == "off":
+            self._refuse(b"VRFY", wording.NOT_IMPLEMENTED)
+            return
+        address = parse_vrfy(argument)
+        if address is None or self._options.vrfy == "252":
+            self._say(wording.WILL_TRY)
+        else:
+            self._ask(Verify(address))
 
     def _help(self, argument: bytes) -> None:
-        self._say(wording.HELP_TLS if self._options.starttls and not self._secure else wording.HELP)
+        self._say(wording.HELP_TLS if "STARTTLS" in self._offer else wording.HELP)
 
     def _quit(self, argument: bytes) -> None:
         parse_nothing(argument)
@@ -211,8 +260,8 @@ class Receiver(Conversation):
         options = self._options
         text = reply.text if reply.text.startswith(options.hostname) else f"{options.hostname} {reply.text}".rstrip()
         if self.extended:
-            starttls, requiretls = options.starttls and not self._secure, "REQUIRETLS" in self._extras
-            text = "\n".join((text, *offer(options.max_size, starttls, options.auth, requiretls)))
+            lines = [f"{keyword} {words}".rstrip() for keyword, words in self._offer.items()]
+            text = "\n".join((text, *lines, *options.entitled))
         self._say(Reply(reply.code, "", text), enhanced=False)
 
     def _auth_answered(self, event: Auth, reply: Reply) -> None:
@@ -223,10 +272,17 @@ class Receiver(Conversation):
         else:
             self._counters.auth_failures += reply.is_permanent  # 454 is our own trouble
 
+    def _step_answered(self, event: AuthStep, reply: Reply) -> None:
+        """The session cannot help: AUTH ends without credentials."""
+        self._exchange = None
+        self._say(reply)
+        self._counters.auth_failures += reply.is_permanent
+
     def _mail_answered(self, event: MailFrom, reply: Reply) -> None:
         self._say(reply)
         if reply.is_positive:
             self._utf8 = bool(event.flags & SMTPUTF8)
+            self._binary = bool(event.flags & BINARYMIME)
             self._counters.transactions += 1
             self._enter(State.MAIL)
 
@@ -241,6 +297,9 @@ class Receiver(Conversation):
             self._enter(State.RCPT)
 
     def _data_answered(self, event: BodyStart, reply: Reply) -> None:
+        if self._chunk is not None:
+            self._chunks_opened(self._chunk, reply)
+            return
         if self.buffered:
             self._unsynchronised(b"DATA")
             return
@@ -255,7 +314,11 @@ class Receiver(Conversation):
         self._say(reply)
         if reply.is_positive:
             self._counters.messages += 1
+        self.forwarded = NOT_FORWARDED
         self._enter(State.READY)
+
+    def _verify_answered(self, event: Verify, reply: Reply) -> None:
+        self._say(reply)
 
     def _starttls_answered(self, event: StartTls, reply: Reply) -> None:
         if reply.code == 220 and self.buffered:
@@ -271,6 +334,7 @@ class Receiver(Conversation):
         super()._enter(state)
         if state is State.READY:
             self._recipients = self._rejected = 0
+            self._chunks = None
 
     def _set_gate(self) -> None:
         options = self._options
@@ -279,6 +343,7 @@ class Receiver(Conversation):
     def _forget(self) -> None:
         """Drop the mail transaction, if there is one."""
         if self.in_transaction:
+            self.forwarded = NOT_FORWARDED
             self._enter(State.READY)
             self._events.append(Reset())
 
@@ -297,19 +362,25 @@ class Receiver(Conversation):
             b"MAIL": _mail,
             b"RCPT": _rcpt,
             b"DATA": _data,
+            b"BDAT": Chunking._bdat,
             b"RSET": _rset,
             b"NOOP": _noop,
             b"VRFY": _vrfy,
             b"HELP": _help,
             b"QUIT": _quit,
+            b"XCLIENT": _xclient,
+            b"XFORWARD": _xforward,
         }
     )
     answers = {
         Hello: _hello_answered,
         Auth: _auth_answered,
+        AuthStep: _step_answered,
         MailFrom: _mail_answered,
         RcptTo: _rcpt_answered,
+        Verify: _verify_answered,
         BodyStart: _data_answered,
+        ChunkEnd: Chunking._chunk_answered,
         BodyEnd: _body_answered,
         StartTls: _starttls_answered,
     }

@@ -14,8 +14,8 @@ from mta.status import Reply
 OK: Final = Reply(250, "2.0.0", "Ok")
 BYE: Final = Reply(221, "2.0.0", "Bye")
 WILL_TRY: Final = Reply(252, "2.5.0", "Cannot verify, but will accept mail and try to deliver it")  # RFC 5321 3.5.3
-HELP: Final = Reply(214, "2.0.0", "EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT")
-HELP_TLS: Final = Reply(214, "2.0.0", "EHLO HELO STARTTLS MAIL RCPT DATA RSET NOOP VRFY HELP QUIT")
+HELP: Final = Reply(214, "2.0.0", "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT")
+HELP_TLS: Final = Reply(214, "2.0.0", "EHLO HELO STARTTLS MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT")
 
 # ---- not understood (RFC 5321 4.2.4)
 
@@ -31,6 +31,9 @@ HELLO_FIRST: Final = Reply(503, "5.5.1", "Send EHLO first")
 MAIL_FIRST: Final = Reply(503, "5.5.1", "Send MAIL first")
 MAIL_GIVEN: Final = Reply(503, "5.5.1", "Sender already given")
 RCPT_FIRST: Final = Reply(503, "5.5.1", "Send RCPT first")
+BDAT_BEGUN: Final = Reply(503, "5.5.1", "The message comes by BDAT")  # RFC 3030 2
+BINARY_NEEDS_BDAT: Final = Reply(503, "5.5.1", "BODY=BINARYMIME needs BDAT")  # RFC 3030 3
+RSET_FIRST: Final = Reply(503, "5.5.1", "The transaction has failed, send RSET first")
 NO_VALID_RECIPIENT: Final = Reply(554, "5.5.1", "No valid recipients")  # 3.3
 NOT_SYNCHRONISED: Final = Reply(554, "5.5.0", "SMTP protocol synchronization")
 
@@ -42,6 +45,14 @@ TOO_MANY_TRANSACTIONS: Final = Reply(421, "4.7.0", "Too many messages in one con
 TOO_MANY_IN_ALL: Final = Reply(421, "4.7.0", "Too many recipients in one connection")
 TOO_MANY_LOGINS: Final = Reply(421, "4.7.0", "Too many failed logins")
 TOO_MANY_RECIPIENTS: Final = Reply(452, "4.5.3", "Too many recipients")  # 4.5.3.1.10
+
+# ---- XCLIENT and XFORWARD (Postfix's XCLIENT_README)
+
+NOT_ENTITLED: Final = Reply(550, "5.7.0", "Insufficient authorization")
+
+# ---- BDAT (RFC 3030 2)
+
+BDAT_SYNTAX: Final = Reply(501, "5.5.4", "Syntax: BDAT size [LAST]")
 
 # ---- STARTTLS (RFC 3207 4, docs/tls.md)
 

@@ -2,9 +2,9 @@
 
 It speaks SMTP well enough for any client (RFC 5321, 2920, 3207) and, at the points a script names, answers otherwise,
 falls silent, hangs up or talks nonsense.  Points: "greeting", the verb of a command ("EHLO", "STARTTLS", "MAIL", "RCPT",
-"DATA", "AUTH", "RSET", "QUIT"), a verb with the address in it ("RCPT user@example.org"), "body" (the first bytes of a body),
-"." (the end of data), "client hello" (TLS bytes where there is no TLS), "handshake" (TLS is up), "login" (the verdict on
-credentials); "tls " in front of a point means: inside TLS.  The most specific one counts.
+"DATA", "BDAT", "AUTH", "RSET", "QUIT"), a verb with the address in it ("RCPT user@example.org"), "body" (the first bytes of
+a body), "." (the end of data), "client hello" (TLS bytes where there is no TLS), "handshake" (TLS is up), "login" (the
+verdict on credentials); "tls " in front of a point means: inside TLS.  The most specific one counts.
 It counts connections, handshakes and QUITs, and keeps every command and every message it took, byte for byte.
 
     server = ScriptedServer({"RCPT": ["450 4.2.0 later"]}, certificate=authority.issue("localhost"))
@@ -28,8 +28,22 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from mta.smtp.sasl import SERVER, Credentials, PlainCredentials, ServerExchange, Undecodable, decode, encode
+from mta.smtp.sasl import (
+    SERVER,
+    CramCredentials,
+    Credentials,
+    PlainCredentials,
+    ScramCredentials,
+    ServerExchange,
+    Terms,
+    Undecodable,
+    VerifierWanted,
+    decode,
+    encode,
+)
+from mta.smtp.scram import PLUS, verifier_of
 from mta.testing.pki import Issued
+from mta.tls.binding import tls_exporter
 
 __all__ = ["EXTENSIONS", "Act", "Clear", "Received", "ScriptedServer"]
 
@@ -90,7 +104,7 @@ class ScriptedServer(ServerFactory):
         offer_tls: bool = True,
         prepare: Callable[[SSL.Context], None] | None = None,
         users: Mapping[str, str] | None = None,
-        mechanisms: tuple[str, ...] = tuple(SERVER),
+        mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN", "CRAM-MD5"),
         clear_mechanisms: tuple[str, ...] = (),
     ) -> None:
         self.script: dict[str, Any] = dict(script or {})
@@ -151,6 +165,8 @@ class _Peer(Protocol):
         self._in_tls = False
         self._buffer = b""
         self._body: bytearray | None = None
+        self._chunks = b""
+        self._chunk = 0  # octets of BDAT that have not come
         self._sender: str | None = None
         self._recipients: list[str] = []
         self._exchange: ServerExchange | None = None  # AUTH is under way
@@ -175,6 +191,10 @@ class _Peer(Protocol):
     def dataReceived(self, data: bytes) -> None:
         self._buffer += data
         while self._buffer:
+            if self._chunk:
+                if not self._take_chunk():
+                    return
+                continue
             if self._body is not None:
                 if not self._take_body():
                     return
@@ -244,8 +264,11 @@ class _Peer(Protocol):
         if mechanism not in next((line.split() for line in offered if line.startswith("AUTH ")), ()):
             self._answer(points, "504 5.5.4 not that one")
             return
-        exchange = SERVER[mechanism](b"<1@scripted.example>")
+        binding = tls_exporter(self.transport.getHandle()) if self._in_tls else b""
+        terms = Terms(b"<1@scripted.example>", binding, any(PLUS in line.split() for line in offered))
+        exchange = SERVER[mechanism](terms)
         challenge = next(exchange)
+        assert isinstance(challenge, bytes)
         if initial[0]:
             self._respond(exchange, initial[0].encode())
         elif self._answer(points, f"334 {encode(challenge).decode()}") == "334":
@@ -255,6 +278,9 @@ class _Peer(Protocol):
         self._exchange = None
         try:
             challenge = exchange.send(decode(line))
+            if isinstance(challenge, VerifierWanted):
+                challenge = exchange.send(verifier_of(self._server.users.get(challenge.user, ""), b"scripted salt"))
+            assert isinstance(challenge, bytes)
         except StopIteration as done:
             self._judge(done.value)
         except Undecodable:
@@ -265,12 +291,13 @@ class _Peer(Protocol):
 
     def _judge(self, claimed: Credentials) -> None:
         password = self._server.users.get(claimed.user, "")
-        good = claimed.password == password if isinstance(claimed, PlainCredentials) else claimed.is_proof_of(password)
-        mechanism = claimed.mechanism if isinstance(claimed, PlainCredentials) else "CRAM-MD5"
+        good = isinstance(claimed, ScramCredentials) and not claimed.error
+        good = good or (isinstance(claimed, PlainCredentials) and claimed.password == password)
+        good = good or (isinstance(claimed, CramCredentials) and claimed.is_proof_of(password))
         if self._answer(["login"], "235 2.7.0 welcome" if password and good else "535 5.7.8 no") == "235":
             self._user = claimed.user
             place = "tls " if self._in_tls else ""
-            self._server.logins.append(f"{self._number} {place}{mechanism} {claimed.user}")
+            self._server.logins.append(f"{self._number} {place}{claimed.mechanism} {claimed.user}")
 
     def _mail(self, points: list[str], address: str) -> None:
         if self._server.users and not self._user:
@@ -308,6 +335,30 @@ class _Peer(Protocol):
         self._reset()
         return True
 
+    def _bdat(self, points: list[str], address: str) -> None:
+        """RFC 3030 2: no 354, and an answer when the chunk has come."""
+        self._chunk = int(self._server.commands[-1].partition("BDAT ")[2].split()[0])
+        if not self._chunk:
+            self._chunk_is_whole(b"")
+
+    def _take_chunk(self) -> bool:
+        """True when the chunk is whole."""
+        if len(self._buffer) < self._chunk:
+            return False
+        data, self._buffer, self._chunk = self._buffer[: self._chunk], self._buffer[self._chunk :], 0
+        self._chunk_is_whole(data)
+        return True
+
+    def _chunk_is_whole(self, data: bytes) -> None:
+        self._chunks += data
+        last = self._server.commands[-1].upper().endswith(" LAST")
+        accepted = self._answer(["."] if last else ["BDAT"], "250 2.0.0 taken" if self._recipients else "503 5.5.1 no") == "250"
+        if last and accepted:
+            sender, recipients = self._sender or "", tuple(self._recipients)
+            self._server.messages.append(Received(self._number, sender, recipients, self._chunks, self._in_tls, self._user))
+        if last or not accepted:
+            self._reset()
+
     def _rset(self, points: list[str], address: str) -> None:
         self._reset()
         self._answer(points, "250 2.0.0 ok")
@@ -321,7 +372,7 @@ class _Peer(Protocol):
         self._answer(points, "500 5.5.2 what?")
 
     def _reset(self) -> None:
-        self._sender, self._recipients = None, []
+        self._sender, self._recipients, self._chunks = None, [], b""
 
 
 def _with_auth(extensions: tuple[str, ...], mechanisms: tuple[str, ...]) -> tuple[str, ...]:

@@ -106,7 +106,9 @@ def _subject(name: str) -> x509.Name:
 
 
 def _general_name(name: str) -> x509.GeneralName:
-    """An iPAddress where the name is one, else a dNSName in A-labels."""
+    """An rfc822Name or iPAddress where the name is one, else a dNSName in A-labels."""
+    if "@" in name:
+        return x509.RFC822Name(name)
     try:
         return x509.IPAddress(ip_address(name))
     except ValueError:

@@ -35,7 +35,7 @@ from service_identity.hazmat import (
     verify_service_identity,
 )
 
-__all__ = ["CLIENT_USES", "SERVER_USES", "ChainVerdict", "RememberedVerdicts", "match_names", "verify_chain"]
+__all__ = ["CLIENT_USES", "SERVER_USES", "ChainVerdict", "RememberedVerdicts", "dns_names", "match_names", "verify_chain"]
 
 SERVER_USES = frozenset({ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
 CLIENT_USES = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
@@ -151,6 +151,15 @@ def match_names(leaf: bytes, names: Sequence[str]) -> bool:
             continue
         return True
     return False
+
+
+def dns_names(leaf: bytes) -> tuple[str, ...]:
+    """The DNS names of a certificate, those without a wildcard: they name its owner.  None of what cannot be read."""
+    try:
+        names = x509.load_der_x509_certificate(leaf).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return tuple(name for name in names.get_values_for_type(x509.DNSName) if not name.startswith("*"))
+    except (*UNREADABLE, x509.ExtensionNotFound):
+        return ()
 
 
 def _patterns(leaf: x509.Certificate) -> list[DNSPattern | IPAddressPattern]:

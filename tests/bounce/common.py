@@ -9,15 +9,16 @@ from email.message import Message as Parsed
 from mta.bounce.notice import Occasion
 from mta.bounce.report import Report, build_report
 from mta.bounce.status_part import Fate, fate_at_bounce
-from mta.envelope import Claim, Message
+from mta.envelope import Claim, Flag, Message
 
 HEAD = b"Received: from a by b\r\n\tfor <x@y>; now\r\nFrom: alice@example.org\r\nSubject: hello\r\n\r\nsecret body\r\n"
 CREATED = 1_790_000_000_000
 EXPIRES = CREATED + 432_000_000
 
 
-def message(sender: str = "alice@example.org", flags: int = 0, envid: str | None = None) -> Message:
-    return Message(64, sender, CREATED, EXPIRES, 100, flags, 2, b"", envid=envid)
+def message(sender: str = "alice@example.org", flags: int = 0, envid: str | None = None, deliver_by: int = 0) -> Message:
+    expires = deliver_by if flags & Flag.BY_RETURN else EXPIRES
+    return Message(64, sender, CREATED, expires, 100, flags, 2, b"", envid=envid, deliver_by=deliver_by)
 
 
 def claim(
@@ -38,7 +39,7 @@ def report(
 ) -> bytes:
     """of claims at BOUNCE, or of fates."""
     told = message(**more)
-    fates = fates or tuple(map(fate_at_bounce, claims or (claim(),)))
+    fates = fates or tuple(fate_at_bounce(each, told) for each in claims or (claim(),))
     return build_report(
         Report(occasion, to or told.sender, told, fates, head, whole),
         hostname="mx1.example.org",

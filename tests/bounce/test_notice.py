@@ -6,7 +6,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mta.bounce.notice import Occasion
 from mta.bounce.status_part import Action, Fate
-from tests.bounce.common import claim, report, text_of
+from mta.envelope import Flag
+from tests.bounce.common import CREATED, claim, report, text_of
 
 
 class NoticeTests(SynchronousTestCase):
@@ -62,11 +63,23 @@ class NoticeTests(SynchronousTestCase):
             self.assertIn(words, text)
         self.assertNotIn("I am sorry", text)
 
+    def test_out_of_time(self) -> None:
+        """Its time is over: when that was, and what the trouble is; also where the next server would have needed longer."""
+        by = CREATED + 60_000
+        text = text_of(report(claim(reply="450 4.2.2 full"), flags=int(Flag.BY_RETURN), deliver_by=by))
+        for words in ("You wanted it delivered by Mon, 21 Sep 2026", "It was tried until its time was over.", "mailbox is full"):
+            self.assertIn(words, text)
+        self.assertNotIn("You wanted", text_of(report(claim(), flags=int(Flag.BY_RETURN), deliver_by=by)))
+        self.assertIn("give it more time", text_of(report(claim(reply="550 5.4.7 too late"))))
+        late = Fate(claim(reply="451 4.4.1 down"), Action.DELAYED, True)
+        text = text_of(report(occasion=Occasion.DELAY, fates=(late,), deliver_by=by))
+        self.assertRegex(text, "You wanted it delivered by Mon, 21 Sep 2026 [0-9:]+ .0000. Nothing is lost")
+
     def test_success(self) -> None:
         """Delivered is not read, relayed is not delivered."""
         for action, words in (
             (Action.DELIVERED, "delivered to the recipient's mailbox"),
-            (Action.RELAYED, "does not report deliveries"),
+            (Action.RELAYED, "Unless that reports deliveries"),
             (Action.EXPANDED, "the addresses behind this one"),
         ):
             text = text_of(report(occasion=Occasion.SUCCESS, fates=(Fate(claim(reply="250 2.0.0 ok"), action),)))

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mta.bounce.notice import Occasion
 from mta.bounce.status_part import Action, Fate, delivery_status, fate_at_bounce, status_of
-from mta.envelope import Notify
+from mta.envelope import Flag, Notify
 from tests.bounce.common import CREATED, EXPIRES, claim, message, parsed, report
 from tests.smtp.test_dsn import envids, orcpts
 
@@ -22,6 +22,7 @@ PER_MESSAGE = [  # RFC 3464 2.2, and its own fields at the end
     ("Original-Envelope-Id", r".+", False),
     ("Reporting-MTA", rf"{ATOM}; .+", True),
     ("Arrival-Date", DATE, False),
+    ("Deliver-By-Date", DATE, False),
     ("X-MTA-Queue-ID", r"\S+", False),
 ]
 PER_RECIPIENT = [  # RFC 3464 2.3, in its order
@@ -117,7 +118,7 @@ class FieldsTests(SynchronousTestCase):
     def test_grammar(self, told, envid, utf8) -> None:
         """RFC 3464 2: every field known, once, in order, of its form; a group for each recipient."""
         fates = [Fate(claim(reply=reply, orcpt=orcpt, failed_dest=dest), action) for action, orcpt, reply, dest in told]
-        text = delivery_status(message(envid=envid), fates, "mx.test", "Q1", utf8).decode()
+        text = delivery_status(message(envid=envid, deliver_by=CREATED * utf8), fates, "mx.test", "Q1", utf8).decode()
         first, *others = text.removesuffix("\r\n").split("\r\n\r\n")
         blank = envid is not None and not envid.replace("+20", "")  # nothing but blanks: legal to ask, of no form to tell
         self.assertEqual([], [] if blank else offences(first, PER_MESSAGE))
@@ -140,7 +141,7 @@ class FateTests(SynchronousTestCase):
             (None, Action.DELIVERED),
         ):
             row = claim(reply="250 2.0.0 ok", notify=int(Notify.SUCCESS), failed_dest=dest)
-            self.assertIs(action, fate_at_bounce(row).action)
+            self.assertIs(action, fate_at_bounce(row, message()).action)
 
     def test_everything_else_failed(self) -> None:
         """Without the wish, without a reply, with another one: nobody is told of a success that was none."""
@@ -152,7 +153,22 @@ class FateTests(SynchronousTestCase):
             (None, 2),
             ("2x", 2),
         ):
-            self.assertIs(Action.FAILED, fate_at_bounce(claim(reply=reply, notify=notify)).action, (reply, notify))
+            self.assertIs(Action.FAILED, fate_at_bounce(claim(reply=reply, notify=notify), message()).action, (reply, notify))
+
+    def test_relayed_by_time(self) -> None:
+        """RFC 2852 4.1.4: what has a time went on, unless its sender wants to hear nothing."""
+        for notify, action in ((0, Action.RELAYED), (Notify.FAILURE, Action.RELAYED), (Notify.NEVER, Action.FAILED)):
+            row = claim(reply="250 2.0.0 ok", notify=int(notify), failed_dest="smtp:mx/example.net")
+            self.assertIs(action, fate_at_bounce(row, message(deliver_by=EXPIRES)).action)
+
+    def test_out_of_time(self) -> None:
+        """RFC 2852: who was not refused when the time was over has 5.4.7; a refusal is a refusal; mode N does not end there."""
+        returned = message(flags=int(Flag.BY_RETURN), deliver_by=CREATED + 60_000)
+        for reply, status in (("450 4.2.1 busy", "5.4.7"), ("451 4.4.7 expired", "5.4.7"), ("550 5.1.1 no", "5.1.1")):
+            self.assertEqual(status, fate_at_bounce(claim(reply=reply), returned).status)
+        noticed = message(deliver_by=CREATED + 60_000)
+        self.assertEqual("4.2.1", fate_at_bounce(claim(reply="450 4.2.1 busy"), noticed).status)
+        self.assertEqual("4.2.1", Fate(claim(reply="450 4.2.1 busy"), Action.DELAYED, True).status)
 
 
 class StatusTests(SynchronousTestCase):

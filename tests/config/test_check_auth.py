@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from mta.config.settings import RouteAuth
+from mta.smtp.extension import KEYWORDS
 from tests.config.common import LEAST, ConfigCase
+
+KNOWN = f"{', '.join(map(repr, KEYWORDS[:-1]))} or {KEYWORDS[-1]!r}"
+
+
+MECHANISM_WANTED = "'PLAIN', 'LOGIN', 'CRAM-MD5', 'SCRAM-SHA-256', 'SCRAM-SHA-256-PLUS' or 'EXTERNAL' is wanted"
 
 
 class ListenTests(ConfigCase):
@@ -28,9 +34,26 @@ class ListenTests(ConfigCase):
         self.port(
             'mail_requires = "TLS"\nauth_clear = ["CRAM-MD5"]\nauth_tls = ["plain", "X"]',
             "3: listen[0].mail_requires: 'none', 'tls', 'auth', 'tls-or-auth' or 'tls+auth' is wanted, not 'TLS'; did you mean 'tls'?",
-            "5: listen[0].auth_tls[0]: 'PLAIN', 'LOGIN' or 'CRAM-MD5' is wanted, not 'plain'; did you mean 'PLAIN'?",
-            "5: listen[0].auth_tls[1]: 'PLAIN', 'LOGIN' or 'CRAM-MD5' is wanted, not 'X'",
+            f"5: listen[0].auth_tls[0]: {MECHANISM_WANTED}, not 'plain'; did you mean 'PLAIN'?",
+            f"5: listen[0].auth_tls[1]: {MECHANISM_WANTED}, not 'X'",
         )
+
+    def test_withheld(self) -> None:
+        """Keywords and ways of VRFY are known words; what mail_requires demands must not be withheld."""
+        self.port(
+            'vrfy = "on"\nwithhold = ["DSN", "STARTLS"]',
+            "3: listen[0].vrfy: '252', 'off' or 'local' is wanted, not 'on'",
+            "4: listen[0].withhold[1]: " + KNOWN + " is wanted, not 'STARTLS'; did you mean 'STARTTLS'?",
+        )
+        offers = 'auth_tls = ["PLAIN"]\n'
+        text = "is withheld, and mail_requires = 'tls+auth': no client could ever send"
+        self.port(
+            f'{offers}mail_requires = "tls+auth"\nwithhold = ["AUTH", "STARTTLS"]',
+            f"5: listen[0].withhold: STARTTLS {text}",
+            f"5: listen[0].withhold: AUTH {text}",
+        )
+        self.port(f'{offers}tls = "implicit"\nmail_requires = "tls+auth"\nwithhold = ["STARTTLS"]')
+        self.port('mail_requires = "tls-or-auth"\nauth_clear = ["CRAM-MD5"]\nwithhold = ["STARTTLS", "CHUNKING"]')
 
     def test_public_port(self) -> None:
         """S22: TLS demanded of everybody on port 25 is refused unless the operator says that he knows (RFC 3207 4)."""
@@ -69,9 +92,42 @@ class ListenTests(ConfigCase):
         """Mechanisms need somebody to compare with."""
         self.port('auth_clear = "CRAM-MD5"\nauth_tls = ["PLAIN", "LOGIN"]')
         self.tail = ""
-        text = "mechanisms are offered, and [auth] passwords does not say who may log in"
+        text = "mechanisms are offered, and neither [auth] passwords nor [auth] dovecot says who may log in"
         self.port(
             'auth_clear = "CRAM-MD5"\nauth_tls = "PLAIN"', f"3: listen[0].auth_clear: {text}", f"4: listen[0].auth_tls: {text}"
+        )
+
+    def test_for_tls_only(self) -> None:
+        """S23: EXTERNAL and channel binding have no place in clear text; EXTERNAL wants certificates that are asked for."""
+        self.port(
+            'auth_clear = ["EXTERNAL", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"]',
+            "3: listen[0].auth_clear: EXTERNAL is for TLS: it goes into auth_tls",
+            "3: listen[0].auth_clear: SCRAM-SHA-256-PLUS is for TLS: it goes into auth_tls",
+        )
+        text = "EXTERNAL wants a client certificate, and [tls] client_cert does not ask for one"
+        self.port('auth_tls = ["EXTERNAL", "SCRAM-SHA-256-PLUS"]', f"3: listen[0].auth_tls: {text}")
+        self.tail = (
+            '[tls]\ncertificate = "tls/cert.pem"\nkey = "tls/key.pem"\nclient_cert = "ask"\nclient_ca = ["tls/cert.pem"]\n'
+        )
+        self.port('auth_tls = "EXTERNAL"')  # the certificate says it all: no passwords are needed
+
+    def test_dovecot(self) -> None:
+        """Instead of a file; what it cannot do for us is not offered; a map of senders wants the binding."""
+        self.tail = '[tls]\ncertificate = "tls/cert.pem"\nkey = "tls/key.pem"\n[auth]\ndovecot = "/run/dovecot/auth-client"\n'
+        self.port('auth_tls = ["PLAIN", "LOGIN", "SCRAM-SHA-256"]')
+        for mechanism in ("CRAM-MD5", "SCRAM-SHA-256-PLUS"):
+            self.port(f'auth_tls = "{mechanism}"', f"3: listen[0].auth_tls: {mechanism} is not to be had from [auth] dovecot")
+        self.tail += 'passwords = "users"\nsender_map = "users"\n'
+        self.port(
+            'auth_tls = "PLAIN"',
+            "8: auth.dovecot: either this or passwords",
+            "10: auth.sender_map: counts with senders = 'bound' only",
+        )
+        self.tail = self.tail.replace('passwords = "users"\n', "").replace("sender_map", 'senders = "bond"\nsender_map')
+        self.port(
+            'auth_tls = "PLAIN"',
+            "9: auth.senders: 'any' or 'bound' is wanted, not 'bond'; did you mean 'bound'?",
+            "10: auth.sender_map: counts with senders = 'bound' only",
         )
 
 
@@ -116,7 +172,7 @@ class RouteTests(ConfigCase):
         """A name, and at least one mechanism that there is."""
         self.route(
             'tls = "verify"',
-            "4: route[0].auth.mechanisms[0]: 'PLAIN', 'LOGIN' or 'CRAM-MD5' is wanted, not 'NTLM'",
+            "4: route[0].auth.mechanisms[0]: 'PLAIN', 'LOGIN', 'CRAM-MD5', 'SCRAM-SHA-256' or 'SCRAM-SHA-256-PLUS' is wanted, not 'NTLM'",
             auth=', mechanisms = ["NTLM"]',
         )
         self.route('tls = "verify"', "4: route[0].auth.mechanisms: at least one mechanism is wanted", auth=", mechanisms = []")

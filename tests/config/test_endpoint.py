@@ -34,7 +34,7 @@ class EndpointTests(SynchronousTestCase):
             ("ssl:465", 'ssl: cannot be used here; did you mean "tcp:..." with tls = "implicit"?'),
             ("tls:465", 'tls: cannot be used here; did you mean "tcp:..." with tls = "implicit"?'),
             ("stdio:", "stdio: cannot be used here; it is one connection, not a port"),
-            ("haproxy:tcp:25", "haproxy: cannot be used here; the PROXY protocol is not built yet"),
+            ("haproxy:tcp:25", 'haproxy: cannot be used here; did you mean "tcp:..." with proxy_from?'),
         ):
             self.assertEqual(fault, endpoint_fault(text), text)
 

@@ -127,9 +127,19 @@ class MoreFilesTests(ConfigCase):
             (":x\n", "wrong in line 1; 'user:password' is wanted"),
             ("bo:x\nanna:x\nbo:y\n", "wrong in line 3; this user has a password already"),
             ("b\udcfc:x\n", "not in UTF-8"),
+            ("bo:x\nanna:{SCRAM-SHA-256}x\n", "wrong in line 2: no verifier of SCRAM-SHA-256"),
         ):
             path.write_bytes(text.encode("utf-8", "surrogateescape"))
             self.say(auth, f"2: auth.passwords: 'DIR/users' is {fault}")
+
+    def test_maps_of_logins(self) -> None:
+        """They must be there to be read."""
+        auth = '[auth]\ncertificates = "logins"\nsenders = "bound"\nsender_map = "senders"'
+        wrong = "cannot be read: No such file or directory"
+        self.say(auth, f"2: auth.certificates: 'DIR/logins' {wrong}", f"4: auth.sender_map: 'DIR/senders' {wrong}")
+        self.secret("logins", "")
+        self.secret("senders", "")
+        self.load(f"{LEAST}{auth}")
 
     def test_password_of_a_route(self) -> None:
         """The same for the one password of a relay."""

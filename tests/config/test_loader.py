@@ -52,6 +52,12 @@ class LoadTests(ConfigCase):
         ):
             self.assertEqual([wanted], self.mistakes(text))
 
+    def test_what_tomllib_gives_up(self) -> None:
+        """Tables and arrays in one another a thousand times, and a number that Python does not read: mistakes like others."""
+        for text in ("a = " + "[" * 3000, "a = " + "{a=" * 3000, "a." * 2000 + "a = 1", "[" + "a." * 3000 + "a]"):
+            self.assertEqual(["DIR/mta.toml: not TOML: nested too deeply"], self.mistakes(text))
+        self.assertEqual(["DIR/mta.toml: not TOML: a number is too long"], self.mistakes("a = " + "9" * 5000))
+
     def test_not_utf8(self) -> None:
         """The line of the first bad byte."""
         self.file.write_bytes(b"a = 1\nb = '\xff'\n")

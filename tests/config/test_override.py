@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mta.config.mistake import shown
 from tests.config.common import LEAST, ConfigCase
 
 LISTEN = '[[listen]]\nendpoint = "tcp:25"\n'
@@ -38,6 +39,14 @@ class OverrideTests(ConfigCase):
             ["--set:1: hostname: a full host name is wanted, like mx1.example.org, not '1\\nrelay.port = 26'"],
             self.mistakes(LEAST, "hostname=1\nrelay.port = 26"),
         )
+
+    def test_what_tomllib_gives_up(self) -> None:
+        """A number of more digits than Python reads, and arrays in one another a thousand times, are mistakes too."""
+        self.assertEqual(
+            [f"--set:1: limits.errors: a whole number is wanted, not {shown('9' * 5000)}"],
+            self.mistakes(LEAST, "limits.errors=" + "9" * 5000),
+        )
+        self.assertEqual(["DIR/mta.toml: not TOML: nested too deeply"], self.mistakes(LEAST, "limits.errors=" + "[" * 3000))
 
     def test_mistakes(self) -> None:
         """They come behind those of the file, with the option's number."""

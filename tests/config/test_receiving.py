@@ -24,4 +24,8 @@ class DefaultTests(SynchronousTestCase):
         """Connections, their number for one client, errors and failed logins."""
         limits = Limits()
         self.assertTrue(0 < limits.connections_per_client < limits.connections)
+        self.assertTrue(0 < limits.reserve < limits.connections and 0 < limits.rejected_per_connection)
+        self.assertTrue(
+            limits.connection_rate and limits.rejected_rate and limits.auth_failure_rate and limits.login_failure_rate
+        )
         self.assertTrue(limits.errors > 0 and limits.auth_failures > 0 and limits.message_size > 0)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mta.config.loader import parse
+from mta.config.receiving import AccessRule, Dnsbl, Greylist, RecipientTable
 from mta.config.render import render, value_text
 from mta.config.schema import is_array, keys_of, row_class, tables
 from mta.config.settings import (
@@ -42,6 +43,15 @@ from mta.config.structure import structure
 
 FILE = Path("/etc/mta/mta.toml")
 
+ACCESS: dict[str, Any] = {
+    "rule": (
+        AccessRule("r", "reject", client=(ip_network("10.0.0.0/8"),), reply="550 5.7.1 No"),
+        AccessRule("s", "warn", "rcpt"),
+    ),
+    "dnsbl": (Dnsbl("bl.example", -2, (ip_network("127.0.0.2/32"),)),),
+    "recipients": (RecipientTable(("x.org",), Path("/x.txt")),),
+    "greylist": Greylist(delay=Seconds(1.0), names=("*.a.org",)),
+}
 FULL = Settings(
     hostname="mx1.example.org",
     data_dir=Path("/var/lib/mta"),
@@ -49,7 +59,7 @@ FULL = Settings(
     local_domains=("bücher.example", "a.org"),
     tls=Tls(sni=(Sni(("a.org",), Path("/a.pem"), Path("/a.key")), Sni(("*.b.org",), Path("/b.pem"), Path("/b.key")))),
     tls_client=TlsClient(level="verify", fallback_delay=Seconds(0.0)),
-    access=Access(relay_from=(ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")), relay_domains=("x.org",)),
+    access=Access(relay_from=(ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")), relay_domains=("x.org",), **ACCESS),
     limits=Limits(message_size=Size(1000)),
     route=(
         RouteEntry(match=("local",), deliver="maildir:/m/{user}", name="here"),

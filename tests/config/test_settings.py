@@ -12,6 +12,7 @@ import attrs
 
 from mta.config.future import NOT_BUILT_KEYS
 from mta.config.loader import load
+from mta.config.receiving import Access, Greylist
 from mta.config.render import value_text
 from mta.config.schema import keys_of, row_class, tables
 from mta.config.settings import Settings
@@ -28,6 +29,9 @@ def default_text(cls: type, key: str, hint: Any) -> str:
     default = getattr(attrs.fields(cls), key).default
     if default is attrs.NOTHING:
         return "must be given"
+    if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # it depends on other keys: what it is when none is given
+        needed = {field.name: "" for field in attrs.fields(cls) if field.default is attrs.NOTHING}
+        default = getattr(cls(**needed), key)
     return "none" if default is None else f"`{value_text(hint, default)}`"
 
 
@@ -94,7 +98,21 @@ class ShippedFileTests(ConfigCase):
             self.assertEqual({key for key, _ in keys_of(cls)}, {key for row in rows_of(data, name) for key in row}, name)
         settings, findings = structure(data, Path("/etc"))
         self.assertEqual([], findings)
-        own = ("hostname", "data_dir", "listen", "tls", "route", "tls_policy", "hostlist", "auth", "destination", "site")
+        own = (
+            "hostname",
+            "data_dir",
+            "listen",
+            "tls",
+            "route",
+            "tls_policy",
+            "hostlist",
+            "auth",
+            "access",
+            "destination",
+            "site",
+        )
         for name in {field.name for field in attrs.fields(Settings)} - set(own):
             self.assertEqual(getattr(attrs.fields(Settings), name).default, getattr(settings, name), name)
+        access = attrs.evolve(settings.access, rule=(), dnsbl=(), recipients=())
+        self.assertEqual(Access(greylist=Greylist()), access)
         self.assertEqual(Settings("a", Path("b")).tls, attrs.evolve(settings.tls, certificate=None, key=None, sni=()))

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 
-from mta.config.settings import RouteAuth
+import attrs
+
+from mta.config.schema import tables
+from mta.config.settings import RouteAuth, Settings
+from mta.config.structure import STAND_INS
 from tests.config.common import LEAST, LEVEL_WANTED, ConfigCase
 
 
@@ -29,9 +33,8 @@ class StructureTests(ConfigCase):
     def test_not_built_yet(self) -> None:
         """A key of the finished server says that its time has not come."""
         self.say(
-            '[service]\nworkers = 1\n[[listen]]\nendpoint = "tcp:0"\nsubmission = false\n',
+            "[service]\nworkers = 1\n",
             "1: service: not built yet",
-            "5: listen[0].submission: not built yet",
         )
 
     def test_wrong_types(self) -> None:
@@ -71,6 +74,28 @@ class StructureTests(ConfigCase):
                 f"DIR/mta.toml:4: route[0].tls: {LEVEL_WANTED}, not 'vrfy'; did you mean 'verify'?",
             ],
             self.mistakes('[[listen]]\ntls = "none"\n[[route]]\ntls = "vrfy"\nrelay = "a.org"\n'),
+        )
+
+    def test_stand_ins(self) -> None:
+        """Every key that must be given has its stand-in: without one the look at the rest would never come to an end."""
+        must = {
+            cls: {field.name for field in attrs.fields(cls) if field.default is attrs.NOTHING}
+            for cls in (Settings, *tables().values())
+        }
+        self.assertEqual({cls: keys for cls, keys in must.items() if keys}, {cls: set(keys) for cls, keys in STAND_INS.items()})
+
+    def test_missing_in_access(self) -> None:
+        """Rows without what must be given, beside a mistake of another kind: each is one mistake, and the stand-in makes no more."""
+        self.say(
+            '[[access.rule]]\naction = "reject"\nhelo = ["a b"]\n[[access.rule]]\nname = "x"\nreply = "450 4.7.1 No"\n'
+            "[[access.dnsbl]]\nscore = 0\n[[access.recipients]]\nfile = 1\n",
+            "1: access.rule[0].name: missing; it must be given",
+            "3: access.rule[0].helo[0]: a name or '*.domain' is wanted, not 'a b'",
+            "4: access.rule[1].action: missing; it must be given",
+            "7: access.dnsbl[0].zone: missing; it must be given",
+            "8: access.dnsbl[0].score: 0 would do nothing; more, or less for a list of good ones, is wanted",
+            "9: access.recipients[0].domains: missing; it must be given",
+            "10: access.recipients[0].file: a string is wanted, not 1",
         )
 
     def test_one_string_for_a_list(self) -> None:

@@ -35,6 +35,10 @@ VERBS = {
     "body": "Subject: {}\r\n\r\n.line\r\n",
     "dot": "\r\n.\r\n",
     "bare": "\n.\n\r.\r",
+    "chunk": "BDAT 6\r\nRSET\r\n",
+    "last": "BDAT 6 LAST\r\nQUIT\r\n",
+    "long": "BDAT 70\r\n",
+    "wrong": "BDAT 2 LAST\r\n\n\n",
     "rset": "RSET\r\n",
     "noop": "NOOP\r\n",
     "quit": "QUIT\r\n",
@@ -56,6 +60,8 @@ likely = st.sampled_from(
         ["login", "answer"],
         ["rcpt", "data", "body"],
         ["body", "dot"],
+        ["rcpt", "chunk"],
+        ["chunk", "last"],
         ["data"],
         ["noop"],
         ["starttls", "ehlo", "mail"],
@@ -73,6 +79,8 @@ STATES = {
     "known": [["ehlo"], ["plain"]],
     "data": [["ehlo"], ["mail", "rcpt"], ["data"]],
     "body": [["ehlo"], ["mail", "rcpt"], ["data"], ["body"]],
+    "chunks": [["ehlo"], ["mail", "rcpt", "chunk"]],
+    "long": [["ehlo"], ["mail", "rcpt", "chunk", "long"]],
     "done": [["ehlo"], ["mail", "rcpt"], ["data"], ["body", "dot"]],
 }
 states = st.sampled_from(sorted(STATES))

@@ -1,4 +1,4 @@
-"""What Postfix and Exim are told: text from a few choices, the same for tests and benchmarks.
+"""What Postfix, Exim and HAProxy are told: text from a few choices, the same for tests and benchmarks.
 
 Both take mail for sink.test and its subdomains into one Maildir, offer STARTTLS when they are given a certificate, and, when given a
 next hop, relay everything else to it.  Neither looks anything up in DNS.  Both log what each connection has seen (wire.py).
@@ -36,6 +36,25 @@ tlsproxy  unix  -  -  n  -      0  tlsproxy
 scache    unix  -  -  n  -      1  scache
 postlog   unix-dgram n  -  n  -  1  postlogd
 """
+
+
+HAPROXY = """\
+defaults
+    mode tcp
+    timeout connect 10s
+    timeout client 60s
+    timeout server 60s
+    timeout check 30s
+    option smtpchk EHLO check.test
+listen mail
+    bind 127.0.0.1:{port} {bind}
+    server mta 127.0.0.1:{to} {server}
+"""
+
+
+def haproxy(port: int, to: int, bind: str, server: str) -> str:
+    """The text of haproxy.cfg."""
+    return HAPROXY.format(port=port, to=to, bind=bind, server=server)
 
 
 def postfix(

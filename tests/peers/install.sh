@@ -3,7 +3,8 @@
 #
 # The mail servers conflict as packages, so they are unpacked side by side below $MTA_PEERS (default /opt/mta-peers):
 # no maintainer script runs, nothing is started, /usr/sbin/sendmail is not touched.  Their shared libraries, the clients
-# (swaks, strace, openssl) and the accounts that the daemons insist on are installed the ordinary way.
+# (swaks, msmtp, curl, ...) and the accounts that the daemons insist on are installed the ordinary way; nodemailer by npm,
+# below $MTA_PEERS too.
 # May be repeated: quick when all is there.  Exit status 0: everything runs.
 set -eu
 
@@ -12,17 +13,22 @@ POSTFIX=postfix
 EXIM='exim4-daemon-heavy exim4-base exim4-config'
 SENDMAIL='sendmail-bin sendmail-base sendmail-cf sensible-mda'
 OPENSMTPD='opensmtpd'
+HAPROXY='haproxy'
+DOVECOT='dovecot-core'
 NSD='nsd'
 UNBOUND='unbound'
 ACCOUNTS='postfix Debian-exim mtapeer smmta smmsp opensmtpd opensmtpq nsd unbound'
 TOOLS='m4 ldnsutils sasl2-bin libsasl2-modules swaks libnet-ssleay-perl libio-socket-ssl-perl strace openssl procps util-linux mount'
+CLIENTS='msmtp s-nail curl gsasl'
+NODEMAILER=10.6.0
 export DEBIAN_FRONTEND=noninteractive
 
 runs() {  # does every program start?
-    for program in swaks strace openssl unshare m4 ldns-signzone saslpasswd2; do
+    for program in swaks strace openssl unshare m4 ldns-signzone saslpasswd2 dovecot $CLIENTS node npm; do
         command -v "$program" >/dev/null || return 1
     done
     perl -MNet::SSLeay -e 1 2>/dev/null || return 1  # swaks --tls
+    grep -q "\"version\": \"$NODEMAILER\"" "$PREFIX/nodemailer/node_modules/nodemailer/package.json" 2>/dev/null || return 1
     for account in $ACCOUNTS; do
         getent passwd "$account" >/dev/null || return 1
     done
@@ -33,7 +39,8 @@ runs() {  # does every program start?
         [ -x "$PREFIX/postfix/usr/sbin/$program" ] || return 1
     done
     "$PREFIX/exim/usr/sbin/exim4" -C /dev/null -bV 2>/dev/null | grep -q cram_md5 || return 1
-    for program in sendmail/usr/libexec/sendmail/sendmail opensmtpd/usr/sbin/smtpd nsd/usr/sbin/nsd unbound/usr/sbin/unbound; do
+    for program in sendmail/usr/libexec/sendmail/sendmail opensmtpd/usr/sbin/smtpd haproxy/usr/sbin/haproxy nsd/usr/sbin/nsd \
+        unbound/usr/sbin/unbound; do
         [ -x "$PREFIX/$program" ] && ! ldd "$PREFIX/$program" | grep -q 'not found' || return 1
     done
 }
@@ -68,10 +75,24 @@ unpack exim $EXIM
 # shellcheck disable=SC2086
 unpack sendmail $SENDMAIL
 unpack opensmtpd $OPENSMTPD
+unpack haproxy $HAPROXY
 unpack nsd $NSD
 unpack unbound $UNBOUND
+command -v node >/dev/null && command -v npm >/dev/null || CLIENTS="$CLIENTS nodejs npm"
 # shellcheck disable=SC2086
-apt-get -o DPkg::Lock::Timeout=180 install -y -qq --no-install-recommends $libraries $TOOLS >"$PREFIX/apt.log" 2>&1 || {
+apt-get -o DPkg::Lock::Timeout=180 install -y -qq --no-install-recommends $libraries $TOOLS $CLIENTS >"$PREFIX/apt.log" 2>&1 || {
+    tail -5 "$PREFIX/apt.log" >&2
+    exit 1
+}
+# Dovecot finds its parts by fixed paths; it conflicts with nobody, and is told not to start.
+keep=/usr/sbin/policy-rc.d
+[ -e $keep ] || { printf '#!/bin/sh\nexit 101\n' >$keep && chmod 755 $keep && trap "rm -f $keep" EXIT; }
+apt-get -o DPkg::Lock::Timeout=180 install -y -qq --no-install-recommends "$DOVECOT" >>"$PREFIX/apt.log" 2>&1 || {
+    tail -5 "$PREFIX/apt.log" >&2
+    exit 1
+}
+npm install --prefix "$PREFIX/nodemailer" --ignore-scripts --no-audit --no-fund --no-package-lock --loglevel=error \
+    "nodemailer@$NODEMAILER" >>"$PREFIX/apt.log" 2>&1 || {
     tail -5 "$PREFIX/apt.log" >&2
     exit 1
 }

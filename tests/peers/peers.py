@@ -33,8 +33,10 @@ _PROGRAMS = {
     "exim": EXIM / "usr/sbin/exim4",
     "sendmail": PREFIX / "sendmail/usr/libexec/sendmail/sendmail",
     "opensmtpd": PREFIX / "opensmtpd/usr/sbin/smtpd",
+    "haproxy": PREFIX / "haproxy/usr/sbin/haproxy",
     "nsd": PREFIX / "nsd/usr/sbin/nsd",
     "unbound": PREFIX / "unbound/usr/sbin/unbound",
+    "nodemailer": PREFIX / "nodemailer/node_modules/nodemailer",
     "smtp-sink": POSTFIX / "usr/sbin/smtp-sink",
     "smtp-source": POSTFIX / "usr/sbin/smtp-source",
 }
@@ -189,6 +191,14 @@ def start_exim(
     port = free_port()
     configurations.exim(directory, port, tls=tls, user=user, relay_to=relay_to, more=more, transport=transport)
     return Server(["bash", str(HERE / "exim.sh"), str(directory)], directory, port)
+
+
+def start_haproxy(directory: Path, to: int, *, bind: str = "", server: str = "send-proxy") -> Server:
+    """HAProxy in TCP mode in front of a port of this machine.  bind and server: further words of these lines."""
+    require("haproxy")
+    port = free_port()
+    directory.joinpath("haproxy.cfg").write_text(configurations.haproxy(port, to, bind, server))
+    return Server([str(_PROGRAMS["haproxy"]), "-db", "-f", str(directory / "haproxy.cfg")], directory, port)
 
 
 def smtp_sink(directory: Path, *options: str, store: bool = False, port: int | None = None) -> Server:

@@ -38,6 +38,7 @@ class EximClientTests(PeerTestCase):
         wait_for(lambda: self.log(exim).count(" Completed\n") >= MESSAGES or " == " in self.log(exim), "Exim to be content")
         self.assertEqual(sorted(map(message, NUMBERS)), sorted(map(arrived, self.stored(mta))))
         self.assertNotIn(" == ", self.log(exim))
+        self.assertEqual(MESSAGES, self.log(exim).count(" K C="), "Exim's sign of BDAT (RFC 3030)")
         self.assertEqual("", exim.run(EXIM, "-bp"))
         retry = exim.directory / "spool/db/retry"
         self.assertNotIn(b"127.0.0.1", retry.read_bytes() if retry.exists() else b"")
@@ -63,6 +64,15 @@ class EximClientTests(PeerTestCase):
 
     def check_one_each(self, connections: Sequence[dict[str, str]]) -> None:
         self.assertEqual([("1", "1")] * MESSAGES, [(seen["starttls"], seen["messages"]) for seen in connections])
+
+    def test_large(self) -> None:
+        """RFC 3030 2: megabytes come in many chunks of BDAT, pipelined, and arrive whole."""
+        mta, exim = self.begin(tls=False)
+        large = message(1, lines=60_000)
+        send(exim.port, large, "user@local.test")
+        wait_for(lambda: self.stored(mta), "the message")
+        self.assertEqual([large], [arrived(path) for path in self.stored(mta)])
+        wait_for(lambda: " K C=" in self.log(exim), "Exim to be content")
 
     def test_proxied(self) -> None:
         """Exim keeps TLS up for the next process (its default since 4.93): one connection, one handshake, three messages."""

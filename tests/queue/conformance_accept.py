@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import attrs
 from twisted.internet.defer import gatherResults
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.envelope import BOUNCE, NewRecipient
+from mta.envelope import BOUNCE, Message, NewMessage, NewRecipient
 from mta.queue.ids import id_text
 from mta.queue.state import State
 from mta.status import MailError, Reply
@@ -66,12 +67,22 @@ class AcceptRows(Rows):
         """Envelope, flags, prefix, trace and the recipients' own fields."""
         to = NewRecipient("b@example.org", "rfc822;b@example.org", 5, DEST, 63, START + 7)
         message = await self.new(
-            to, source="submission", account="ann", flags=193, envid="E+2B1", trace='{"client":"a"}', sender=""
+            to,
+            source="submission",
+            account="ann",
+            flags=193,
+            envid="E+2B1",
+            trace='{"client":"a"}',
+            sender="",
+            priority=-3,
+            deliver_by=START,
         )
         await self.queue.enqueue([message])
         self.now += 7
         stored = (await self.queue.load(message.id)).message
-        for field in ("id", "sender", "created", "expires", "flags", "prefix", "source", "account", "envid", "trace"):
+        of_both = {field.name for field in attrs.fields(NewMessage)} & {field.name for field in attrs.fields(Message)}
+        self.assertTrue({"priority", "deliver_by", "trace", "prefix"} < of_both)
+        for field in of_both:
             self.assertEqual(getattr(message, field), getattr(stored, field), field)
         self.assertEqual((1, len(message.prefix) + message.body.size), (stored.nrcpt, stored.size))
         (claim,) = await self.claim(lane=63)

@@ -102,6 +102,72 @@ class DelayRows(Rows):
         self.assertIs(True, await self.queue.warn(id, []))
         self.assertEqual([], await self.late())
 
+    async def timed(self, after: int = HOUR, flags: int = 0, *to: NewRecipient, **more: Any) -> int:
+        """A message whose sender has named a time."""
+        return (await self.accept(*to, deliver_by=self.now + after, flags=flags, **more))[0]
+
+    async def timed_out(self, **more: Any) -> list[int]:
+        return [overdue.message.id for overdue in await self.queue.overdue_by(self.now, **more)]
+
+    async def test_q21_at_its_time(self) -> None:
+        """At the time that its sender has named, and not for its age; mode R for its age, and never so; nor what has no time."""
+        noticed = await self.timed()
+        returned = await self.timed(flags=int(Flag.BY_RETURN))
+        plain, _ = await self.accept()
+        self.now += HOUR - 1
+        self.assertEqual([], await self.timed_out())
+        self.now += 1
+        (overdue,) = await self.queue.overdue_by(self.now)
+        self.assertEqual((await self.queue.load(noticed)).message, overdue.message)
+        self.assertEqual([noticed + 1], ids(overdue.claims))
+        self.assertEqual((overdue.message.deliver_by, noticed), overdue.place)
+        self.now += HOUR
+        self.assertEqual([returned, plain], [late.message.id for late in await self.late()])
+
+    async def test_q21_at_its_time_once(self) -> None:
+        """Warned once, over a crash; who wants no word, what is held and the null sender are not found; what waits on is."""
+        told = await self.timed()
+        await self.timed(HOUR, 0, self.told("never@example.org", int(Notify.NEVER)))
+        await self.timed(sender="")
+        held = await self.timed(hold="looked at")
+        await self.timed(flags=int(Flag.DELAY_WARNED))
+        self.now += 2 * HOUR
+        self.assertEqual([told], await self.timed_out())
+        self.assertIs(True, await self.queue.warn(told, []))
+        await self.queue.alter(Selector(message=held), Alteration.RELEASE, self.now)
+        self.assertEqual([held], await self.timed_out())
+        await self.crash()
+        self.assertEqual([held], await self.timed_out())
+
+    async def test_q21_at_its_time_in_bites(self) -> None:
+        """In the order of the times, those of one moment by their ids, from a place on; nobody is passed over."""
+        later = [await self.timed(HOUR + 5) for _ in range(3)]
+        first = [await self.timed(HOUR) for _ in range(4)]
+        await self.timed(3 * HOUR)
+        self.now += 2 * HOUR
+        found: list[Overdue] = []
+        while bite := await self.queue.overdue_by(self.now, found[-1].place if found else (0, 0), 2):
+            self.assertTrue(len(bite) <= 2)
+            found += bite
+        self.assertEqual(first + later, [overdue.message.id for overdue in found])
+
+    async def test_q20_given_back_at_its_time(self) -> None:
+        """Mode R ends at its time, if it waits; N does not; what is held or in flight then, when it waits again."""
+        by_return = int(Flag.BY_RETURN)
+        waits = await self.timed(flags=by_return, lifetime=HOUR)
+        held = await self.timed(flags=by_return, lifetime=HOUR, hold="looked at")
+        (flying,) = await self.taken(flags=by_return, deliver_by=self.now + HOUR, lifetime=HOUR)
+        await self.timed()
+        self.now += HOUR - 1
+        self.assertEqual(0, (await self.queue.sweep(self.now)).expired)
+        self.now += 1
+        self.assertEqual(1, (await self.queue.sweep(self.now)).expired)
+        self.assertEqual([waits + 1], ids(await self.rows(dest=BOUNCE)))
+        await self.queue.alter(Selector(message=held), Alteration.RELEASE, self.now)
+        await self.defer(flying)
+        self.assertEqual(2, (await self.queue.sweep(self.now)).expired)
+        self.assertEqual(0, (await self.queue.sweep(self.now)).expired)
+
     async def test_confirmed_is_not_late(self) -> None:
         """Delivered, the report of it owed: nobody is told that it waits."""
         claims = await self.taken(created=START)

@@ -54,6 +54,21 @@ class OperatorRows(Rows):
         self.assertEqual(1, await self.alter(Alteration.RELEASE, message=id))
         self.assertEqual([(id + 1, self.now)], [(claim.id, claim.due) for claim in await self.claim()])
 
+    async def test_hold_at_enqueue(self) -> None:
+        """A message that comes with a reason to hold it is never on its way, nor over a crash, until it is released."""
+        asked: list[str] = []
+        message = await self.new("a@example.org", self.to("b@example.net", OTHER), hold="rule r")
+        beside = await self.new("c@example.org")
+        claims = await self.queue.enqueue([message, beside], lambda to: asked.append(to.address) or True)
+        self.assertEqual((["c@example.org"], [beside.id + 1]), (asked, ids(claims)))
+        await self.settle(claims, Kind.DELIVERED)
+        await self.crash()
+        self.now += HOUR
+        self.assertEqual([], await self.claim() + await self.lanes())
+        self.assertEqual([State.HELD] * 2, [(await self.row(message.id + number)).state for number in (1, 2)])
+        self.assertEqual(2, await self.alter(Alteration.RELEASE, message=message.id))
+        self.assertEqual([message.id + 1], ids(await self.claim()))
+
     async def test_q17_hold_in_flight_then_delivered(self) -> None:
         """It goes: the other side has it."""
         for make in (self.taken, self.waiting):

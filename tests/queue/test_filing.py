@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.envelope import BOUNCE, BodyRef, NewMessage, NewRecipient, Refusal, Route
+from mta.envelope import BOUNCE, BodyRef, Flag, NewMessage, NewRecipient, Refusal, Route
 from mta.queue.filing import filed
 from mta.status import MailError, Reply
 
@@ -59,6 +60,26 @@ class FilingTests(SynchronousTestCase):
             made = filed(given, ways.__getitem__, 99, lambda dest, known=known: known.get(dest, 0.0))
             self.assertEqual(expires, made.expires)
 
+    def test_release(self) -> None:
+        """Due then and not before, and kept for as long as always from then on; what cannot be routed is told at once."""
+        given = attrs.evolve(message(NewRecipient("u@x")), expires=1000, release=5099)
+        made = filed(given, lambda _: WAY, 99)
+        self.assertEqual((5099, 6000), (made.recipients[0].due, made.expires))
+        self.assertEqual((99, 1000), (filed(attrs.evolve(given, release=98), lambda _: WAY, 99).recipients[0].due, given.expires))
+        self.assertEqual(99, filed(given, lambda _: Refusal(NO), 99).recipients[0].due)
+
+    def test_returned_in_time(self) -> None:
+        """BY with R: it ends at its time, if not before; with N it goes on."""
+        given = attrs.evolve(message(NewRecipient("u@x")), expires=1000, deliver_by=500)
+        ends = [filed(attrs.evolve(given, flags=flags), lambda _: WAY, 99).expires for flags in (Flag.BY_RETURN, 0)]
+        self.assertEqual([500, 1000], ends)
+
+    def test_priority(self) -> None:
+        """Another priority is another lane: urgent mail does not wait behind the rest of its sender's."""
+        given = message(NewRecipient("u@x"))
+        lanes = {filed(attrs.evolve(given, priority=n), lambda _: WAY, 99).recipients[0].lane for n in range(-9, 10)}
+        self.assertTrue(len(lanes) > 10)
+
     def test_the_rest_is_kept(self) -> None:
         """Every other field of the message."""
         given = message(NewRecipient("u@x"))
@@ -76,5 +97,9 @@ class FilingTests(SynchronousTestCase):
             "envid",
             "trace",
             "lane_key",
+            "hold",
+            "release",
+            "priority",
+            "deliver_by",
         ):
             self.assertEqual(getattr(given, field), getattr(made, field), field)

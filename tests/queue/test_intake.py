@@ -44,6 +44,14 @@ class IntakeTests(SynchronousTestCase):
         self.station.queue.let_go()
         self.assertEqual(["answer", "delivery"], order)
 
+    def test_release(self) -> None:
+        """What is to be delivered later is stored, takes no place in memory, and goes in its time (RFC 4865)."""
+        message = attrs.evolve(self.station.message(TO), release=self.station.now() + 60_000)
+        self.successResultOf(self.station.service.accept(message))
+        self.assertEqual((0, []), (self.scheduler.active, self.station.smtp.seen))
+        self.station.advance(61)
+        self.assertEqual([(TO,)], self.station.smtp.seen)
+
     def test_engine_refuses(self) -> None:
         """Its MailError reaches the client, the kept places are given back, nothing is delivered."""
         full = transient("4.3.1", "disk full", code=452)
@@ -57,6 +65,15 @@ class IntakeTests(SynchronousTestCase):
         self.assertEqual(451, self.failureResultOf(self.station.accept(TO, "x@example.net"), MailError).value.reply.code)
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
         self.assertEqual((0, 0), (self.scheduler.active, self.scheduler._destinations["smtp:default/example.org"].ready))
+
+    def test_on_hold(self) -> None:
+        """It is stored, nobody delivers it and nobody looks for it."""
+        message = attrs.evolve(self.station.message(TO, "x@example.net"), hold="rule r")
+        self.assertEqual(message.id, self.successResultOf(self.station.service.accept(message)))
+        self.assertEqual({}, self.scheduler._destinations)
+        self.station.advance(7200)
+        self.assertEqual((0, []), (self.scheduler.active, self.station.smtp.seen))
+        self.assertEqual([State.HELD] * 2, [row.state for row in self.station.engine._rows.values()])
 
     def test_router_breaks(self) -> None:
         """451, and the trouble is in the log."""

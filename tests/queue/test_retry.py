@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mta.config.settings import Retry, Seconds
 from mta.envelope import BOUNCE, Claim, Kind, Outcome
-from mta.queue.retry import GATHER, HOURLY, TURN, UNTRIED, backoff, conclude, dead_for
+from mta.queue.retry import GATHER, HOURLY, NEVER_TRIED, TURN, UNTRIED, backoff, conclude, dead_for, given_up
 from mta.status import Reply
 
 RETRY = Retry()
@@ -124,3 +124,15 @@ class ConcludeTests(SynchronousTestCase):
         given = outcome(Kind.DEFERRED, facts={"relay": "x"}, connect=1.5, transfer=2.5)
         end = conclude(given, FAR, NOW, RETRY, PLAIN)
         self.assertEqual((given.claim, given.facts, 1.5, 2.5), (end.claim, end.facts, end.connect, end.transfer))
+
+
+class GivenUpTests(SynchronousTestCase):
+    """What is not tried any more."""
+
+    def test_the_reason_stays(self) -> None:
+        """The last reply, word for word, and who said it; else that it was never tried; odd words do no harm."""
+        for said, code in (("450 4.2.1 busy", 450), (None, 451), ("odd", 451), ("450", 450), ("\u0664\u0665\u0660 x", 451)):
+            claim = Claim(2, 1, "smtp:a/b", 0, NOW, 3, "u@example.org", last_reply=said, last_host="mx.test")
+            end = given_up(claim)
+            self.assertEqual((Kind.FAILED, code, "mx.test"), (end.kind, end.reply.code, end.host))
+            self.assertTrue(str(end.reply).endswith(said or NEVER_TRIED), str(end.reply))

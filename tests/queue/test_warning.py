@@ -76,6 +76,7 @@ class WarningTests(SynchronousTestCase):
             station.advance(2 * HOURS_4)
             self.assertEqual([], self.asked)
             self.assertEqual(0, station.queue.calls["overdue"])
+            self.assertEqual(reporter is not None, station.queue.calls["overdue_by"] > 0)
 
     def test_reload(self) -> None:
         """Another age holds from the next minute on."""
@@ -124,6 +125,37 @@ class WarningTests(SynchronousTestCase):
         self.assertEqual((2, 2, []), (len(self.asked), self.undone, self.warned()))
         station.advance(3700)
         self.assertEqual((3, 2, [("ann@example.com",)]), (len(self.asked), self.undone, self.warned()))
+
+    def test_at_its_time(self) -> None:
+        """A sender who has named a time is told then, and only then, whatever is usual; also where nothing is."""
+        for age in (600, 0):
+            station = self.station = self.made(age)
+            station.again()
+            self.asked.clear()
+            times = [station.now() + seconds * 1000 for seconds in (3600, 1800)]
+            late = [attrs.evolve(station.message(TO), deliver_by=by) for by in times]
+            for message in late:
+                self.successResultOf(station.service.accept(message))
+            station.advance(1795)
+            self.assertEqual([], self.asked)
+            station.advance(70)
+            self.assertEqual([late[1].id], [overdue.message.id for overdue in self.asked])
+            station.advance(2 * HOURS_4)
+            self.assertEqual([late[1].id, late[0].id], [overdue.message.id for overdue in self.asked])
+
+    def test_at_its_time_many(self) -> None:
+        """50 of one moment in bites of 20, each once; one that cannot be warned of now within the hour."""
+        station, warnings = self.station, self.station.service._warnings
+        made = [attrs.evolve(station.message(TO), deliver_by=station.now() + 60_000) for _ in range(50)]
+        for message in made:
+            self.successResultOf(station.service.accept(message))
+        faults: list[Exception] = [transient("4.3.1", "full", code=452)]
+        warnings._report = lambda overdue: fail(faults.pop()) if faults else self.report(overdue)
+        station.advance(130)
+        self.assertEqual([message.id for message in made[1:]], [overdue.message.id for overdue in self.asked])
+        station.advance(3700)
+        self.assertEqual(made[0].id, self.asked[-1].message.id)
+        self.assertEqual(50, len(self.asked))
 
     def test_held_meanwhile(self) -> None:
         """Held when its time came: warned of within an hour after its release, if it still waits."""

@@ -23,6 +23,7 @@ from mta.config.settings import Access, Listen, Settings
 from mta.envelope import BodyRef, NewMessage, Refusal, Route
 from mta.interfaces import IAccept, IBodySink, IEventLog, IPolicy, IRouter
 from mta.receive.common import Common
+from mta.receive.court import Outside
 from mta.receive.listener import Listener
 from mta.receive.session import Session
 from mta.status import MailError, Reply, transient
@@ -205,11 +206,12 @@ class DoorCase(SynchronousTestCase):
         server_tls: ServerTls | None = None,
         portal: Portal | None = None,
         listen: Mapping[str, Any] = MappingProxyType({}),
+        outside: Outside | None = None,
         **changes: Any,
     ) -> None:
         """Build what sessions have in common anew.  listen: keys of the [[listen]] entry."""
         settings = attrs.evolve(self.settings, **changes)
-        self.common = Common.of(settings, self.accept, FakeRouter(), self.log, self.clock, policy, server_tls, portal)
+        self.common = Common.of(settings, self.accept, FakeRouter(), self.log, self.clock, policy, server_tls, portal, outside=outside)
         self.common.roster.open = True
         self.listen = Listen("tcp:25", **listen)
 

@@ -10,8 +10,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from mta.config.settings import Auth, Limits, Retry, Seconds, Tls
-from mta.receive.auth import Accounts
+from mta.receive.auth.accounts import Accounts
 from mta.receive.common import Common
+from mta.receive.limits.table import What, Who
 from mta.status import MailError
 from mta.tls.context import ServerTls
 from tests.receive.door import SETTINGS, FakeAccept, FakeLog, FakeRouter
@@ -25,13 +26,20 @@ def common(portal: Portal | None = None, **changes: object) -> Common:
     return Common.of(settings, FakeAccept(), FakeRouter(), FakeLog(), Clock(), portal=portal, random=lambda size: b"\xab" * size)
 
 
+def _limits(made: Common) -> tuple[int, int, int, float]:
+    """In all, of a client, kept; and how many new TLS sessions a client may have in a minute."""
+    connections, who = made.connections, Who(b"somebody")
+    sessions = next(n for n in range(1000) if made.counts.over(What.HANDSHAKE, who, 0.0, n + 1))
+    return connections.limit, connections.per_client, connections.reserve, sessions
+
+
 class CommonTests(SynchronousTestCase):
     """`Common`."""
 
     def test_limits(self) -> None:
         """Every limit arrives where it is counted."""
         made = common(limits=LIMITS, tls=Tls(handshakes_at_once=5), retry=Retry(queue_lifetime=Seconds(60.0)))
-        self.assertEqual((made.connections.limit, made.connections.per_client, made.tls_sessions.limit), (3, 2, 9))
+        self.assertEqual(_limits(made), (3, 2, 1, 9))
         self.assertEqual((made.slots.free, made.lifetime), (5, 60_000))
 
     def test_without_tls(self) -> None:
@@ -54,11 +62,11 @@ class CommonTests(SynchronousTestCase):
         new = old.renewed(settings, router, tls)
         self.assertEqual((new.settings, new.router, new.tls), (settings, router, tls))
         self.assertEqual((new.lifetime, "new.example" in new.access.domains), (60_000, True))
-        for name in ("connections", "tls_sessions", "slots", "roster", "accept", "log", "clock"):
+        for name in ("connections", "counts", "notices", "slots", "roster", "accept", "log", "clock"):
             self.assertIs(getattr(new, name), getattr(old, name))
         self.assertEqual(old.connections.limit, SETTINGS.limits.connections)
         new.limit()
-        self.assertEqual((old.connections.limit, old.connections.per_client, old.tls_sessions.limit), (3, 2, 9))
+        self.assertEqual(_limits(old), (3, 2, 1, 9))
         self.assertEqual(old.slots.free, 7)
 
     def test_passwords(self) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from OpenSSL import SSL
 
 from mta.config.settings import Tls
-from mta.receive.connection import Stage
+from mta.receive.ending import Stage
 from mta.tls.context import ServerTls
-from tests.receive.client import turn
+from tests.receive.client import Client, turn
 from tests.receive.door import DoorCase, Wire
 from tests.receive.tls_case import AUTHORITY, ENVELOPE, TlsCase
 
@@ -119,16 +119,29 @@ class AttackTests(TlsCase):
         self.assertEqual(await self.why(), "TLS closed by client")
 
     async def test_s26_close_notify_in_data(self) -> None:
-        """S26, X11: close_notify in a body and then the rest in clear: the message is dropped, the rest unread.  (BDAT is a later issue's.)"""
+        """S26, X11: close_notify in a body and then the rest in clear: the message is dropped, the rest unread."""
         await self.serve()
         client = await self.secured()
         await client.hello()
         await client.say(ENVELOPE, b"354 End data with <CR><LF>.<CR><LF>\r\n")
+        await self.broken_off(client, b"rest\r\n.\r\nMAIL FROM:<evil@evil.example>\r\n")
+
+    async def test_s26_close_notify_in_bdat(self) -> None:
+        """S26, X11, CVE-2026-45185: the same in a chunk, and one byte in clear is enough."""
+        await self.serve()
+        client = await self.secured()
+        await client.hello()
+        await client.say(ENVELOPE.replace(b"DATA", b"NOOP"), b"250 2.0.0 Ok\r\n")
+        client.transport.write(b"BDAT 100 LAST\r\n")
+        await self.broken_off(client, b"\n")
+
+    async def broken_off(self, client: Client, rest: bytes) -> None:
+        """Half a message in TLS, close_notify, and the rest in clear: nothing comes of it."""
         client.transport.write(b"Subject: x\r\n\r\nhalf\r\n")
-        while not self.accept.sinks[0].size:
+        while not (self.accept.sinks and self.accept.sinks[0].size):
             await turn()
         client.transport.getHandle().shutdown()
-        client.say_in_clear(client.transport.getHandle().bio_read(4096) + b"rest\r\n.\r\nMAIL FROM:<evil@evil.example>\r\n")
+        client.say_in_clear(client.transport.getHandle().bio_read(4096) + rest)
         self.assertEqual(await client.gone, b"")
         self.assertEqual(await self.why(), "TLS closed by client")
         self.assertTrue(self.accept.sinks[0].aborted)

@@ -13,6 +13,7 @@ from mta.receive.session import Session
 from mta.testing.pki import Authority
 from mta.tls.context import Prepared, ServerTls
 from tests.receive.door import STRANGER, TRUSTED, DoorCase, FakePolicy, Wire
+from tests.tls.contexts import talk
 
 AUTHORITY = Authority.create()
 
@@ -23,16 +24,7 @@ def shake_hands(wire: Wire) -> None:
     assert isinstance(prepared, Prepared)
     client, server = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None), prepared.connection
     client.set_connect_state()
-    for _ in range(3):
-        for end, other in ((client, server), (server, client)):
-            try:
-                end.do_handshake()
-            except SSL.WantReadError:
-                pass
-            try:
-                other.bio_write(end.bio_read(65536))
-            except SSL.WantReadError:
-                pass
+    talk(client, server)
     wire.getHandle = lambda: server  # type: ignore[attr-defined]
     assert wire.protocol is not None
     wire.protocol.handshakeCompleted()
@@ -80,7 +72,7 @@ class SessionTimeTests(DoorCase):
         self.assertNotIn(b"421", wire.value())
 
     def test_s14_tls_does_not_restart_it(self) -> None:
-        """S14: at 50 s TLS begins, at 61 s the session is over.  (There is no tarpit delay that could be kept.)"""
+        """S14: at 50 s TLS begins, at 61 s the session is over.  (The tarpit is kept too: test_allowance_tls.py.)"""
         session, wire = self.connect(tls="starttls")
         session.dataReceived(b"EHLO client.example\r\n")
         self.busy(session, 50)

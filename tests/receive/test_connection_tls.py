@@ -238,7 +238,7 @@ class ManyTests(TlsCase):
         client = await self.secured()
         await client.hello()
         await client.say(ENVELOPE, b"354 End data with <CR><LF>.<CR><LF>\r\n")
-        body = b"".join(b"%06d %s\r\n" % (n, b"x" * (n % 70)) for n in range(25_000))
+        body = b"Subject: large\r\n\r\n" + b"".join(b"%06d %s\r\n" % (n, b"x" * (n % 70)) for n in range(25_000))
         client.transport.write(body + b".\r\n")
         await client.until(b"queued as Q1000\r\n")
         self.assertEqual(self.accept.accepted[0].body.data, body)

@@ -50,7 +50,7 @@ class ListenerTests(SynchronousTestCase):
 
     def test_settings_reach_the_machine(self) -> None:
         """Every setting of the receiver-SMTP arrives in its options, in clear and in TLS."""
-        listener = self.listener(mail_requires="tls-or-auth")
+        listener = self.listener(mail_requires="tls-or-auth", vrfy="local", withhold=("DSN", "CHUNKING"))
         for options in (listener.in_clear(CLIENT, False), listener.in_tls(False)):
             self.assertEqual((options.hostname, options.max_size, options.max_recipients), ("mx.example.org", 1000, 7))
             self.assertEqual((options.max_errors, options.max_auth_failures, options.max_transactions), (4, 5, 6))
@@ -58,6 +58,16 @@ class ListenerTests(SynchronousTestCase):
             self.assertEqual((options.starttls_needs_ehlo, options.starttls_in_transaction), (False, "refuse"))
             self.assertEqual((options.mail_requires, options.refuse_all), ("tls-or-auth", None))
             self.assertEqual(options.challenge, listener.common.challenge)
+            self.assertEqual((options.vrfy, options.withhold), ("local", {"DSN", "CHUNKING"}))
+            self.assertFalse(options.binarymime or options.mt_priority or options.future_release)
+            self.assertEqual(options.deliver_by, 60)
+
+    def test_priority(self) -> None:
+        """RFC 6710: for those whose mail we relay: in relay_from, and on submission ports; not for strangers."""
+        listener, submission = self.listener(), self.listener(portal=Portal(None), submission=True)  # type: ignore[arg-type]
+        self.assertTrue(listener.in_clear(CLIENT, True).mt_priority and listener.in_tls(True).mt_priority)
+        self.assertTrue(submission.in_clear(CLIENT, False).mt_priority and submission.in_tls(False).mt_priority)
+        self.assertFalse(listener.in_clear(CLIENT, False).mt_priority or listener.in_tls(False).mt_priority)
 
     def test_exempt(self) -> None:
         """Clients in relay_from have no limits of transactions, recipients and commands; errors and logins are limited for all."""

@@ -7,7 +7,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
-from mta.config.settings import Access, Auth, Limits
+from mta.config.settings import Access, Auth, Limits, Seconds
 from mta.envelope import Flag
 from mta.receive.connection import Connection
 from mta.status import permanent, transient
@@ -249,7 +249,7 @@ class LimitTests(SecurityCase):
 
     async def test_s14_errors(self) -> None:
         """S14: the twenty-first error of twenty."""
-        await self.serve(limits=Limits(errors=20))
+        await self.serve(limits=Limits(errors=20, tarpit=Seconds(0.0)))
         client = await self.used(b"XYZZY\r\n", *["500 5.5.1"] * 20, "421 4.7.0")
         await client.gone
 

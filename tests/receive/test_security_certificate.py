@@ -6,12 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
 
+from mta.config.receiving import AccessRule
 from mta.testing.pki import Authority, Issued
 from tests.receive.client import Client
+from tests.receive.door import SETTINGS
 from tests.receive.tls_case import TlsCase
 
 CLIENTS = Authority.create("CA of clients")
@@ -37,11 +40,11 @@ def showing(issued: Issued | None, version: int) -> Prepare:
 class CertificateTests(TlsCase):
     """[tls] client_cert."""
 
-    async def asking(self, client_cert: str) -> None:
+    async def asking(self, client_cert: str, **changes: Any) -> None:
         """A server that asks, and trusts CLIENTS."""
         authorities = Path(self.mktemp())
         authorities.write_bytes(CLIENTS.certificate_pem)
-        await self.serve({"client_cert": client_cert, "client_ca": (authorities,)})
+        await self.serve({"client_cert": client_cert, "client_ca": (authorities,)}, **changes)
 
     async def shown(self, prepare: Prepare, port: int = 0) -> Client:
         """A client in TLS that has shown its certificate; on port 1 it was greeted."""
@@ -92,6 +95,24 @@ class CertificateTests(TlsCase):
             await client.hello()
             self.assertEqual((await client.envelope()).count(b"250 "), 2)
         self.assertEqual(self.log.named("rejected"), [])
+
+    async def test_rule_by_name(self) -> None:
+        """A rule may ask for a name in a verified certificate; one by strangers, or none at all, does not have it."""
+        rules = (
+            AccessRule("partner", "accept", tls_name=("*.partner.example",)),
+            AccessRule("others", "reject", tls=("any",), reply="550 5.7.9 Partners only"),
+        )
+        await self.asking("ask", access=attrs.evolve(SETTINGS.access, rule=rules))
+        for issued, code in (
+            (CLIENTS.issue("mx.partner.example"), b"250"),
+            (CLIENTS.issue("mx.other.example"), b"550"),
+            (STRANGERS.issue("mx.partner.example"), b"550"),
+            (None, b"550"),
+        ):
+            client = await self.shown(showing(issued, SSL.TLS1_3_VERSION))
+            await client.hello()
+            self.assertEqual(code, (await client.say(b"MAIL FROM:<s@client.example>\r\n"))[:3])
+        self.assertEqual(["partner", *["others"] * 3], [line["rule"] for line in self.log.named("rule")])
 
     async def test_clear(self) -> None:
         """Before STARTTLS nothing is asked: a client without certificate may send in clear where that is allowed."""

@@ -14,7 +14,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from mta.config.settings import Listen, Settings, Tls
-from mta.receive.connection import LAST_WORDS
+from mta.receive.ending import LAST_WORDS
 from mta.receive.service import GRACE, ReceiveService
 from mta.status import MailError
 from tests.receive.client import Client, turn

@@ -7,7 +7,8 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 
 from mta.config.settings import Limits
-from mta.receive import session as session_module
+from mta.receive.judges import Judges
+from mta.receive.session import Session
 from mta.status import MailError, Reply, permanent, transient
 from tests.receive.door import STRANGER, DoorCase, FakePolicy
 
@@ -212,12 +213,14 @@ class PolicyTests(DoorCase):
         self.assertEqual((wire.value()[:3], wire.disconnecting), (b"554", True))
 
     def test_no_policy_no_deferred(self) -> None:
-        """Without a policy nobody is asked and no Deferred is made for it."""
+        """Without a policy nobody is asked, no facts are gathered, and no Deferred is made for it."""
 
         def asked(*args: object) -> None:
             raise AssertionError("somebody was asked")
 
-        self.patch(session_module, "maybeDeferred", asked)
+        self.patch(Judges, "judge", asked)
+        self.patch(Session, "_facts", asked)
+        self.patch(Session, "wait", asked)
         session, _ = self.hello()
         self.envelope(session)
         self.assertEqual(self.codes(session, STAGES["end"]), ["250"])

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
+from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel, capturedLogs
 
-from mta.config.settings import Auth, Limits
-from mta.receive.auth import PasswordFile
+from mta.config.settings import Access, Auth, Limits
+from mta.receive.auth.passwords import PasswordFile
 from mta.receive.session import Session
 from mta.smtp.sasl import cram_digest
+from tests.receive.auth.case import Realm
 from tests.receive.door import BODY, STRANGER, DoorCase, FakePolicy
-from tests.receive.test_auth import Realm
 
 ABROAD = b"MAIL FROM:<user@example.org>\r\nRCPT TO:<friend@elsewhere.example>\r\n"
 DENIED = "550 5.7.1 Relaying denied"
@@ -151,6 +153,48 @@ class LoginTests(AuthCase):
         session = self.logged_in()
         self.say(session, b"EHLO again.example\r\n")
         self.assertEqual(self.codes(session, ABROAD), ["250", "250"])
+
+
+class XclientTests(AuthCase):
+    """A login that a trusted peer reports (XCLIENT LOGIN)."""
+
+    def test_the_same_login(self) -> None:
+        """It is the one that the client would have got itself: the same account, bound to the same addresses."""
+        trusted = Access(xclient_from=(IPv4Network("0.0.0.0/0"),))
+        listen = {"auth_clear": ("PLAIN",)}
+        self.begin(listen=listen, auth=Auth(passwords=self.path, senders="bound"), access=trusted)
+        reported, _ = self.hello()
+        self.assertEqual(self.codes(reported, b"XCLIENT ADDR=198.51.100.7 LOGIN=user\r\n"), ["220"])
+        itself = self.logged_in()
+        assert reported.login is not None and itself.login is not None
+        self.assertEqual(reported.login.account, itself.login.account)
+        for sender, allowed in (("user@example.org", True), ("root@elsewhere.example", False)):
+            self.assertEqual(reported.login.may_send(sender), allowed)
+
+    def test_slow_or_failing(self) -> None:
+        """The conversation waits for the portal; where it says no, the connection ends."""
+        answers: list[Deferred[bytes]] = []
+
+        class Checker:
+            credentialInterfaces = PasswordFile.credentialInterfaces
+
+            def requestAvatarId(self, credentials: object) -> Deferred[bytes]:
+                answers.append(Deferred())
+                return answers[-1]
+
+        trusted = Access(xclient_from=(IPv4Network("0.0.0.0/0"),))
+        self.begin(listen={"auth_clear": ("PLAIN",)}, portal=Portal(Realm(), [Checker()]), access=trusted)  # type: ignore[list-item]
+        for outcome, code in ((b"user", b"220"), (RuntimeError("no database"), b"421"), (UnauthorizedLogin(), b"554")):
+            session, wire = self.hello()
+            self.assertEqual(self.say(session, b"XCLIENT LOGIN=user\r\n"), [])
+            with capturedLogs():
+                answers[-1].callback(outcome) if isinstance(outcome, bytes) else answers[-1].errback(outcome)
+            self.assertEqual(wire.value()[:3], code)
+            self.assertEqual(session.account, "account-of-user" if code == b"220" else "")
+        session, wire = self.hello()
+        self.say(session, b"XCLIENT LOGIN=user\r\n")
+        wire.lose()
+        self.assertTrue(answers[-1].called, "given up")
 
 
 class PortalTests(AuthCase):

@@ -46,10 +46,20 @@ class ReceivedTests(SynchronousTestCase):
             b"\tWed, 18 Nov 2026 11:06:40 +0000\r\n",
         )
 
+    def test_client_name(self) -> None:
+        """The client's name stands before its address, and can end no comment."""
+        self.assertIn(b"from client.example (mx.client.example [192.0.2.1])\r\n", line(client_name="mx.client.example"))
+        self.assertIn(b"(a?by?b [192.0.2.1])\r\n", line(client_name="a)by(b"))
+
     def test_tls(self) -> None:
         """Version, cipher and bits stand in a comment."""
         value = line(tls=Achieved("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256), with_protocol="ESMTPS")
         self.assertIn(b"\r\n\t(TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256 bits))\r\n\tby ", value)
+
+    def test_priority(self) -> None:
+        """RFC 6710: behind all else, where there is one."""
+        self.assertIn(b"\r\n\tfor <user@example.org>\r\n\tpriority -3;\r\n\tWed", line(priority=-3))
+        self.assertNotIn(b"priority", line(priority=0))
 
     def test_several_recipients(self) -> None:
         """Without `for`, so that nobody learns of a blind copy."""
@@ -116,6 +126,23 @@ def scan(message: bytes, cuts: list[int]) -> tuple[int, bool]:
     return header.hops, header.tls_required_no
 
 
+LINES = (b"a: b\r\n", b"c : d\r\n", b" fold\r\n", b"\tfold\r\n", b"\r\n", b"\r", b"\n", b"x", b"\xe4", b":")
+
+
+def size_of(message: bytes) -> int:
+    """Of its header: line by line."""
+    at = 0
+    while at < len(message):
+        line, crlf, _ = message[at:].partition(b"\r\n")
+        name = re.match(rb"[!-9;-~]*", line)
+        assert name is not None
+        rest = line[name.end() :] + crlf
+        if line[:1] not in (b" ", b"\t") and rest and not (name[0] and re.match(rb"[ \t]{0,2}(?::|\Z)", rest)):
+            return at
+        at += len(line + crlf)
+    return len(message)
+
+
 class HeaderScanTests(SynchronousTestCase):
     """`HeaderScan`."""
 
@@ -131,6 +158,53 @@ class HeaderScanTests(SynchronousTestCase):
         """However the message is cut, what is found is the same."""
         self.assertEqual(scan(message, cuts), scan(message, []))
         self.assertEqual(scan(message, list(range(len(message)))), scan(message, []))
+
+    @settings(deadline=None, max_examples=200)
+    @given(st.lists(st.sampled_from(LINES), max_size=12), st.lists(st.integers(0, 60), max_size=5))
+    def test_size(self, lines: list[bytes], cuts: list[int]) -> None:
+        """All that stands before the empty line, or a line that is no field, however it comes."""
+        message = b"".join(lines)
+        for places in (cuts, range(len(message))):
+            ends = sorted({0, *(place for place in places if place < len(message)), len(message)})
+            header = HeaderScan()
+            for start, stop in pairwise(ends):
+                header.feed(message[start:stop])
+            self.assertEqual(header.size, size_of(message))
+
+    def test_sizes(self) -> None:
+        """What ends a header, and what does not."""
+        for line in (
+            b"\r\n",
+            b"no field\r\n",
+            b"word\r\n",
+            b"From bob Mon Jan 1\r\n",
+            b": x\r\n",
+            b"J\xf6rg: x\r\n",
+            b"x" * 90 + b" y\r\n",
+        ):
+            for before in (b"", b"To: a\r\n b\r\n"):
+                header = HeaderScan()
+                header.feed(before + line + b"Received: in the body\r\n" * 3)
+                self.assertEqual((header.size, header.hops), (len(before), 0), line)
+        for line in (b"a:\r\n", b"a : b\r\n", b"a\t :b\r\n", b" fold\r\n", b"!#$: x\r\n", b"x" * 300 + b": y\r\n"):
+            header = HeaderScan()
+            header.feed(b"To: a\r\n" + line + b"\r\nbody")
+            self.assertEqual(header.size, 7 + len(line), line)
+
+    def test_headless(self) -> None:
+        """A message that begins with a blank, which may come alone; an empty piece decides nothing."""
+        for pieces, headless in (
+            ([b" x\r\n"], True),
+            ([b"", b"\t", b"x: y\r\n"], True),
+            ([b"x", b" y\r\n"], False),
+            ([b"\r\n", b" x"], False),
+            ([b"\r", b"\n", b" x"], False),
+            ([], False),
+        ):
+            header = HeaderScan()
+            for piece in pieces:
+                header.feed(piece)
+            self.assertEqual(header.headless, headless, pieces)
 
     def test_tls_required_no(self) -> None:
         """RFC 8689 5: said in a header, in any letters, folded, as its last line, in a header without a body."""

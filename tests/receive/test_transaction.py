@@ -51,6 +51,31 @@ class EnvelopeTests(DoorCase):
         self.codes(session, BODY + b".\r\n")
         self.assertEqual(self.accept.accepted[0].recipients, (NewRecipient("user@example.org"),))
 
+    def test_terms(self) -> None:
+        """RFC 2852, RFC 6710: by when, counted from MAIL, and what then; how urgent it is, from a client that may say so."""
+        session, _ = self.hello(TRUSTED)
+        for terms, by, flags, priority in (
+            (b"BY=120;RT MT-PRIORITY=-3", 120, Flag.BY_RETURN | Flag.BY_TRACE, -3),
+            (b"BY=60;N", 60, Flag(0), 0),
+            (b"BY=-5;N", -5, Flag.DELAY_WARNED, 0),
+        ):
+            began = self.clock.seconds()
+            self.assertEqual(self.codes(session, b"MAIL FROM:<a@b.example> " + terms + b"\r\n"), ["250"])
+            self.clock.advance(3)
+            self.assertEqual(self.codes(session, b"RCPT TO:<user@example.org>\r\nDATA\r\n"), ["250", "354"])
+            self.assertEqual(self.codes(session, BODY + b".\r\n"), ["250"])
+            message = self.accept.accepted.pop()
+            self.assertEqual((message.deliver_by, message.flags, message.priority), ((began + by) * 1000, flags, priority))
+        self.envelope(session)
+        self.codes(session, BODY + b".\r\n")
+        self.assertEqual((self.accept.accepted[0].deliver_by, self.accept.accepted[0].flags), (0, 0))
+
+    def test_terms_of_strangers(self) -> None:
+        """Nobody whose mail we do not relay says how urgent it is; by when, he may say, but not within a minute."""
+        session, _ = self.hello()
+        for terms, code in ((b"MT-PRIORITY=1", "555"), (b"BY=59;R", "555"), (b"BY=60;R", "250")):
+            self.assertEqual(self.codes(session, b"MAIL FROM:<a@b.example> " + terms + b"\r\n"), [code])
+
     def test_dsn(self) -> None:
         """RFC 3461 4: what is asked of reports is stored with message and recipients, as it was given."""
         session, _ = self.hello()

@@ -42,6 +42,31 @@ class AuthTests(RelayCase):
             await self.delivered(route="verify")
             self.assertEqual(server.logins, [f"1 tls {spoken} bank"])
 
+    async def test_scram(self) -> None:
+        """With and without channel binding, also at a level where no password is shown; a wrong one is deferred."""
+        for offered, spoken in (
+            (("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"), "SCRAM-SHA-256-PLUS"),
+            (("SCRAM-SHA-256",), "SCRAM-SHA-256"),
+        ):
+            self.password("bank", "secret", route="may", mechanisms=("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"))
+            await self.afresh()
+            server = self.smarthost(mechanisms=offered)
+            await self.delivered(route="may")
+            self.assertEqual(server.logins, [f"1 tls {spoken} bank"])
+        self.password("bank", "wrong", route="may", mechanisms=("SCRAM-SHA-256",))
+        await self.afresh()
+        server = self.smarthost(mechanisms=("SCRAM-SHA-256",))
+        outcome = await self.deferred(route="may")
+        self.assertEqual((outcome.reply.enhanced, server.logins), ("4.7.8", []))
+
+    async def test_scram_impostor(self) -> None:
+        """A server that takes every login without knowing the password is not believed: no mail goes there."""
+        self.password("bank", "secret", route="may", mechanisms=("SCRAM-SHA-256",))
+        server = self.serve({"login": "235 2.7.0 welcome"}, users={"bank": "other"}, mechanisms=("SCRAM-SHA-256",))
+        outcome = await self.deferred(route="may")
+        self.assertIn("not proved to know the password", outcome.reply.text)
+        self.assertEqual([line for line in server.commands if "MAIL" in line], [])
+
     async def test_c31_x06_a_password_is_not_shown_in_clear(self) -> None:
         """C31 X06: AUTH PLAIN offered in clear only, TLS refused or none: never said; deferred, and the reason is clear."""
         self.password("bank", "secret", route="none", mechanisms=OPEN)

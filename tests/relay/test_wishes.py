@@ -19,7 +19,8 @@ class WishesTests(RelayCase):
         """The kinds of the outcomes."""
         relay = self.relay or self.start()
         plain = job("a@example.org", "b@example.org", "c@example.org", **facts)
-        message = attrs.evolve(plain.message, sender=sender, envid="id+3D1", flags=int(Flag.RET_HDRS))
+        flags = plain.message.flags | int(Flag.RET_HDRS)
+        message = attrs.evolve(plain.message, sender=sender, envid="id+3D1", flags=flags)
         claims = [attrs.evolve(c, notify=notify, orcpt=orcpt) for c, (notify, orcpt) in zip(plain.claims, WISHES, strict=True)]
         settlement = await relay.deliver(attrs.evolve(plain, message=message, claims=tuple(claims)))
         return [outcome.kind for outcome in settlement.outcomes]
@@ -44,6 +45,22 @@ class WishesTests(RelayCase):
         self.assertEqual([Kind.CONFIRMED, Kind.DELIVERED, Kind.DELIVERED], await self.sent())
         for word in ("RET=", "ENVID=", "NOTIFY=", "ORCPT="):
             self.assertNotIn(word, self.said(server))
+
+    async def test_traced(self) -> None:
+        """RFC 2852 4.1.4: the trace, and mode N to who cannot tell of it, is ours to tell, to all but NEVER."""
+        told = [Kind.CONFIRMED, Kind.DELIVERED, Kind.CONFIRMED]
+        for extensions, flags, kinds in (
+            (("DSN", "DELIVERBY"), Flag.BY_TRACE | Flag.BY_RETURN, told),
+            (("DSN", "DELIVERBY"), Flag.BY_TRACE, told),
+            (("DSN", "DELIVERBY"), Flag.BY_RETURN, [Kind.DELIVERED] * 3),
+            (("DSN", "DELIVERBY"), Flag(0), [Kind.DELIVERED] * 3),
+            (("DSN",), Flag(0), told),
+        ):
+            self.serve(extensions=("PIPELINING", *extensions))
+            by = int((self.reactor.seconds() + 1000) * 1000)
+            self.assertEqual(kinds, await self.sent(flags=int(flags), deliver_by=by), (extensions, flags))
+            self.assertEqual([Kind.DELIVERED] * 3, await self.sent("", flags=int(flags), deliver_by=by))
+            await self.afresh()
 
     async def test_kept_connection(self) -> None:
         """The same on a connection that another delivery has begun."""

@@ -146,7 +146,7 @@ def job(*recipients: str, route: str = "may", number: int = 1, reader: IBodyRead
     recipients = recipients or ("rcpt@example.org",)
     dest = f"smtp:{route}/{message.pop('next_hop', 'example.org')}"
     facts: dict[str, Any] = {"size": len(PREFIX + BODY), "flags": 0, **message}
-    stored = Message(number, "sender@example.com", 0, 0, nrcpt=len(recipients), prefix=PREFIX, **facts)
+    stored = Message(number, "sender@example.com", 0, 0, nrcpt=len(recipients), **{"prefix": PREFIX, **facts})
     claims = tuple(Claim(number + n, number, dest, 0, 0, 0, address) for n, address in enumerate(recipients, 1))
     return Job(stored, claims, dest, None if reader else BODY, lambda: reader)
 

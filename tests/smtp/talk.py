@@ -8,12 +8,14 @@ from typing import Any
 
 import attrs
 
-from mta.smtp.event import Auth, BodyChunk, BodyEnd, BodyStart, Hello, MailFrom, RcptTo, StartTls
+from mta.smtp.event import Auth, AuthStep, BodyChunk, BodyEnd, BodyStart, ChunkEnd, Hello, MailFrom, RcptTo, StartTls, Verify
+from mta.smtp.scram import verifier_of
 from mta.smtp.server import Counters, Receiver, ReceiverOptions
 from mta.status import Reply
 
 OPTIONS = ReceiverOptions("mx.test", max_size=100_000, max_recipients=3, starttls=True, max_errors=5)
 CHALLENGE = b"<1896.697170952@postoffice.reston.mci.net>"  # RFC 2195 2
+PENCIL = verifier_of("pencil", b"sixteen of salt!")
 WITH_AUTH = attrs.evolve(OPTIONS, auth=("PLAIN", "LOGIN", "CRAM-MD5"), challenge=lambda: CHALLENGE)
 YES = {
     Hello: Reply(250, "", ""),
@@ -21,7 +23,9 @@ YES = {
     MailFrom: Reply(250, "2.1.0", "Ok"),
     RcptTo: Reply(250, "2.1.5", "Ok"),
     BodyStart: Reply(354, "", "Go on"),
+    ChunkEnd: Reply(250, "2.0.0", "Chunk"),
     BodyEnd: Reply(250, "2.0.0", "Queued"),
+    Verify: Reply(250, "2.1.5", "Here"),
     StartTls: Reply(220, "2.0.0", "Ready to start TLS"),
 }
 
@@ -54,6 +58,7 @@ class Talk:
         self.messages: list[bytes] = []  # that were accepted
         self.errors: list[Reply | None] = []  # of all BodyEnd
         self._body: list[bytes] = []
+        self.verifier = PENCIL
         self.greeting = b""
         if greet:
             self.machine.greet()
@@ -65,13 +70,26 @@ class Talk:
                 self.events.append(event)
                 if type(event) is BodyChunk:
                     self._body.append(event.data)
+                elif type(event) is AuthStep:
+                    self._step()
                 elif type(event) in YES:
                     self._answer(event)
+
+    def _step(self) -> None:
+        """SCRAM wants to know the verifier of the user."""
+        if given := self.answers.get(AuthStep):
+            self.machine.reply(given.pop(0))
+        else:
+            self.machine.supply(self.verifier)
 
     def _answer(self, event: Any) -> None:
         given = self.answers.get(type(event))
         reply = given.pop(0) if given else YES[type(event)]
-        if type(event) is BodyEnd:
+        if type(event) is BodyStart:
+            self._body = []
+        elif type(event) is ChunkEnd:
+            reply = event.error or reply
+        elif type(event) is BodyEnd:
             self.errors.append(event.error)
             body, self._body = b"".join(self._body), []
             if event.error is None and reply.is_positive:

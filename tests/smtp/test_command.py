@@ -111,6 +111,43 @@ class ArgumentTests(SynchronousTestCase):
         ):
             self.refused(code, command.parse_mail, b"FROM:<a@b.test> " + words, 0, extras)
 
+    def test_extras_of_others(self):
+        """A value of BODY and the parameters of RCPT are no parameters of MAIL, whatever is allowed."""
+        extras = frozenset({"AUTH", "BINARYMIME", "NOTIFY", "ORCPT"})
+        for words in (b"BINARYMIME", b"BINARYMIME=x", b"NOTIFY=NEVER", b"ORCPT=rfc822;a"):
+            self.refused("555 5.5.4", command.parse_mail, b"FROM:<a@b.test> " + words, 0, extras)
+
+    def test_binarymime(self):
+        """RFC 3030 3: where it is offered."""
+        mail = b"FROM:<a@b.test> BODY=binarymime"
+        self.assertEqual(32, command.parse_mail(mail, 0, frozenset({"BINARYMIME"})).flags)
+        self.refused("555 5.5.4", command.parse_mail, mail, 0)
+
+    def test_withheld(self):
+        """What is withheld is unknown, in MAIL and in RCPT."""
+        withheld = frozenset({"SIZE", "BODY", "NOTIFY"})
+        for words in (b"SIZE=5", b"BODY=7BIT"):
+            self.refused("555 5.5.4", command.parse_mail, b"FROM:<a@b.test> " + words, 1, frozenset(), withheld)
+        self.refused("555 5.5.4", command.parse_rcpt, b"TO:<a@b.test> NOTIFY=NEVER", False, withheld)
+        self.assertEqual(SMTPUTF8, command.parse_mail(b"FROM:<a@b.test> SMTPUTF8", 0, frozenset(), withheld).flags)
+        self.assertEqual("rfc822;a", command.parse_rcpt(b"TO:<a@b.test> ORCPT=rfc822;a", False, withheld).orcpt)
+
+    def test_vrfy(self):
+        """RFC 5321 4.1.1.6: an address with or without brackets; anything else may be a name, and nothing is a mistake."""
+        for argument in (b"a@b.test", b"<a@b.test>"):
+            self.assertEqual(Path("a", "b.test"), command.parse_vrfy(argument))
+        for argument in (
+            b"Smith",
+            b"postmaster",
+            b"<>",
+            b"<a@b.test> SMTPUTF8",
+            b"a@b.test x",
+            "ü@b.test".encode(),
+            b"\xff@b.test",
+        ):
+            self.assertIsNone(command.parse_vrfy(argument), argument)
+        self.refused("501 5.5.4", command.parse_vrfy, b"")
+
     def test_no_size_limit(self):
         """RFC 1870: limit 0 is no limit."""
         self.assertEqual(10**19, command.parse_mail(b"FROM:<> SIZE=1" + b"0" * 19, 0).size)

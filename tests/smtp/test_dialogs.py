@@ -49,8 +49,14 @@ def option(name: str, value: str) -> object:
     if name == "refuse_all":
         code, enhanced, text = value.split(" ", 2)
         return Reply(int(code), enhanced, text)
+    if name == "binding":
+        return value.encode()
     if name in ("auth", "auth_elsewhere"):
         return tuple(value.split(","))
+    if name == "withhold":
+        return frozenset(value.split(","))
+    if name == "vrfy":
+        return value
     return {"yes": True, "no": False}.get(value, int(value) if value.isdigit() else value)
 
 

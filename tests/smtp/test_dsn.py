@@ -78,6 +78,20 @@ class ReadTests(SynchronousTestCase):
         self.refused(dsn.parse_orcpt, "utf-8;a+2B@b.test", "utf-8;a\\b", "utf-8;\\x{D800}", "utf-8;\\x{0A}", "utf-8;\\x{110000}")
         self.refused(dsn.parse_orcpt, "a=b;c", "utf-8;\\x{9F}", "utf-8;\\x{fc}", "utf-8;\\x{7F}", "utf-8;\x85", "utf-8;a=b")
 
+    def test_orcpt_of_postfix(self):
+        """Octets of UTF-8 in an rfc822 address, as Postfix has them, become the type utf-8; other octets are none."""
+        for value, taken in (
+            ("rfc822;gr+C3+BCn@b.test", "utf-8;grün@b.test"),
+            ("RFC822;+F0+9F+98+80+2B+3D+5C@b.test", "utf-8;\U0001f600\\x{2B}\\x{3D}\\x{5C}@b.test"),
+        ):
+            self.assertEqual(taken, dsn.parse_orcpt(value))
+            self.assertEqual(taken, dsn.parse_orcpt(taken))
+        self.assertEqual(" ORCPT=utf-8;gr\\x{FC}n@b.test", dsn.rcpt_parameters("a@b.test", 0, "utf-8;grün@b.test", False))
+        self.refused(
+            dsn.parse_orcpt, "rfc822;gr+FCn@b.test", "rfc822;+C2+85@b.test", "rfc822;\xc3\xbc@b.test", "rfc822;+C3+BC+0A"
+        )
+        self.refused(dsn.parse_orcpt, "rfc822;+ED+A0+80", "rfc822;+C3+BC=", "x;gr+C3+BCn@b.test", "rfc822;+00", "rfc822;+7F")
+
     @settings(deadline=None, max_examples=150)
     @given(st.text(max_size=40) | st.text("NEVRSUCFAILDY,;+=x{}0123456789@\\ ", max_size=40))
     def test_garbage(self, value):

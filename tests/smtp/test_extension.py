@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.smtp.extension import offer, parse_extensions, size_limit
+from mta.smtp.extension import KEYWORDS, offer, parameters_of, parse_extensions, size_limit
+from mta.smtp.options import ReceiverOptions
 from mta.status import Reply
 
 
@@ -14,24 +15,68 @@ class ExtensionTests(SynchronousTestCase):
     def parse(self, *lines: str) -> dict[str, str]:
         return parse_extensions(Reply(250, "", "\n".join(("mx.test", *lines))))
 
+    def offered(self, secure: bool = False, **options: object) -> dict[str, str]:
+        return dict(offer(ReceiverOptions("mx.test", **options), secure))
+
     def test_offer(self):
         """S01: STARTTLS once and without parameters, or not at all."""
-        self.assertEqual(
-            ("PIPELINING", "SIZE 1000", "8BITMIME", "ENHANCEDSTATUSCODES", "DSN", "SMTPUTF8", "STARTTLS"), offer(1000, True)
-        )
-        self.assertNotIn("STARTTLS", offer(1000, False))
+        usual = ("PIPELINING", "SIZE", "8BITMIME", "CHUNKING", "ENHANCEDSTATUSCODES", "LIMITS", "DSN", "SMTPUTF8", "STARTTLS")
+        found = self.offered(max_size=1000, starttls=True)
+        self.assertEqual(usual, tuple(found))
+        self.assertEqual(("1000", ""), (found["SIZE"], found["STARTTLS"]))
+        self.assertNotIn("STARTTLS", self.offered())
+        self.assertNotIn("STARTTLS", self.offered(secure=True, starttls=True))
 
     def test_offer_more(self):
         """S20, P40: the mechanisms on one line, in our order; REQUIRETLS; neither unless it is given."""
-        self.assertEqual(("SMTPUTF8", "AUTH PLAIN LOGIN", "REQUIRETLS"), offer(1, False, ("PLAIN", "LOGIN"), True)[-3:])
-        self.assertEqual("SMTPUTF8", offer(1, False, (), False)[-1])
-        found = self.parse(*offer(1, True, ("CRAM-MD5", "PLAIN"), True))
-        self.assertEqual(("CRAM-MD5 PLAIN", ""), (found["AUTH"], found["REQUIRETLS"]))
+        found = self.offered(secure=True, auth=("LOGIN", "PLAIN"), requiretls=True)
+        self.assertEqual([("AUTH", "LOGIN PLAIN"), ("REQUIRETLS", "")], list(found.items())[-2:])
+        self.assertNotIn("REQUIRETLS", self.offered(requiretls=True))
+        self.assertEqual("SMTPUTF8", list(self.offered(secure=True))[-1])
+
+    def test_limits(self):
+        """RFC 9422: what is limited, and nothing where nothing is."""
+        self.assertEqual("RCPTMAX=7 MAILMAX=6", self.offered(max_recipients=7, max_transactions=6)["LIMITS"])
+        self.assertEqual("RCPTMAX=7", self.offered(max_recipients=7, max_transactions=0)["LIMITS"])
+        self.assertEqual("RCPTMAX=999999", self.offered(max_recipients=10**6, max_transactions=0)["LIMITS"])
+        self.assertNotIn("LIMITS", self.offered(max_recipients=0, max_transactions=0))
+
+    def test_binarymime(self):
+        """RFC 3030 3: BINARYMIME needs CHUNKING, and BODY, which is 8BITMIME's."""
+        self.assertIn("BINARYMIME", self.offered(binarymime=True))
+        for keyword in ("CHUNKING", "8BITMIME", "BINARYMIME"):
+            self.assertNotIn("BINARYMIME", self.offered(binarymime=True, withhold=frozenset({keyword})))
+
+    def test_terms(self):
+        """RFC 2852 2, 4865 3, 6710 2: only where they are switched on, with our limits."""
+        self.assertEqual(("", "60"), tuple(self.offered(deliver_by=least)["DELIVERBY"] for least in (0, 60)))
+        found = self.offered(future_release=3600, now=lambda: 0.0, mt_priority=True)
+        self.assertEqual(("3600 1970-01-01T01:00:00Z", ""), (found["FUTURERELEASE"], found["MT-PRIORITY"]))
+        self.assertEqual(set(), {"DELIVERBY", "FUTURERELEASE", "MT-PRIORITY"} & set(self.offered()))
+
+    def test_withhold(self):
+        """Each keyword can be withheld; what it brings is known by name."""
+        everything = {
+            "auth": ("PLAIN",),
+            "requiretls": True,
+            "binarymime": True,
+            "deliver_by": 1,
+            "future_release": 1,
+            "mt_priority": True,
+        }
+        for secure in (False, True):
+            full = self.offered(secure, starttls=True, now=lambda: 0.0, **everything)
+            for keyword in KEYWORDS:
+                left = self.offered(secure, starttls=True, now=lambda: 0.0, withhold=frozenset({keyword}), **everything)
+                gone = {keyword, "BINARYMIME"} if keyword in ("CHUNKING", "8BITMIME") else {keyword}
+                self.assertEqual(set(full) - gone, set(left))
+        self.assertEqual({"RET", "ENVID", "NOTIFY", "ORCPT", "SIZE"}, parameters_of({"DSN", "SIZE", "PIPELINING"}))
 
     def test_we_understand_what_we_offer(self):
         """parse(offer) has every keyword."""
-        found = self.parse(*offer(1000, True))
-        self.assertEqual({"PIPELINING", "SIZE", "8BITMIME", "ENHANCEDSTATUSCODES", "DSN", "SMTPUTF8", "STARTTLS"}, set(found))
+        offered = self.offered(max_size=1000, starttls=True, auth=("PLAIN", "LOGIN"))
+        found = self.parse(*(f"{keyword} {words}".rstrip() for keyword, words in offered.items()))
+        self.assertEqual(offered, found)
         self.assertEqual(1000, size_limit(found))
 
     def test_keywords(self):

@@ -83,6 +83,15 @@ class LineBufferTests(SynchronousTestCase):
         self.assertEqual(b"DATA", buffer.take_line())
         self.assertEqual((4, b"body", 0, b""), (len(buffer), buffer.take_all(), len(buffer), buffer.take_all()))
 
+    def test_take(self):
+        """For a chunk: so many bytes and no more, from where the lines ended; what follows is a line again."""
+        buffer = LineBuffer()
+        buffer.receive(b"BDAT 3\r\n\r\n\0NOOP\r\nab")
+        self.assertEqual(
+            (b"BDAT 3", b"\r\n", b"\0", b"NOOP"), (buffer.take_line(), buffer.take(2), buffer.take(1), buffer.take_line())
+        )
+        self.assertEqual((b"ab", b"", 0), (buffer.take(99), buffer.take(99), len(buffer)))
+
     def test_clear(self):
         """Nothing is left, not even that a line was too long."""
         buffer = LineBuffer()

@@ -22,6 +22,8 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(Limits().commands_per_connection, options.max_commands)
         self.assertEqual(Listen("tcp:25").mail_requires, options.mail_requires)
         self.assertEqual(Listen("tcp:25").auth_clear, options.auth)
+        self.assertEqual(Listen("tcp:25").vrfy, options.vrfy)
+        self.assertEqual(frozenset(Listen("tcp:25").withhold), options.withhold)
         self.assertEqual(Tls().starttls_needs_ehlo, options.starttls_needs_ehlo)
         self.assertEqual(Tls().starttls_in_transaction, options.starttls_in_transaction)
         self.assertFalse(options.starttls)
@@ -33,6 +35,9 @@ class OptionsTests(SynchronousTestCase):
             {"auth": ("PLAIN", "SCRAM-SHA-1")},
             {"auth_elsewhere": ("plain",)},
             {"auth": ("CRAM-MD5",)},
+            {"vrfy": "on"},
+            {"withhold": frozenset({"chunking"})},
+            {"future_release": 60},
         ):
             self.assertRaises(ValueError, ReceiverOptions, "mx.test", **changes)
         ReceiverOptions("mx.test", auth=("CRAM-MD5",), challenge=lambda: b"<1@x>")

@@ -8,7 +8,7 @@ from mta.smtp import wording
 from mta.smtp.order import ALLOWED, REQUIREMENTS, State, gate, is_foreign, misplaced
 from mta.status import Reply
 
-TALKING = (State.CONNECTED, State.READY, State.MAIL, State.RCPT)
+TALKING = (State.CONNECTED, State.READY, State.MAIL, State.RCPT, State.CHUNKS, State.DEAD)
 
 
 class OrderTests(SynchronousTestCase):
@@ -27,6 +27,8 @@ class OrderTests(SynchronousTestCase):
         """RFC 5321 3.3: MAIL, RCPT, DATA in that order."""
         self.assertEqual([State.READY], [state for state in TALKING if b"MAIL" in ALLOWED[state]])
         self.assertEqual([State.MAIL, State.RCPT], [state for state in TALKING if b"RCPT" in ALLOWED[state]])
+        self.assertEqual([State.MAIL, State.RCPT], [state for state in TALKING if b"DATA" in ALLOWED[state]])
+        self.assertEqual([State.MAIL, State.RCPT, State.CHUNKS], [state for state in TALKING if b"BDAT" in ALLOWED[state]])
 
     def test_misplaced(self):
         """503 for every word we speak where it may not come; the text says what is missing."""
@@ -37,11 +39,13 @@ class OrderTests(SynchronousTestCase):
         self.assertEqual(wording.HELLO_FIRST, misplaced(State.CONNECTED, b"MAIL")[1])
         self.assertEqual(wording.MAIL_FIRST, misplaced(State.READY, b"RCPT")[1])
         self.assertEqual(wording.MAIL_GIVEN, misplaced(State.RCPT, b"MAIL")[1])
+        self.assertEqual(wording.BDAT_BEGUN, misplaced(State.CHUNKS, b"DATA")[1])
+        self.assertEqual(wording.RSET_FIRST, misplaced(State.DEAD, b"BDAT")[1])
 
     def test_not_spoken(self):
         """502 for words of SMTP that we do not speak, 503 before EHLO (S11); 500 for no word at all."""
         self.assertEqual((b"AUTH", wording.HELLO_FIRST), misplaced(State.CONNECTED, b"AUTH"))
-        self.assertEqual((b"BDAT", wording.NOT_IMPLEMENTED), misplaced(State.RCPT, b"BDAT"))
+        self.assertEqual((b"EXPN", wording.NOT_IMPLEMENTED), misplaced(State.RCPT, b"EXPN"))
         self.assertEqual((b"", wording.UNKNOWN), misplaced(State.READY, b"XYZZY"))
 
     def test_foreign(self):
@@ -79,7 +83,7 @@ class GateTests(SynchronousTestCase):
 
     def test_what_is_free(self):
         """RFC 3207 4 and RFC 4954 6: never the way out, nor the way in."""
-        harmless = {b"EHLO", b"HELO", b"NOOP", b"RSET", b"HELP", b"QUIT", b"STARTTLS"}
+        harmless = {b"EHLO", b"HELO", b"NOOP", b"RSET", b"HELP", b"QUIT", b"STARTTLS", b"XCLIENT", b"XFORWARD"}
         self.assertEqual(harmless, gate("tls", False, False).free)
         for requirement in ("auth", "tls-or-auth"):
             self.assertEqual(harmless | {b"AUTH"}, gate(requirement, False, False).free)

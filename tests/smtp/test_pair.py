@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import attrs
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -12,17 +12,20 @@ from mta.smtp.client import Sender, Transaction
 from mta.smtp.data import LONG_LINE
 from mta.smtp.dsn import original_recipient
 from mta.smtp.event import Auth, AuthAnswered, BodyChunk, BodyWanted, Greeted, HelloAnswered, QuitAnswered, RcptTo, Transacted
-from mta.smtp.sasl import MECHANISMS, CramCredentials, Login
+from mta.smtp.sasl import CLIENT, CramCredentials, Login, ScramCredentials, Terms
+from mta.smtp.scram import verifier_of
 from mta.status import Reply
 from tests.smtp.talk import CHALLENGE, OPTIONS, Talk, cut
 from tests.smtp.test_address import paths
 from tests.smtp.test_data import anything, canonical, cuts
 from tests.smtp.test_dsn import envids, rets, wishes
-from tests.smtp.test_sasl import names, passwords
+from tests.smtp.test_sasl import in_scram, names, passwords
 
 ROOMY = attrs.evolve(OPTIONS, max_size=0, max_recipients=100)
 
-SECURE = attrs.evolve(ROOMY, auth=MECHANISMS, challenge=lambda: CHALLENGE, requiretls=True, mail_requires="tls+auth")
+SECURE = attrs.evolve(
+    ROOMY, auth=tuple(CLIENT), binding=b"binding", challenge=lambda: CHALLENGE, requiretls=True, mail_requires="tls+auth"
+)
 
 
 class Pair:
@@ -56,7 +59,8 @@ class Pair:
             self.hear(self.talk.say(data, lambda data: cut(data, self.places)))
 
     def login(self, mechanism: str, login: Login) -> Reply:
-        self.sender.authenticate(mechanism, login)
+        self.talk.verifier = verifier_of(login.password, b"salt")
+        self.sender.authenticate(mechanism, login, Terms(b"client", b"binding", plus=True))
         self.exchange()
         answered = self.events[-1]
         assert isinstance(answered, AuthAnswered), self.events
@@ -165,17 +169,21 @@ class AuthPairTests(SynchronousTestCase):
         self.assertEqual((250, [b"x\r\n"]), (done.replies[0].code, pair.talk.messages))
 
     @settings(deadline=None, max_examples=150)
-    @given(st.sampled_from(MECHANISMS), names, passwords, cuts, st.booleans())
+    @given(st.sampled_from([*CLIENT]), names, passwords, cuts, st.booleans())
     def test_any_login_in_any_pieces(self, mechanism, user, password, places, welcome):
         """The server's session is asked about just what the client's was given, however the wire cuts it; then mail goes."""
+        prepared = in_scram(user) if mechanism.startswith("SCRAM") else user
+        assume(prepared)
         pair = Pair(places, options=SECURE, in_tls=True)
         answer = Reply(235, "2.7.0", "Welcome") if welcome else Reply(535, "5.7.8", "No")
         pair.talk.answers[Auth] = [answer]
         self.assertEqual(answer, pair.login(mechanism, Login(user, password)))
         (given,) = [event.credentials for event in pair.talk.events if type(event) is Auth]
-        self.assertEqual(user, given.user)
-        knows = given.is_proof_of(password) if isinstance(given, CramCredentials) else given.password == password
-        self.assertTrue(knows)
+        self.assertEqual(prepared, given.user)
+        if isinstance(given, ScramCredentials):
+            self.assertEqual("", given.error)
+        else:
+            self.assertTrue(given.is_proof_of(password) if isinstance(given, CramCredentials) else given.password == password)
         self.assertEqual((welcome, not welcome), (pair.talk.machine.authenticated, bool(pair.talk.counters.auth_failures)))
         done = pair.send([b"x\r\n"], Transaction("a@c.test", ("b@mx.test",), 3, 0))
         self.assertEqual(250 if welcome else 530, done.replies[0].code)

@@ -49,6 +49,10 @@ class SerialiseTests(SynchronousTestCase):
         """RFC 2034 3: only 2yz, 4yz, 5yz have one."""
         self.assertEqual(b"354 Go\r\n", serialise(Reply(354, "3.0.0", "Go"), True))
 
+    def test_challenge(self):
+        """RFC 4954 4: a challenge stands on one line, however long it is; the nonce of a client in SCRAM may be."""
+        self.assertEqual(b"334 " + b"x" * 2000 + b"\r\n", serialise(Reply(334, "", "x" * 2000), True))
+
     def test_clean(self):
         """X23: whatever the text is, the lines are ASCII, short, and as many as meant."""
         self.assertEqual(b"250 2.0.0 a?b?c?\td\r\n", serialise(Reply(250, "2.0.0", "a\rb\0cü\td"), True))

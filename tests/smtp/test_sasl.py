@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -14,29 +14,48 @@ from mta.smtp.sasl import (
     SERVER,
     CramCredentials,
     Credentials,
+    ExternalCredentials,
     Login,
+    PassedOn,
     PlainCredentials,
+    ScramCredentials,
+    Terms,
     Undecodable,
+    VerifierWanted,
     choose,
     cram_digest,
     decode,
     encode,
     identity,
+    pass_on,
 )
+from mta.smtp.saslprep import saslprep
+from mta.smtp.scram import verifier_of
 
 CHALLENGE = b"<1896.697170952@postoffice.reston.mci.net>"
 KEY = b"k" * 32
+TERMS = Terms(CHALLENGE)
 names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20)
 passwords = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=30)
 
 
+def in_scram(user: str) -> str:
+    """The name as SCRAM says it (RFC 5802 5.1), "" where it leaves none."""
+    try:
+        return saslprep(user)
+    except ValueError:
+        return user
+
+
 def ask(mechanism: str, *responses: bytes) -> tuple[list[bytes], Credentials | None]:
     """The challenges of the server's part, and the credentials when it came to its end."""
-    steps = SERVER[mechanism](CHALLENGE)
+    steps = SERVER[mechanism](TERMS)
     challenges = [next(steps)]
     for response in responses:
         try:
             challenges.append(steps.send(response))
+            if isinstance(challenges[-1], VerifierWanted):
+                challenges.append(steps.send(verifier_of("tan", b"salt")))
         except StopIteration as end:
             return challenges, end.value
     return challenges, None
@@ -95,26 +114,57 @@ class ServerTests(SynchronousTestCase):
             _, given = ask(mechanism, *responses)
         except Undecodable:
             return
-        if given is not None:
+        if given is not None and mechanism != "EXTERNAL":
             self.assertTrue(given.user)
+
+    def test_external(self):
+        """RFC 4422 A: an authzid or none; what it is worth says the certificate."""
+        self.assertEqual(([b""], ExternalCredentials("")), ask("EXTERNAL", b""))
+        self.assertEqual(ExternalCredentials("jörg@a.test"), ask("EXTERNAL", "jörg@a.test".encode())[1])
+        for authzid in (b"\xff", b"a\0b", b"a\nb"):
+            self.assertRaises(Undecodable, ask, "EXTERNAL", authzid)
+
+    def test_passed_on(self):
+        """Each response goes to whoever holds the exchange, each challenge comes from him, and the end too; one exchange is one."""
+        steps, end = pass_on("X", TERMS), ScramCredentials("X", "", "tim")
+        self.assertEqual(b"", next(steps))
+        first = steps.send(b"one")
+        self.assertEqual(b"challenge", steps.send(b"challenge"))
+        second = steps.send(b"two")
+        self.assertEqual([("X", b"one"), ("X", b"two")], [(step.mechanism, step.response) for step in (first, second)])
+        self.assertIs(first.exchange, second.exchange)
+        self.assertEqual(end, self.assertRaises(StopIteration, steps.send, end).value)
+        other = pass_on("X", TERMS)
+        next(other)
+        another = other.send(b"one")
+        self.assertIsInstance(another, PassedOn)
+        self.assertIsNot(first.exchange, another.exchange)
 
 
 class BothEndsTests(SynchronousTestCase):
     @settings(deadline=None, max_examples=150)
-    @given(st.sampled_from(MECHANISMS), names, passwords)
+    @given(st.sampled_from([*CLIENT]), names, passwords)
     def test_they_understand_each_other(self, mechanism, user, password):
         """What our client says our server understands, whatever user and password."""
-        client, server = CLIENT[mechanism](Login(user, password)), SERVER[mechanism](CHALLENGE)
-        next(client)
+        prepared = in_scram(user) if mechanism.startswith("SCRAM") else user
+        assume(prepared)
+        terms = Terms(CHALLENGE, b"binding", plus=True)
+        client, server = CLIENT[mechanism](Login(user, password), terms), SERVER[mechanism](terms)
+        at_once = next(client)
         challenge = next(server)
         try:
-            for _ in range(3):
-                challenge = server.send(client.send(challenge))
+            for _ in range(4):
+                challenge = server.send(at_once or client.send(challenge))
+                at_once = b""
+                if isinstance(challenge, VerifierWanted):
+                    challenge = server.send(verifier_of(password, b"salt", 4096))
             self.fail("no end")
         except StopIteration as end:
             given = end.value
-        self.assertEqual(user, given.user)
-        if isinstance(given, CramCredentials):
+        self.assertEqual(prepared, given.user)
+        if isinstance(given, ScramCredentials):
+            self.assertEqual((mechanism, ""), (given.mechanism, given.error))
+        elif isinstance(given, CramCredentials):
             self.assertTrue(given.is_proof_of(password))
             self.assertFalse(given.is_proof_of(password + "x"))
         else:
@@ -123,8 +173,9 @@ class BothEndsTests(SynchronousTestCase):
     def test_the_client_says_at_once(self):
         """PLAIN comes with the command, the others wait; a PLAIN that waited answers the empty challenge."""
         login = Login("tim", "tan")
-        self.assertEqual([b"\0tim\0tan", b"", b""], [next(CLIENT[mechanism](login)) for mechanism in MECHANISMS])
-        plain = CLIENT["PLAIN"](login)
+        self.assertEqual([b"\0tim\0tan", b"", b""], [next(CLIENT[mechanism](login, TERMS)) for mechanism in [*CLIENT][:3]])
+        self.assertEqual([b"n,,", b"p=t"], [next(CLIENT[mechanism](login, TERMS))[:3] for mechanism in [*CLIENT][3:]])
+        plain = CLIENT["PLAIN"](login, TERMS)
         self.assertEqual(next(plain), plain.send(b""))
         self.assertRaises(StopIteration, plain.send, b"")
 
@@ -188,6 +239,13 @@ class ChooseTests(SynchronousTestCase):
         many = " ".join(["PLAIN", "LOGIN", *(f"X{n}" for n in range(60))])
         self.assertEqual("", choose(many, ("PLAIN", "LOGIN"), confidential=False))
         self.assertEqual("CRAM-MD5", choose(f"{many} CRAM-MD5", ("PLAIN", "LOGIN", "CRAM-MD5"), confidential=False))
+
+    def test_binding(self):
+        """RFC 9266: -PLUS where the connection can be bound to, else the next that is allowed."""
+        offered, allowed = "SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN", ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256")
+        self.assertEqual("SCRAM-SHA-256-PLUS", choose(offered, allowed, confidential=False, binding=True))
+        self.assertEqual("SCRAM-SHA-256", choose(offered, allowed, confidential=False))
+        self.assertEqual("", choose(offered, allowed[:1], confidential=True))
 
     def test_old_form(self):
         """A47: the parameters of "AUTH=LOGIN PLAIN"."""

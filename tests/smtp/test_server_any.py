@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.smtp.event import Auth, BodyChunk, BodyEnd, BodyStart, Hello, MailFrom, RcptTo, StartTls
+from mta.smtp.event import Auth, BodyChunk, BodyEnd, BodyStart, ChunkEnd, Hello, MailFrom, RcptTo, Reset, StartTls, Verify
 from mta.smtp.order import REQUIREMENTS
 from mta.smtp.server import Counters, Receiver
 from mta.status import Reply
@@ -30,15 +30,22 @@ LINES = [
     b"STARTTLS\r\n",
     b"QUIT\r\n",
     b"AUTH PLAIN AHRpbQB0YW4=\r\n",
+    b"BDAT 6\r\nRSET\r\n",
+    b"BDAT 3\r\na\r\n",
+    b"BDAT 6 LAST\r\nQUIT\r\n",
+    b"BDAT 0 LAST\r\n",
+    b"VRFY a@mx.test\r\n",
     b".\r\n",
     b"XYZZY\r\n",
     b"\r\n",
 ]
 SHRAPNEL = [*LINES, *LINES, b"\r", b"\n", b"\0", b"\r\n.\r\n", b"x" * 1500, b"MAIL FROM:<", b"\xff", b"GET / HTTP/1.1\r\n"]
+SHRAPNEL += [b"BDAT 1500 LAST\r\n", b"BDAT 2\r\n\n\n", b"BDAT 5 x\r\n", b"BDAT 99999999999999999999\r\n"]
 SHRAPNEL += [b"AUTH LOGIN\r\n", b"AUTH CRAM-MD5\r\n", b"dGlt\r\n", b"*\r\n"]
 # Commands behind which more may lie without harm: for these the pieces do not matter.
+CHUNKS = [b"BDAT 6\r\nQUIT\r\n", b"BDAT 3 LAST\r\nabc"]
 STEADY = [line for line in LINES if line[:4] not in (b"EHLO", b"HELO", b"DATA", b"STAR")]
-WANT_ANSWERS = (Hello, Auth, MailFrom, RcptTo, BodyStart, BodyEnd, StartTls)
+WANT_ANSWERS = (Hello, Auth, MailFrom, RcptTo, Verify, BodyStart, ChunkEnd, BodyEnd, StartTls)
 
 
 OPTIONS_ALL = [
@@ -46,6 +53,8 @@ OPTIONS_ALL = [
     *(attrs.evolve(WITH_AUTH, mail_requires=requirement, max_auth_failures=2) for requirement in REQUIREMENTS),
     attrs.evolve(OPTIONS, max_commands=7, max_transactions=2, max_recipients_total=2),
     attrs.evolve(OPTIONS, refuse_all=Reply(554, "5.7.1", "No")),
+    attrs.evolve(OPTIONS, max_size=9, vrfy="local"),
+    attrs.evolve(OPTIONS, withhold=frozenset({"CHUNKING", "DSN"})),
 ]
 
 
@@ -64,7 +73,8 @@ class SplitTests(SynchronousTestCase):
             talk = Talk(options)
             talk.say(b"EHLO c.test\r\n")
             said = talk.say(data, lambda _, pieces=pieces: pieces)
-            results.append((said, talk.events, talk.counters, talk.machine.ended))
+            events = [event for event in talk.events if type(event) is not BodyChunk]
+            results.append((said, events, talk.messages, talk.counters, talk.machine.ended))
         self.assertEqual(results[0], results[1])
         self.assertEqual(results[0], results[2])
 
@@ -131,8 +141,10 @@ class ReceiverModel(RuleBasedStateMachine):
                 assert self.known or self.options.mail_requires == "none", "mail from somebody unknown, in clear"
             if type(event) is RcptTo:
                 assert event.notify in (0, 10) and bool(event.notify) == bool(event.orcpt), "a wish that nobody had"
-            if type(event) is BodyChunk or type(event) is BodyEnd:
+            if type(event) in (BodyChunk, ChunkEnd, BodyEnd):
                 assert self.body_open
+            if type(event) is Reset:
+                self.body_open = False
         if self.machine.ended:
             self.waiting = None
 
@@ -141,7 +153,11 @@ class ReceiverModel(RuleBasedStateMachine):
         self.machine.receive_data(b"".join(pieces))
         self.look()
 
-    @rule(data=st.sampled_from([b"EHLO c.test\r\n", b"MAIL FROM:<>\r\nRCPT TO:<b@mx.test>\r\n", b"DATA\r\n", b"a\r\n.\r\n"]))
+    @rule(
+        data=st.sampled_from(
+            [b"EHLO c.test\r\n", b"MAIL FROM:<>\r\nRCPT TO:<b@mx.test>\r\n", b"DATA\r\n", b"a\r\n.\r\n", *CHUNKS]
+        )
+    )
     def client_is_good(self, data) -> None:
         self.machine.receive_data(data)
         self.look()
@@ -152,13 +168,16 @@ class ReceiverModel(RuleBasedStateMachine):
         event, self.waiting = self.waiting, None
         code = {BodyStart: 354, StartTls: 220, Auth: 235}.get(type(event), 250) if yes else 535 if type(event) is Auth else 451
         self.known |= yes and type(event) is Auth
-        unread = self.machine.buffered
+        unread, in_chunks = self.machine.buffered, self.machine._chunk is not None
+        if type(event) is ChunkEnd:
+            self.body_open = yes and event.error is None
+        elif type(event) is not Verify:
+            self.body_open = type(event) is BodyStart and yes and (in_chunks or not unread)
         self.machine.reply(Reply(code, "", "x"))
         if type(event) is RcptTo:
             self.accepted += yes
         elif type(event) in (MailFrom, BodyEnd):
             self.accepted = 0
-        self.body_open = type(event) is BodyStart and yes and not unread
         if type(event) is StartTls and yes:
             assert self.machine.ended or not unread, "bytes crossed the border to TLS"
             self.dead = True

@@ -67,7 +67,9 @@ class ParameterTests(SynchronousTestCase):
         self.assertIsNone(sender("SIZE 11").unfit(big))
         self.assertIsNone(sender("SIZE 0").unfit(big))
         self.assertIsNone(sender().unfit(big))
-        self.assertEqual("5.6.7", sender().unfit(utf8).enhanced)
+        self.assertIsNone(sender().unfit(utf8))  # for one of the two it is fit
+        for transaction in (Transaction("ü@c.test", ("b@mx.test",), 1, 0), Transaction("", ("ü@mx.test",), 1, 0)):
+            self.assertEqual("5.6.7", sender().unfit(transaction).enhanced)
         self.assertIsNone(sender("SMTPUTF8").unfit(utf8))
         self.assertIsNone(sender().unfit(Transaction("a@c.test", ("b@mx.test",), 1, Flag.SMTPUTF8)))
         self.assertEqual("5.1.3", sender().unfit(Transaction("a@c.test", ("b\n@mx.test",), 1, 0)).enhanced)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mta.tls import verify
-from mta.tls.verify import CLIENT_USES, ChainVerdict, RememberedVerdicts, match_names, verify_chain
+from mta.tls.verify import CLIENT_USES, ChainVerdict, RememberedVerdicts, dns_names, match_names, verify_chain
 from tests.tls.chains import at, make, store_of
 
 ROOT = make(ca=True, days=1000)
@@ -151,6 +151,12 @@ class NamesTests(SynchronousTestCase):
         self.assertFalse(self.match("mx.example.org", names=(".",)))
         address = make(ROOT, names=[x509.IPAddress(ip_address("192.0.2.1"))])
         self.assertFalse(match_names(address.der, (".0.2.1",)))
+
+    def test_dns_names(self) -> None:
+        """The names of an owner: no wildcard, no address, and none at all of what is no certificate."""
+        names = [x509.DNSName("mx.example.org"), x509.DNSName("*.example.org"), x509.IPAddress(ip_address("192.0.2.1"))]
+        self.assertEqual(("mx.example.org",), dns_names(make(ROOT, names=names).der))
+        self.assertEqual(((), ()), (dns_names(make(ROOT, names=None, common_name="x.example").der), dns_names(b"junk")))
 
     def test_partial_wildcards_match_nothing(self) -> None:
         """RFC 9525 6.3: `smtp*.example.org` and a lone `*` are no patterns; they do not raise either."""

@@ -18,7 +18,7 @@ from twisted.trial.unittest import SkipTest
 
 from mta.testing.peers import Act
 from tests.peers.server import MtaProcess
-from tests.whole.world import SOON, World, relay
+from tests.whole.world import PATIENCE, SOON, World, relay
 
 SIZE = 4 << 20
 SMALL = b"x" * 70 + b"\r\n"
@@ -186,5 +186,6 @@ class DiskFullTests(World):
         if not mta.is_running:
             await deferToThread(mta.restart)
         hop, _ = await self.hop(port=port)
-        await self.until(lambda: len(hop.messages) >= len(sender.accepted), "all that was accepted arrives")
+        # What was in the air waits again when there is room to write that, at the latest behind the first sweep: a minute.
+        await self.until(lambda: len(hop.messages) >= len(sender.accepted), "all that was accepted arrives", 3 * PATIENCE)
         self.assertEqual(sender.accepted, self.numbers(hop))

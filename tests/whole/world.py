@@ -181,9 +181,9 @@ class World(TestCase):
         await caller.ehlo()
         return caller
 
-    async def until(self, true: Any, what: str) -> None:
+    async def until(self, true: Any, what: str, patience: float = PATIENCE) -> None:
         """Wait until something is so."""
-        for _ in range(int(PATIENCE / 0.02)):
+        for _ in range(int(patience / 0.02)):
             if true():
                 return
             await deferLater(reactor, 0.02)

@@ -27,6 +27,10 @@ def sheet(message: Facts, rows: Sequence[Facts], now: int) -> Iterator[Line]:
     yield "source", f"{plain(message['source'])}{account}"
     if message["flags"]:
         yield "flags", " ".join(message["flags"])
+    if message["priority"]:
+        yield "priority", f"{message['priority']:+}"
+    if message["deliver_by"]:
+        yield "deliver by", _deliver_by(message, now)
     if message["envid"]:
         yield "envid", plain(message["envid"])
     if message["trace"]:
@@ -37,6 +41,14 @@ def sheet(message: Facts, rows: Sequence[Facts], now: int) -> Iterator[Line]:
 
 def _end(expires: int, now: int) -> str:
     return f"expires in {age(expires - now)}" if expires > now else "expired"
+
+
+def _deliver_by(message: Facts, now: int) -> str:
+    """RFC 2852: until when, and what then."""
+    by, flags = message["deliver_by"], message["flags"]
+    left = f"in {age(by - now)}" if by > now else f"{age(now - by)} ago"
+    otherwise = "it goes back" if "BY_RETURN" in flags else "its sender is told"
+    return f"{moment(by)} ({left}), else {otherwise}{'; traced' if 'BY_TRACE' in flags else ''}"
 
 
 def _recipient(row: Facts, now: int) -> Iterator[Line]:

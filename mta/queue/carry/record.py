@@ -47,6 +47,8 @@ def facts_of(message: Message, rows: Sequence[Row]) -> dict[str, Any]:
         "flags": _names(Flag, message.flags),
         "envid": message.envid,
         "trace": message.trace,
+        "priority": message.priority,
+        "deliver_by": message.deliver_by,
         "accepted_recipients": message.nrcpt,
         "size": message.size,
         "prefix": len(message.prefix),
@@ -103,6 +105,8 @@ def envelope_of(facts: object) -> Envelope:
         _text_or_none(facts, "account"),
         _text_or_none(facts, "envid"),
         _text_or_none(facts, "trace"),
+        _number(facts, "priority"),
+        _number(facts, "deliver_by"),
     )
     return Envelope(message, prefix, rows_of(facts, message))
 

@@ -5,7 +5,7 @@ Their first attempt then needs no read and no thread.  Bounded: what does not fi
 
 from __future__ import annotations
 
-from mta.envelope import Message, NewMessage, Stored
+from mta.envelope import NewMessage, Stored
 
 __all__ = ["Cache"]
 
@@ -24,21 +24,7 @@ class Cache:
 
     def keep(self, new: NewMessage, claims: int) -> None:
         """A message was stored and so many of its recipients are taken."""
-        message = Message(
-            new.id,
-            new.sender,
-            new.created,
-            new.expires,
-            len(new.prefix) + new.body.size,
-            int(new.flags),
-            len(new.recipients),
-            new.prefix,
-            new.source,
-            new.account,
-            new.envid,
-            new.trace,
-        )
-        stored = Stored(message, new.body.data)
+        stored = Stored(new.stored(), new.body.data)
         size = self._size(stored)
         if self.size + size <= self._limit:
             self.size += size

@@ -104,7 +104,7 @@ class Calls:
             return  # a row may name a file of these: they are not touched
         for message in messages:
             stored = error is None or message.id in in_spite
-            if stored:
+            if stored and not message.return_by:
                 self._sweep.stored(message.id, message.expires)
             if message.body.data is None:
                 self._spool.stored(message.id, stored)

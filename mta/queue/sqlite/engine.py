@@ -254,6 +254,8 @@ class SqliteQueue(Upkeep):
         claims = []
         if admit is not None:
             for message in messages:
+                if message.hold:
+                    continue
                 for id, to in enumerate(message.recipients, message.id + 1):
                     if admit(to):
                         reply = None if to.refused is None else str(to.refused)

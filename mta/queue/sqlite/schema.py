@@ -1,6 +1,6 @@
 """The queue file: its tables, its settings, and how it is opened.
 
-Version 2 of the tables (PRAGMA user_version).  An older file is brought up to date at start, one transaction for each
+Version 3 of the tables (PRAGMA user_version).  An older file is brought up to date at start, one transaction for each
 version; a version that is not known is refused, plainly.  One connection writes and checkpoints; every other is
 read-only: that keeps clear of the WAL-reset bug of SQLite before 3.51.3 and of lock errors (docs/queue.md).
 `synchronous=FULL` is what makes an answered message survive a power cut.  All settings are read back, because a build or
@@ -18,7 +18,7 @@ from mta.status import MailError, transient
 
 __all__ = ["VERSION", "has_log", "highest_id", "open_outside", "open_reader", "open_writer", "recover", "refused"]
 
-VERSION = 2
+VERSION = 3
 APPLICATION_ID = 0x6D746171  # "mtaq"
 STATEMENTS = 256  # prepared statements that are kept: all of statements.py in all their sizes
 BUSY_TIMEOUT = 10_000  # ms; only an operator's shell can hold a lock that we have to wait for
@@ -27,7 +27,11 @@ META = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;  -- what is remembered about the file
 CREATE TABLE strike(id INTEGER PRIMARY KEY, count INTEGER NOT NULL) STRICT;  -- recipients in the air when the process was killed
 """
-MIGRATIONS = {1: META}  # from that version to the next one
+BY_TIME = """
+CREATE INDEX message_return ON message(deliver_by, id) WHERE flags&256<>0;  -- given back at that time (RFC 2852)
+CREATE INDEX message_tell ON message(deliver_by, id) WHERE deliver_by>0 AND flags&272=0;  -- its sender is told, and was not yet
+"""
+MIGRATIONS = {1: META, 2: BY_TIME}  # from that version to the next one
 
 TABLES = (
     """
@@ -60,6 +64,7 @@ CREATE TABLE dest(                                     -- only destinations that
   suspended INTEGER NOT NULL, changed INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
     + META
+    + BY_TIME
 )
 
 # name, value to set, value read back (docs/queue.md)

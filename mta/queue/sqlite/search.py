@@ -17,9 +17,9 @@ from mta.envelope import Claim, Message
 from mta.queue.ids import id_at, ms_of
 from mta.queue.pattern import as_glob
 from mta.queue.sqlite import statements as sql
-from mta.queue.state import AGES, DestSummary, Overdue, Row, Selector, State
+from mta.queue.state import AGES, DestSummary, Overdue, Place, Row, Selector, State
 
-__all__ = ["Summary", "is_searched", "late", "page"]
+__all__ = ["Summary", "is_searched", "late", "late_by", "page"]
 
 LOOK = 10_000  # rows looked at in one call
 FEW = 5_000  # ids that are fetched by an index and sorted
@@ -164,10 +164,25 @@ def late(db: apsw.Connection, before: int, after: int, limit: int) -> tuple[list
     last = border if end is None else min(end, border)
     found: list[Overdue] = []
     for id, nrcpt in list(db.execute(sql.LATE, {"after": after, "last": last, "limit": LOOK})):
-        claims = tuple(Claim(*row) for row in db.execute(sql.LATE_RECIPIENTS, (id, id + nrcpt)))
-        envelope = db.execute(sql.LOAD, (id,)).fetchone() if claims else None
-        if envelope is not None:
-            found.append(Overdue(Message(*envelope[:-1]), claims))
-            if len(found) == limit:
-                return found, id
+        found += _overdue(db, id, nrcpt)
+        if len(found) == limit:
+            return found, id
     return found, 0 if end is None or end >= border else end
+
+
+def late_by(db: apsw.Connection, now: int, after: Place, limit: int) -> tuple[list[Overdue], Place | None]:
+    """Messages whose time has passed, behind a place in the order of these times; and where to go on, None: that was all."""
+    found: list[Overdue] = []
+    rows = list(db.execute(sql.LATE_BY, {"now": now, "by": after[0], "after": after[1], "limit": LOOK}))
+    for id, nrcpt, by in rows:
+        found += _overdue(db, id, nrcpt)
+        if len(found) == limit:
+            return found, (by, id)
+    return found, (rows[-1][2], rows[-1][0]) if len(rows) == LOOK else None
+
+
+def _overdue(db: apsw.Connection, id: int, nrcpt: int) -> list[Overdue]:
+    """The message, where it has recipients that wait and whose sender is to hear of it."""
+    claims = tuple(Claim(*row) for row in db.execute(sql.LATE_RECIPIENTS, (id, id + nrcpt)))
+    envelope = db.execute(sql.LOAD, (id,)).fetchone() if claims else None
+    return [] if envelope is None else [Overdue(Message(*envelope[:-1]), claims)]

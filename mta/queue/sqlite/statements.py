@@ -50,8 +50,9 @@ class Rows:
 # -- accept
 
 INSERT_MESSAGE = Rows(
-    "INSERT INTO message(id,created,expires,sender,source,account,size,flags,envid,nrcpt,pending,body,prefix,trace) VALUES %s",
-    14,
+    "INSERT INTO message(id,created,expires,sender,source,account,size,flags,envid,nrcpt,pending,body,prefix,trace,"
+    "priority,deliver_by) VALUES %s",
+    16,
 )
 INSERT_BODY = Rows("INSERT INTO body(id,data) VALUES %s", 2)
 INSERT_DELIVERY = Rows(
@@ -148,7 +149,12 @@ DROP_DEST = "DELETE FROM dest WHERE name=?"
 
 # -- sweep
 
-OLD_MESSAGES = "SELECT id,nrcpt,expires FROM message WHERE id>? AND id<? ORDER BY id LIMIT ?"
+# the last: it ends by its sender's wish (RFC 2852), which is no lifetime
+OLD_MESSAGES = "SELECT id,nrcpt,expires,flags&256<>0 AND deliver_by=expires FROM message WHERE id>? AND id<? ORDER BY id LIMIT ?"
+GIVEN_BACK = (
+    "SELECT id,nrcpt,deliver_by FROM message WHERE flags&256<>0 AND deliver_by<=:now AND (deliver_by,id)>(:by,:after)"
+    " ORDER BY deliver_by,id LIMIT :limit"
+)
 EXPIRABLE = "SELECT id FROM delivery WHERE id>? AND id<=? AND +state=0 AND +dest<>'bounce:' ORDER BY id"
 # id, due.  Why an operator has suspended a destination is nothing for senders.
 EXPIRE = Rows(
@@ -161,7 +167,10 @@ EXPIRE = Rows(
 
 # -- read-only
 
-LOAD = "SELECT id,sender,created,expires,size,flags,nrcpt,prefix,source,account,envid,trace,body FROM message WHERE id=?"
+LOAD = (
+    "SELECT id,sender,created,expires,size,flags,nrcpt,prefix,source,account,envid,trace,priority,coalesce(deliver_by,0),body"
+    " FROM message WHERE id=?"
+)
 CHUNK = "SELECT data FROM body WHERE id=?"
 BODY_PLACE = "SELECT body,size-length(prefix) FROM message WHERE id=?"
 EXISTS = "SELECT 1 FROM message WHERE id=?"
@@ -181,7 +190,15 @@ BROWSE = (
     " AND (:before IS NULL OR m.created<:before) AND (:account IS NULL OR m.account=:account) ORDER BY d.id LIMIT :limit"
 )
 READY_DEST = "SELECT id FROM delivery WHERE state=0 AND dest=:dest LIMIT :limit"  # by the index alone
-LATE = "SELECT id,nrcpt FROM message WHERE id>:after AND id<=:last AND +flags&16=0 AND +sender<>'' ORDER BY id LIMIT :limit"
+# a sender who has named his own time is told then
+LATE = (
+    "SELECT id,nrcpt FROM message WHERE id>:after AND id<=:last AND +flags&16=0 AND +sender<>''"
+    " AND (deliver_by IS NULL OR deliver_by=0 OR flags&256<>0) ORDER BY id LIMIT :limit"
+)
+LATE_BY = (
+    "SELECT id,nrcpt,deliver_by FROM message WHERE deliver_by>0 AND flags&272=0 AND deliver_by<=:now"
+    " AND (deliver_by,id)>(:by,:after) AND +sender<>'' ORDER BY deliver_by,id LIMIT :limit"
+)
 LATE_RECIPIENTS = (
     "SELECT id,message,dest,lane,due,attempts,address,orcpt,notify,last_reply,failed_dest,last_host FROM delivery"
     " WHERE id>? AND id<=?"

@@ -1,8 +1,9 @@
 """The sweep: recipients that are too old go to the bounce, files that no row names are removed.  One bounded bite each time.
 
 The order of ids is the order of age, so expiry walks the oldest messages by primary key and needs no index: messages
-younger than the shortest lifetime seen cannot have expired.  Held recipients and those in flight are left alone, they are
-met again by a later round.  Orphans (queue law R6) are looked for once an hour.
+younger than the shortest lifetime seen cannot have expired.  A time that the sender has named (RFC 2852) is no lifetime, else
+one message for a minute would have the whole queue walked through for ever: an index leads to those.  Held recipients and
+those in flight are left alone, they are met again by a later round.  Orphans (queue law R6) are looked for once an hour.
 """
 
 from __future__ import annotations
@@ -42,13 +43,14 @@ class Sweep:
         self._claims = claims
         self._change = change
         self._after = 0
+        self._given_back = (0, 0)  # up to where that was looked at: its time, the message
         self._shortest: int | None = None  # ms of life: of all stored messages; None until a round has seen them all
         self._seen: int | None = None  # of those that were stored meanwhile and those that the round has seen
         self._folder = 0
         self._round_began: int | None = None
 
     def stored(self, id: int, expires: int) -> None:
-        """A message was stored."""
+        """A message was stored that ends by its lifetime."""
         self._see(expires - ms_of(id))
 
     def _see(self, lifetime: int) -> None:
@@ -59,11 +61,13 @@ class Sweep:
 
     async def bite(self, now: int) -> SweepReport:
         """One bite of each."""
+        returned, more_to_return = await self._give_back(now)
         expired, more = await self._expire(now)
+        more = more or more_to_return
         orphans, more_files = await self._remove_orphans(now)
         if not more:
             await self._change(shrink)
-        return SweepReport(expired, orphans, more or more_files)
+        return SweepReport(returned + expired, orphans, more or more_files)
 
     # -- expiry
 
@@ -83,6 +87,14 @@ class Sweep:
         self._after = last
         return count, True
 
+    async def _give_back(self, now: int) -> tuple[int, bool]:
+        """What is not to be delivered any more, as its sender wants it."""
+        old, last = await self._reads.run(outdated, self._given_back, now)
+        count, stopped = await self._change(lambda db, _: expire(db, self._claims, old, now)) if old else (0, None)
+        if stopped is None:  # else the same again: what was expired is not met twice
+            self._given_back = last or (0, 0)
+        return count, stopped is not None or last is not None
+
     # -- orphans
 
     async def _remove_orphans(self, now: int) -> tuple[int, bool]:
@@ -100,9 +112,16 @@ class Sweep:
 def walk(db: apsw.Connection, after: int, before: int, now: int) -> tuple[Old, int | None, int | None]:
     """In a thread: the expired messages among the next, their shortest lifetime (ms), and the last id, None at the end."""
     rows = list(db.execute(sql.OLD_MESSAGES, (after, before, WALK)))
-    old = [(id, nrcpt) for id, nrcpt, expires in rows if expires <= now]
-    shortest = min((expires - ms_of(id) for id, _, expires in rows), default=None)
+    old = [(id, nrcpt) for id, nrcpt, expires, _ in rows if expires <= now]
+    shortest = min((expires - ms_of(id) for id, _, expires, by in rows if not by), default=None)
     return old, shortest, rows[-1][0] if len(rows) == WALK else None
+
+
+def outdated(db: apsw.Connection, after: tuple[int, int], now: int) -> tuple[Old, tuple[int, int] | None]:
+    """In a thread: the messages whose time has passed (RFC 2852, mode R), and where to go on, None at the end."""
+    rows = list(db.execute(sql.GIVEN_BACK, {"now": now, "by": after[0], "after": after[1], "limit": WALK}))
+    last = (rows[-1][2], rows[-1][0]) if len(rows) == WALK else None
+    return [(id, nrcpt) for id, nrcpt, _ in rows], last
 
 
 def expire(db: apsw.Connection, claims: Claims, old: Old, now: int) -> Expired:

@@ -26,7 +26,7 @@ __all__ = ["Transaction", "remove_recipients"]
 
 CHUNK = 65536  # bytes of a body in one row
 IN_FILE = -1
-WAITING, TAKEN = int(State.WAITING), int(State.TAKEN)
+WAITING, TAKEN, HELD = int(State.WAITING), int(State.TAKEN), int(State.HELD)
 
 
 class Transaction:
@@ -93,6 +93,8 @@ class Transaction:
             if number in admitted:
                 state = TAKEN
                 self._taken[number] = count if in_memory else 0
+            elif message.hold:
+                state = HELD
             else:
                 self._waiting.append((to.dest, to.lane, to.due, number))
             code, reply = (None, None) if to.refused is None else (to.refused.code, cut_reply(to.refused))
@@ -111,7 +113,7 @@ class Transaction:
         place = IN_FILE if data is None else id
         self._messages += (id, message.created, message.expires, message.sender, message.source, message.account)
         self._messages += (len(message.prefix) + body.size, int(message.flags), message.envid, accepted, left, place)
-        self._messages += (message.prefix, message.trace)
+        self._messages += (message.prefix, message.trace, message.priority, message.deliver_by)
 
     def _settle(self, outcome: Outcome) -> bool:
         claim = outcome.claim

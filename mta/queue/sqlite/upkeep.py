@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import apsw
+import attrs
 from twisted.internet.defer import Deferred, fail
 
 from mta.envelope import NewMessage
@@ -21,7 +22,19 @@ from mta.queue.sqlite import alteration, search
 from mta.queue.sqlite import statements as sql
 from mta.queue.sqlite.backup import Progress, backup
 from mta.queue.sqlite.calls import Calls
-from mta.queue.state import Alteration, Carried, CopyReport, DestState, DestSummary, Move, Overdue, Row, Selector, SweepReport
+from mta.queue.state import (
+    Alteration,
+    Carried,
+    CopyReport,
+    DestState,
+    DestSummary,
+    Move,
+    Overdue,
+    Place,
+    Row,
+    Selector,
+    SweepReport,
+)
 from mta.status import MailError, transient
 
 __all__ = ["Upkeep"]
@@ -35,6 +48,7 @@ class Upkeep(Calls):
 
     _copying: Deferred[None] | None = None  # fires when the backup that is under way has ended
     _closing = False  # it is to end soon
+    _unseen = False  # what the last owner had taken does not wait yet, or was not seen to
 
     # -- destinations
 
@@ -123,6 +137,17 @@ class Upkeep(Calls):
             found += more
         return found
 
+    def overdue_by(self, now: int, after: Place = (0, 0), limit: int = 100) -> Deferred[list[Overdue]]:
+        """See IQueue."""
+        return self._running(lambda: self._overdue_by(now, after, limit))
+
+    async def _overdue_by(self, now: int, after: Place, limit: int) -> list[Overdue]:
+        found, place = await self._reads.run(search.late_by, now, after, limit)
+        while place is not None and len(found) < limit:
+            more, place = await self._reads.run(search.late_by, now, place, limit - len(found))
+            found += more
+        return found
+
     def warn(self, message: int, spawn: Sequence[NewMessage]) -> Deferred[bool]:
         """See IQueue."""
         return self._running(lambda: self._warn(message, spawn))
@@ -156,7 +181,13 @@ class Upkeep(Calls):
 
     def sweep(self, now: int) -> Deferred[SweepReport]:
         """See IQueue."""
-        return self._running(lambda: self._sweep.bite(now))
+        return self._running(lambda: self._bite(now))
+
+    async def _bite(self, now: int) -> SweepReport:
+        """More while there is mail that could not be put back at the start, and once when it was: nobody has seen it yet."""
+        unseen, self._unseen = self._unseen, self.writer.unrecovered > 0
+        report = await self._sweep.bite(now)
+        return attrs.evolve(report, more=True) if unseen or self._unseen else report
 
     # -- from another queue
 

@@ -81,7 +81,7 @@ class Writer:
         self.held: list[Held] = []
         self._struck = struck
         self._highest = 0  # id in the file at the start
-        self._unrecovered = 0.0  # when there was no room to write that they wait again (time.monotonic)
+        self.unrecovered = 0.0  # when there was no room to write that they wait again (time.monotonic)
         self.commit_seconds = 0.0  # the last one
         self.commit_mean = 0.0  # seconds, smoothed over the last ones
         self.committed = 0.0  # when the last one returned (time.monotonic)
@@ -159,7 +159,7 @@ class Writer:
         """What the last owner had taken waits again.  On a full disk we start without that, and do it when there is room."""
         try:
             schema.recover(self.db, self._highest)
-            self._unrecovered = 0.0
+            self.unrecovered = 0.0
             self.claims.forget_cursors()
         except apsw.Error as error:
             system_error = self.db.system_errno
@@ -168,7 +168,7 @@ class Writer:
             if not is_full(error, system_error):
                 raise
             self.checkpoint(1)  # room in the log is room
-            self._unrecovered = time.monotonic()
+            self.unrecovered = time.monotonic()
 
     def _logged(self, _: object, __: object, pages: int) -> int:
         if pages < self.wal_pages:
@@ -190,7 +190,7 @@ class Writer:
         finally:
             self.deliver(results)
         self.checkpoint()
-        if self._unrecovered and time.monotonic() >= self._unrecovered + 1:
+        if self.unrecovered and time.monotonic() >= self.unrecovered + 1:
             self._recover()
 
     def deliver(self, results: list[Result]) -> None:

@@ -41,6 +41,8 @@ MESSAGE: dict[str, Any] = {
     "account": None,
     "envid": None,
     "flags": [],
+    "priority": 0,
+    "deliver_by": 0,
     "trace": None,
     "header": "Received: from a by b\nSubject: test",
     "header_cut": False,

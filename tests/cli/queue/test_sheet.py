@@ -42,6 +42,16 @@ class SheetTests(SynchronousTestCase):
         self.assertEqual(("e?1", "{}"), (said["envid"], said["trace"]))
         self.assertTrue(said["begun"].endswith(", expired"))
 
+    def test_terms(self) -> None:
+        """How urgent it is; by when it is wanted, and what then."""
+        said = dict(self.said(priority=3, deliver_by=NOW + 5 * MINUTE, flags=["BY_RETURN", "BY_TRACE"]))
+        self.assertEqual(
+            ("+3", "2027-01-15 08:05:00Z (in 5m), else it goes back; traced"), (said["priority"], said["deliver by"])
+        )
+        self.assertEqual(
+            "2027-01-15 07:55:00Z (5m ago), else its sender is told", dict(self.said(deliver_by=NOW - 5 * MINUTE))["deliver by"]
+        )
+
     def test_recipients_of_all_kinds(self) -> None:
         """Due; held and never tried; failed, with where it was going."""
         self.assertEqual("2027-01-15 07:59:00Z (due)", dict(self.said(row(due=NOW - MINUTE)))["  next try"])

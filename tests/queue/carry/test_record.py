@@ -44,7 +44,7 @@ class RecordTests(SynchronousTestCase):
     @settings(deadline=None, max_examples=100)
     def test_any_value(self, text: str, number: int, maybe: str | None) -> None:
         """Any text and any number that a column can hold; a reply is cut as the queue cuts it."""
-        of = attrs.evolve(message(), sender=text, created=number, envid=maybe)
+        of = attrs.evolve(message(), sender=text, created=number, envid=maybe, priority=number, deliver_by=number)
         one = attrs.evolve(row(of), address=text, due=number, lane=number, last_host=maybe, failed_dest=maybe)
         found = envelope_of(json.loads(json.dumps(facts_of(of, (one,)))))
         self.assertEqual((attrs.evolve(of, prefix=b""), (one,)), (found.message, found.recipients))

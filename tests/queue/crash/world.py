@@ -303,7 +303,7 @@ class CrashCase(TestCase):
         client = await Caller.connect(self.port)
         assert isinstance(client, Caller)
         await client.until(b"220 mta.test ESMTP\r\n")
-        await client.say(b"EHLO client.test\r\n", b"250 SMTPUTF8\r\n")
+        await client.say(b"EHLO client.test\r\n", b"250 MT-PRIORITY\r\n")
         return client
 
     async def transact(self, client: Caller, mail: Mail) -> bool:

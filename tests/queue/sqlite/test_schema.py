@@ -7,7 +7,19 @@ from pathlib import Path
 import apsw
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.queue.sqlite.schema import APPLICATION_ID, TABLES, VERSION, highest_id, open_outside, open_reader, open_writer, recover
+from mta.queue.sqlite.reads import load
+from mta.queue.sqlite.schema import (
+    APPLICATION_ID,
+    META,
+    TABLES,
+    VERSION,
+    highest_id,
+    open_outside,
+    open_reader,
+    open_writer,
+    recover,
+)
+from mta.queue.sqlite.statements import LATE_BY
 from mta.status import MailError
 
 
@@ -43,7 +55,7 @@ class SchemaTests(SynchronousTestCase):
     def test_unknown_version(self) -> None:
         """Tables of a later program are left alone."""
         self.open().execute("PRAGMA user_version=99")
-        self.assertIn("version 99, this program knows version 2", self.refusal())
+        self.assertIn("version 99, this program knows version 3", self.refusal())
 
     def test_q27_migration(self) -> None:
         """A file of version 1 is brought to this version at start, with all that is in it; also one that was interrupted."""
@@ -54,6 +66,19 @@ class SchemaTests(SynchronousTestCase):
             self.assertEqual([(4, "old@example.com")], list(db.execute("SELECT id,sender FROM message")))
             self.assertEqual([], list(db.execute("SELECT * FROM meta")))
             db.close()
+        fresh = Path(self.mktemp())
+        open_writer(fresh).close()
+        self.assertEqual(tables(fresh), tables(self.path))
+
+    def test_q27_migration_of_version_2(self) -> None:
+        """Its mail has no time by which it was wanted, and is read so; what comes is found by its time."""
+        make_version_2(self.path)
+        db = self.open()
+        self.assertEqual(VERSION, db.pragma("user_version"))
+        self.assertEqual(0, load(db, 4).message.deliver_by)
+        found = db.execute("EXPLAIN QUERY PLAN " + LATE_BY, {"now": 9, "by": 0, "after": 0, "limit": 1}).fetchall()
+        self.assertIn("message_tell", str(found))
+        db.close()
         fresh = Path(self.mktemp())
         open_writer(fresh).close()
         self.assertEqual(tables(fresh), tables(self.path))
@@ -144,6 +169,15 @@ def make_version_1(path: Path) -> None:
     db.execute(f"BEGIN; {VERSION_1}; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version=1; COMMIT")
     db.execute("INSERT INTO message VALUES (4,1,9,'old@example.com','smtp',NULL,1,0,NULL,1,1,4,x'',NULL,0,NULL)")
     db.execute("INSERT INTO delivery(id,message,dest,lane,due,state,address,notify) VALUES (5,4,'d',0,0,0,'a@b',0)")
+    db.close()
+
+
+def make_version_2(path: Path) -> None:
+    """A queue file as version 2 left it, with that message."""
+    make_version_1(path)
+    db = apsw.Connection(str(path))
+    db.execute(f"BEGIN; {META}; PRAGMA user_version=2; COMMIT")
+    db.execute("INSERT INTO body VALUES (4, x'00')")
     db.close()
 
 

@@ -13,11 +13,11 @@ from tests.queue.sqlite.case import fresh_database
 
 DEST = "smtp:default/example7.org"
 
-# two recipients for each message; 20 destinations, 8 lanes, half of them due; every 50th taken, every 60th held
+# two recipients for each message, and every 7th with a time, by turns of both modes; 20 destinations, 8 lanes, half of them due; every 50th taken, every 60th held
 FILL = """
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<:messages)
-INSERT INTO message SELECT i*4, i, CASE WHEN i%10=0 THEN 5 ELSE 1000000000 END, 's@example.com', 'smtp', NULL, 500, 0, NULL, 2, 2, i*4,
- zeroblob(300), NULL, 0, NULL FROM n;
+INSERT INTO message SELECT i*4, i, CASE WHEN i%10=0 THEN 5 ELSE 1000000000 END, 's@example.com', 'smtp', NULL, 500,
+ CASE WHEN i%14=0 THEN 256 ELSE 0 END, NULL, 2, 2, i*4, zeroblob(300), NULL, 0, CASE WHEN i%7=0 THEN i END FROM n;
 INSERT INTO body SELECT id, zeroblob(300) FROM message;
 INSERT INTO delivery SELECT m.id+1+k.value, m.id, 'smtp:default/example'||((m.id/4)%20)||'.org', (m.id/80)%8,
  CASE WHEN k.value=0 THEN m.id ELSE m.id+900000000 END, CASE WHEN (m.id/4)%50=0 THEN 1 WHEN (m.id/4)%60=0 THEN 2 ELSE 0 END, 0,
@@ -42,6 +42,7 @@ SINGLE_VALUES: dict[str, Any] = {
     "DROP_DEST": (DEST,),
     "OLD_MESSAGES": (400, 500, 20),
     "EXPIRABLE": (400, 402),
+    "GIVEN_BACK": {"now": 5000, "by": 70, "after": 280, "limit": 20},
     "LOAD": (400,),
     "CHUNK": (400,),
     "BODY_PLACE": (400,),
@@ -50,6 +51,7 @@ SINGLE_VALUES: dict[str, Any] = {
     "WINDOW_MESSAGES": (400, 20),
     "READY_DEST": RANGE,
     "LATE": {"after": 400, "last": 500, "limit": 20},
+    "LATE_BY": {"now": 5000, "by": 70, "after": 280, "limit": 20},
     "LATE_RECIPIENTS": (400, 402),
     "WARNED": (400,),
     "SUMMARY": {"after": 400, "last": 500, "now": 1, "young": 1, "middle": 1, "old": 1},
@@ -66,7 +68,7 @@ SINGLE = {name: text for name, text in vars(sql).items() if isinstance(text, str
 MANY = {name: rows for name, rows in vars(sql).items() if isinstance(rows, sql.Rows)}
 NEW = 1 << 50
 MANY_VALUES: dict[str, list[list[Any]]] = {
-    "INSERT_MESSAGE": [[NEW + n * 4, 1, 1, "s", "smtp", None, 1, 0, None, 1, 1, 1, b"", None] for n in range(8)],
+    "INSERT_MESSAGE": [[NEW + n * 4, 1, 1, "s", "smtp", None, 1, 0, None, 1, 1, 1, b"", None, 0, 0] for n in range(8)],
     "INSERT_BODY": [[NEW + n, b"x"] for n in range(8)],
     "INSERT_DELIVERY": [[NEW + n, 400, DEST, 2, 1, n % 2, "a", None, 0, None, None] for n in range(8)],
     "HISTORY": [[401 + n * 4, 1, 7, None, None] for n in range(8)],

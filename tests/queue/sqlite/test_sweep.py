@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from mta.envelope import BOUNCE, Kind
+from mta.envelope import BOUNCE, Flag, Kind
 from mta.queue.sqlite import sweep as module
 from tests.queue.harness import DAY, HOUR
 from tests.queue.sqlite.case import SqliteCase
@@ -68,6 +68,37 @@ class SweepTests(SqliteCase):
         await self.accept(lifetime=HOUR)
         self.now += HOUR
         self.assertEqual(1, (await self.sweep())[0])
+
+    async def test_q20_a_named_time_is_no_lifetime(self) -> None:
+        """A message for a minute (RFC 2852) goes at its time, and the rest of the queue is not walked through for it, ever."""
+        for _ in range(5):
+            await self.accept()
+        by = self.now + 60_000
+        await self.accept(lifetime=60_000, deliver_by=by, flags=int(Flag.BY_RETURN))
+        for _ in range(2):
+            await self.sweep()
+            walked = []
+            walk = module.walk
+            self.patch(module, "walk", lambda *given, walk=walk, walked=walked: walked.append(walk(*given)) or walked[-1])
+            self.now += HOUR
+            self.assertEqual(1, (await self.sweep())[0])
+            self.assertTrue(walked and all(each == ([], None, None) for each in walked), walked)
+            await self.crash()
+            await self.accept(lifetime=60_000, deliver_by=self.now + 60_000, flags=int(Flag.BY_RETURN))
+
+    async def test_q20_named_times_in_bites(self) -> None:
+        """A bite of what has expired does not hide what follows, nor does what is held."""
+        self.patch(module, "WALK", 2)
+        self.patch(module, "BITE", 3)
+        timed = {"lifetime": 60_000, "deliver_by": self.now + 60_000, "flags": int(Flag.BY_RETURN)}
+        for _ in range(5):
+            await self.accept(hold="looked at", **timed)
+        for _ in range(5):
+            await self.accept("a@example.org", "b@example.org", **timed)
+        await self.accept(lifetime=9 * DAY)
+        self.now += HOUR
+        self.assertEqual(10, (await self.sweep())[0])
+        self.assertEqual(0, (await self.sweep())[0])
 
     async def test_q20_after_a_restart(self) -> None:
         """Nothing is known then: the first round walks all, and finds the short life among the long ones."""

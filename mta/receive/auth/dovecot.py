@@ -1,0 +1,271 @@
+"""Dovecot says who may log in: its auth socket (`[auth] dovecot`), as a checker for a `twisted.cred` portal.
+
+One connection is kept and shared; requests go out at once and are told apart by their number.  It is made when somebody wants
+to log in, and again when it was lost.  PLAIN and LOGIN are asked in one step; other mechanisms are passed on step by step.
+Whatever keeps Dovecot from an answer (not there, too slow, "temp", too many requests) is a failure of ours: 454.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+import attrs
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.credentials import IUsernamePassword
+from twisted.cred.error import LoginFailed, UnauthorizedLogin
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.endpoints import UNIXClientEndpoint, clientFromString, connectProtocol
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.protocols.basic import LineOnlyReceiver
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mta.interfaces import IProvenLogin
+from mta.receive.auth.dovecot_words import Answer, answer_in, begin, cancel, go_on, hello
+from mta.receive.auth.peer import Peer
+from mta.receive.auth.workers import Busy
+from mta.smtp.sasl import PassedOn, ScramCredentials
+
+__all__ = ["Dovecot", "Unreachable"]
+
+HELLO_TIME: Final = 5.0  # seconds for Dovecot to take the connection and to say what it offers
+ANSWER_TIME: Final = 30.0  # and to answer; it lets wrong passwords wait for some seconds
+MAX_ASKED: Final = 1000
+_parse: Callable[[Any, str], Any] = clientFromString
+_connect: Callable[[Any, Any], Deferred[Any]] = connectProtocol
+
+_bugs = Logger()
+
+
+class Unreachable(LoginFailed):
+    """Dovecot gives no answer, or says that it has none now."""
+
+
+class _Wire(LineOnlyReceiver):
+    """One connection.  lost: it was, or never came to be."""
+
+    transport: Any
+    delimiter = b"\n"
+    MAX_LENGTH = 65536
+
+    def __init__(self, clock: Any, number: int) -> None:
+        self.lost = False
+        self._is_ready = False  # Dovecot has said DONE
+        self._waiting: list[Deferred[None]] = []  # for that
+        self.mechanisms: set[str] = set()
+        self._clock = clock
+        self._number = number
+        self._last = 0
+        self._asked: dict[int, tuple[float, Deferred[Answer]]] = {}  # the one asked first comes first
+        self._timer: IDelayedCall | None = None
+        self.connecting: Deferred[Any] | None = None
+        self.gone: Deferred[None] = Deferred()
+
+    # ---- what Twisted calls
+
+    def connectionMade(self) -> None:
+        """Say hello."""
+        self.transport.write(hello(self._number))
+        self._timer = self._clock.callLater(HELLO_TIME, self._look)
+
+    def lineReceived(self, line: bytes) -> None:
+        """An answer, or a word of the handshake."""
+        try:
+            answer = answer_in(line)
+        except ValueError as error:
+            _bugs.error("dovecot says what is no answer: {error}", error=str(error))
+            self.transport.abortConnection()
+            return
+        if answer is not None:
+            asked = self._asked.pop(answer.id, None)
+            if asked is not None:
+                asked[1].callback(answer)
+        elif line.startswith(b"MECH\t"):
+            self.mechanisms.add(line.split(b"\t")[1].decode("ascii", "replace").upper())
+        elif line.startswith(b"VERSION\t") and line.split(b"\t")[1] != b"1":
+            _bugs.error("dovecot speaks another version of its protocol")
+            self.transport.abortConnection()
+        elif line == b"DONE":
+            self._is_ready = True
+            self._tell(None)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """No answer is that long."""
+        self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Nobody gets an answer any more."""
+        self.lost = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        asked, self._asked = self._asked, {}
+        self.fail()
+        for _, answer in asked.values():
+            answer.errback(Unreachable())
+        self.gone.callback(None)
+
+    # ---- what Dovecot (ours) asks
+
+    def ready(self) -> Deferred[None]:
+        """Fires when requests may be made; errbacks with Unreachable."""
+        if self._is_ready:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
+        return waiting
+
+    def fail(self) -> None:
+        """There is no connection."""
+        self.lost = True
+        self._tell(Failure(Unreachable()))  # type: ignore[no-untyped-call]
+
+    def _tell(self, result: Any) -> None:
+        waiting, self._waiting = self._waiting, []
+        for deferred in waiting:
+            if not deferred.called:  # else it was given up
+                deferred.callback(result)
+
+    def ask(self, mechanism: str, peer: Peer, response: bytes) -> tuple[int, Deferred[Answer]]:
+        """A new request: its number, and what comes."""
+        if len(self._asked) >= MAX_ASKED:
+            raise Busy
+        self._last += 1
+        return self._last, self._say(self._last, begin(self._last, mechanism, peer, response))
+
+    def go_on(self, id: int, response: bytes) -> Deferred[Answer]:
+        """The next step of a request."""
+        return self._say(id, go_on(id, response))
+
+    def _say(self, id: int, line: bytes) -> Deferred[Answer]:
+        def given_up(_: object) -> None:
+            if self._asked.pop(id, None) is not None:
+                self.transport.write(cancel(id))
+
+        answer: Deferred[Answer] = Deferred(given_up)
+        self._asked[id] = self._clock.seconds(), answer
+        self.transport.write(line)
+        if self._timer is None:
+            self._timer = self._clock.callLater(ANSWER_TIME, self._look)
+        return answer
+
+    def _look(self) -> None:
+        """One timer for all: whoever waits for too long ends the connection, for Dovecot is stuck."""
+        self._timer = None
+        oldest = next(iter(self._asked.values()), None)
+        if not self._is_ready:
+            self.transport.abortConnection()
+        elif oldest is not None:
+            left = oldest[0] + ANSWER_TIME - self._clock.seconds()
+            if left > 0:
+                self._timer = self._clock.callLater(left, self._look)
+            else:
+                self.transport.abortConnection()
+
+
+@attrs.define(slots=True, eq=False)
+class _Begun:
+    """An exchange that Dovecot holds."""
+
+    wire: _Wire
+    id: int
+
+
+@implementer(ICredentialsChecker)
+class Dovecot:
+    """where: the path of a UNIX socket, or a Twisted client endpoint string.  reactor: a clock, and what the endpoint wants."""
+
+    credentialInterfaces = (IUsernamePassword, IProvenLogin)
+
+    def __init__(self, where: str, reactor: Any, random: Callable[[int], bytes] = os.urandom) -> None:
+        self.where = where
+        self._reactor = reactor
+        self._random = random
+        self._wire: _Wire | None = None
+        self._begun: WeakKeyDictionary[Any, _Begun] = WeakKeyDictionary()
+
+    def requestAvatarId(self, credentials: Any) -> Deferred[bytes | tuple[()]]:
+        """The user's name as Dovecot has it; errbacks with UnauthorizedLogin, Unreachable or Busy."""
+        if IProvenLogin.providedBy(credentials):
+            return succeed(credentials.username)
+        return Deferred.fromCoroutine(self._check(credentials))
+
+    async def _check(self, credentials: Any) -> bytes:
+        wire = await self._connected()
+        peer = getattr(credentials, "peer", Peer())
+        message = b"\0".join((b"", credentials.username, credentials.password))
+        _, asked = wire.ask("PLAIN", peer, message)
+        answer = await asked
+        return _user(answer).encode()
+
+    def step(self, question: PassedOn, peer: Peer) -> Deferred[bytes | ScramCredentials]:
+        """The next challenge, or the end of it."""
+        return Deferred.fromCoroutine(self._step(question, peer))
+
+    async def _step(self, question: PassedOn, peer: Peer) -> bytes | ScramCredentials:
+        begun = self._begun.get(question.exchange)
+        if begun is None:
+            wire = await self._connected()
+            if question.mechanism not in wire.mechanisms:
+                raise Unreachable
+            id, asked = wire.ask(question.mechanism, peer, question.response)
+            self._begun[question.exchange] = _Begun(wire, id)
+        elif begun.wire.lost:
+            raise Unreachable
+        else:
+            asked = begun.wire.go_on(begun.id, question.response)
+        answer = await asked
+        if answer.verdict == "CONT":
+            return answer.octets
+        try:
+            return ScramCredentials(question.mechanism, "", _user(answer))
+        except UnauthorizedLogin:
+            return ScramCredentials(question.mechanism, "", answer.words.get("user", ""), "wrong user or password")
+
+    def stop(self) -> Deferred[None]:
+        """Keep no connection; fires when it is gone."""
+        wire, self._wire = self._wire, None
+        if wire is None or wire.lost:
+            return succeed(None)
+        if wire.transport is not None:
+            wire.transport.abortConnection()
+            return wire.gone
+        assert wire.connecting is not None
+        wire.connecting.cancel()
+        return succeed(None)
+
+    # ---- the connection
+
+    async def _connected(self) -> _Wire:
+        wire = self._wire
+        if wire is None or wire.lost:
+            wire = self._wire = _Wire(self._reactor, int.from_bytes(self._random(4), "big") >> 1 or 1)
+            wire.connecting = _connect(self._endpoint(), wire)
+            wire.connecting.addErrback(self._unreachable, wire)
+        if wire.lost:
+            raise Unreachable
+        await wire.ready()
+        return wire
+
+    def _endpoint(self) -> Any:
+        if self.where.startswith("/"):
+            return UNIXClientEndpoint(self._reactor, self.where, HELLO_TIME)  # type: ignore[no-untyped-call]
+        return _parse(self._reactor, self.where)
+
+    def _unreachable(self, failure: Failure, wire: _Wire) -> None:
+        _bugs.error("dovecot cannot be reached at {where}: {why}", where=self.where, why=failure.getErrorMessage())
+        wire.fail()
+
+
+def _user(answer: Answer) -> str:
+    """Who it is; UnauthorizedLogin, or Unreachable where Dovecot says that it cannot tell."""
+    if answer.verdict == "OK" and answer.words.get("user"):
+        return answer.words["user"]
+    if answer.verdict == "FAIL" and not answer.is_temporary:
+        raise UnauthorizedLogin
+    raise Unreachable

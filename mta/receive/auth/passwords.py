@@ -1,0 +1,216 @@
+"""`[auth] passwords`: lines "user:secret" (secret.py), as a checker for a `twisted.cred` portal.
+
+In UTF-8; the first colon divides; empty lines and those that begin with "#" are nothing.  The file is read at the start and
+whenever it has changed; a change that cannot be read leaves things as they were, and is logged.  Who asks must not learn
+who exists: an unknown user is judged by the secret of somebody else, always the same one for the same name, so whatever
+work the secrets of this file take, unknown names take it too; and SCRAM shows him a salt that was made up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from hmac import digest as keyed_digest
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
+from twisted.cred.error import UnauthorizedLogin
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from mta.interfaces import IProvenLogin, IScramVerifiers
+from mta.receive.auth.remembered import Remembered
+from mta.smtp.sasl import Verifier
+from mta.smtp.scram import ITERATIONS, verifier_of
+from mta.smtp.secret import Secret, secret_in
+from mta.status import MailError, Scope, transient
+
+__all__ = ["PasswordFile", "users_in"]
+
+_NOBODYS: Final = secret_in("nobody's")  # of an empty file
+_SALT: Final = 16  # bytes
+
+_bugs = Logger()
+
+
+@attrs.frozen(slots=True)
+class _Users:
+    """What the file says.  salting: secret octets that salts are made up with."""
+
+    secrets: Mapping[bytes, Secret]
+    stamp: tuple[int, ...]  # of the file
+    salting: bytes = attrs.field(repr=False)
+    order: tuple[bytes, ...] = attrs.field(repr=False)
+
+    @classmethod
+    def of(cls, secrets: Mapping[bytes, Secret], stamp: tuple[int, ...], key: bytes) -> _Users:
+        """key: secret octets of this process.
+
+        Where the file has salts they outlast a restart, so those that are made up must too: then they rest on a secret of the
+        file.  Where it has none, all are made up.
+        """
+        lasting = next((secret.verifier for secret in secrets.values() if secret.verifier is not None), None)
+        salting = key if lasting is None else sha256(lasting.stored_key + lasting.server_key).digest()
+        return cls(secrets, stamp, salting, tuple(secrets))
+
+    def stand_in(self, user: bytes) -> Secret:
+        """Somebody's secret, the same for the same unknown name."""
+        if not self.order:
+            return _NOBODYS
+        place = int.from_bytes(self._digest(b"place", user)[:8], "big") % len(self.order)
+        return self.secrets[self.order[place]]
+
+    def made_up(self, user: bytes, model: Verifier | None) -> Verifier:
+        """For somebody who has none: looks like the model."""
+        size, iterations = (len(model.salt), model.iterations) if model is not None else (_SALT, ITERATIONS)
+        stored, server = self._digest(b"stored", user), self._digest(b"server", user)
+        return Verifier(self.salt(user, size), iterations, stored, server, exists=False)
+
+    def salt(self, user: bytes, size: int = _SALT) -> bytes:
+        """For a user whose secret has none."""
+        return (self._digest(b"salt", user) * (size // 32 + 1))[:size]
+
+    def _digest(self, what: bytes, user: bytes) -> bytes:
+        return keyed_digest(self.salting, what + b"\0" + user, sha256)
+
+
+@implementer(ICredentialsChecker, IScramVerifiers)
+class PasswordFile:
+    """See the module.
+
+    run: does a thing that takes long elsewhere, and gives a Deferred (Workers.run).  now: seconds, any clock.
+    key: secret octets.  lifetime: seconds that a right password is remembered.
+    """
+
+    credentialInterfaces = (IUsernamePassword, IUsernameHashedPassword, IProvenLogin)
+
+    def __init__(
+        self, path: Path, run: Callable[[Callable[[], Any]], Deferred[Any]], now: Callable[[], float], key: bytes, lifetime: float
+    ) -> None:
+        """MailError with file and line, never with what the line says."""
+        self._path = path
+        self._run = run
+        self._now = now
+        self._key = key
+        self._remembered = Remembered(key, lifetime)
+        self._users = self._read()
+        self._refused: tuple[int, ...] = ()  # the stamp of a change that could not be read
+
+    # ---- what a portal asks
+
+    def requestAvatarId(self, credentials: Any) -> Deferred[bytes | tuple[()]]:
+        """The user's name; UnauthorizedLogin."""
+        self.look()
+        if IProvenLogin.providedBy(credentials):
+            return succeed(credentials.username)
+        user: bytes = credentials.username
+        secret = self._users.secrets.get(user)
+        judge = secret or self._users.stand_in(user)
+        if IUsernameHashedPassword.providedBy(credentials):
+            plain = judge.plain or b"nobody's"
+            proof: Any = credentials
+            right = proof.checkPassword(plain) and judge.plain is not None
+            return self._judged(right, user, secret)
+        password: bytes = credentials.password
+        if not judge.is_slow:
+            return self._judged(judge.matches(password), user, secret)
+        if self._is_right(secret, user, password):
+            return succeed(user)
+        answer = self._run(lambda: self._is_right(secret, user, password) or judge.matches(password))
+        return answer.addCallback(self._taken, user, password, secret)
+
+    def _is_right(self, secret: Secret | None, user: bytes, password: bytes) -> bool:
+        """Known without work.  Asked again in the thread: of many who come at once with the same one the first does the work."""
+        return secret is not None and self._remembered.knows(user, password, self._now())
+
+    def _judged(self, right: bool, user: bytes, secret: Secret | None) -> Deferred[bytes | tuple[()]]:
+        return succeed(user) if right and secret is not None else fail(UnauthorizedLogin())
+
+    def _taken(self, right: bool, user: bytes, password: bytes, secret: Secret | None) -> bytes:
+        if not right or secret is None:
+            raise UnauthorizedLogin
+        if self._users.secrets.get(user) is secret:  # else it was changed meanwhile
+            self._remembered.put(user, password, self._now())
+        return user
+
+    # ---- what SCRAM asks
+
+    def verifier(self, username: bytes) -> Deferred[Verifier]:
+        """See IScramVerifiers: there is one for everybody.  A plain password gets its own each time, at the usual cost."""
+        self.look()
+        users = self._users
+        secret = users.secrets.get(username)
+        model = secret or users.stand_in(username)
+        plain = model.plain
+        if plain is not None:
+            salt = users.salt(username)
+            answer = self._run(lambda: verifier_of(plain.decode(), salt))
+            return answer if secret is not None else answer.addCallback(lambda _: users.made_up(username, None))
+        if secret is not None and secret.verifier is not None:
+            return succeed(secret.verifier)
+        return succeed(users.made_up(username, model.verifier))
+
+    # ---- the file
+
+    def look(self) -> None:
+        """Take up what has changed in the file."""
+        stamp = _stamp(self._path)
+        if stamp in (self._users.stamp, self._refused):
+            return
+        try:
+            self._users = self._read()
+        except MailError as error:
+            self._refused = stamp
+            _bugs.error("the passwords stay as they were: {reason}", reason=error.reason)
+        else:
+            self._refused = ()
+            self._remembered.forget()
+
+    def _read(self) -> _Users:
+        stamp = _stamp(self._path)  # before the reading: a change amid it is seen next time
+        try:
+            text = self._path.read_text("utf-8")
+        except OSError as error:
+            raise _mistake(f"{self._path}: {error.strerror}") from error
+        except UnicodeDecodeError:
+            raise _mistake(f"{self._path}: not UTF-8") from None
+        try:
+            return _Users.of(users_in(text), stamp, self._key)
+        except ValueError as error:
+            raise _mistake(f"{self._path}, {error}") from None
+
+
+def users_in(text: str) -> dict[bytes, Secret]:
+    """The secrets by user.  ValueError with the number of the line, never with what it says."""
+    secrets: dict[bytes, Secret] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        line = line.removesuffix("\r")
+        if not line or line.startswith("#"):
+            continue
+        user, _, secret = line.partition(":")
+        if not user or not secret:
+            raise ValueError(f"line {number}: user:password is wanted")
+        if user.encode() in secrets:
+            raise ValueError(f"line {number}: this user is there already")
+        try:
+            secrets[user.encode()] = secret_in(secret)
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from None
+    return secrets
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Another one where the file is another; () where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _mistake(reason: str) -> MailError:
+    return transient("4.3.5", "Local configuration error", scope=Scope.SITE, reason=f"[auth] passwords: {reason}")

@@ -1,0 +1,80 @@
+"""BDAT: its argument, and the body that comes in chunks.  RFC 3030 2 (CHUNKING) and 3 (BINARYMIME); law 7 (docs/architecture.md).
+
+`parse_chunk` reads "size [LAST]"; nobody knows where the bytes of a chunk end whose size cannot be read, so what is not
+exactly that is None, and the conversation has to end.  `ChunkedBody` judges the bytes of all chunks as one body, however
+they are cut: without BINARYMIME a bare CR, a bare LF, a NUL or a line over 1,000 octets is an error as in DATA, and a CRLF
+may lie across two chunks.  A size over the limit is an error from the announcement on: no byte of that chunk is kept.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import attrs
+
+from mta.smtp.data import Body
+from mta.status import Reply
+
+__all__ = ["Chunk", "ChunkedBody", "parse_chunk"]
+
+_CRLF: Final = b"\r\n"
+_ARGUMENT: Final = re.compile(rb"([0-9]{1,20})(?: +(LAST))?", re.I)  # RFC 3030 2: chunk-size is 1*DIGIT; 20 as in RFC 1870 3
+
+
+@attrs.define(slots=True)
+class Chunk:
+    """A chunk on its way.  left: bytes to come.
+
+    refusal: why they are dropped, said when all have come (RFC 3030 2).  known: the session, or a chunk before, said so first.
+    """
+
+    left: int
+    is_last: bool
+    refusal: Reply | None = None
+    known: bool = False
+
+
+def parse_chunk(argument: bytes) -> Chunk | None:
+    """The chunk that BDAT announces, None where that cannot be told."""
+    match = _ARGUMENT.fullmatch(argument)
+    return None if match is None else Chunk(int(match[1]), match[2] is not None)
+
+
+class ChunkedBody(Body):
+    """Announced sizes and pieces in, body out.  binary: BODY=BINARYMIME was said, every byte is as good as any other."""
+
+    __slots__ = ("_binary", "_held")
+
+    def __init__(self, max_size: int, binary: bool) -> None:
+        super().__init__(max_size)
+        self._binary = binary
+        self._held = b""  # a CR that ended the last piece: its LF may come
+
+    def announce(self, size: int) -> None:
+        """A chunk of that size begins."""
+        self.size += size
+
+    def feed(self, data: bytes) -> bytes:
+        """The next bytes of the body for the next bytes of the chunk; b"" from the moment there is an error."""
+        if self._binary or not data:
+            return b"" if self.error else data
+        if self._held:
+            data = self._held + data
+        self._held = b"\r" if data.endswith(b"\r") else b""
+        if self._held:
+            data = data[:-1]
+        lines = data.count(_CRLF)
+        if data.count(b"\r") != lines or data.count(b"\n") != lines or b"\0" in data:
+            self._bad = True
+        self._measure(data)
+        return b"" if self.error else data
+
+    def end(self) -> bytes:
+        """What completes the body: the CRLF of a last line that has none, for DATA could not say it otherwise."""
+        if self._held:
+            self._bad = True
+        if self._binary or not self._line or self.error:
+            return b""
+        self._measure(_CRLF)
+        return b"" if self.error else _CRLF  # not counted: the client did not announce it
