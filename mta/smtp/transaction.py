@@ -28,9 +28,7 @@ NEEDS_UTF8: Final = Reply(553, "5.6.7", "The next server does not take addresses
 _TOO_BIG: Final = Reply(552, "5.3.4", "Message is larger than the next server takes")
 _NEEDS_REQUIRETLS: Final = Reply(550, "5.7.30", "The next server does not support REQUIRETLS")
 _NO_DELIVERBY: Final = Reply(550, "5.3.3", "The next server has no DELIVERBY: it would not return the message in time")
-_TOO_LATE: Final = Reply(
-    550, "5.4.7", "The time for delivery has passed, or the next server needs more of it"
-)
+_TOO_LATE: Final = Reply(550, "5.4.7", "The time for delivery has passed, or the next server needs more of it")
 _BAD_ADDRESS: Final = Reply(553, "5.1.3", "An address has a control character")
 
 

@@ -211,7 +211,9 @@ class DoorCase(SynchronousTestCase):
     ) -> None:
         """Build what sessions have in common anew.  listen: keys of the [[listen]] entry."""
         settings = attrs.evolve(self.settings, **changes)
-        self.common = Common.of(settings, self.accept, FakeRouter(), self.log, self.clock, policy, server_tls, portal, outside=outside)
+        self.common = Common.of(
+            settings, self.accept, FakeRouter(), self.log, self.clock, policy, server_tls, portal, outside=outside
+        )
         self.common.roster.open = True
         self.listen = Listen("tcp:25", **listen)
 
