@@ -33,6 +33,7 @@ from mta.status import MailError, permanent
 from mta.testing.dns import FakeResolver
 from mta.testing.pki import Authority
 from mta.tls.policy import Level
+from tests.ports import free_port
 
 LISTEN = '[[listen]]\nendpoint = "tcp:0:interface=127.0.0.1"\n'
 
@@ -96,7 +97,7 @@ class TwoServersTests(TestCase):
     async def pair(self, **given: Any) -> tuple[Mta, Events, Mta, Events]:
         """alpha relays everything to beta; beta delivers beta.test and relays the rest to alpha."""
         (self.folder / "mail").mkdir()
-        alpha_port = await self.free_port()
+        alpha_port = free_port()
         beta, beta_events = await self.serve(
             "beta.test",
             f'local_domains = ["beta.test"]\n{LISTEN}[tls]\ncertificate = "{self.certificate}"\nkey = "{self.key}"\n'
@@ -112,14 +113,6 @@ class TwoServersTests(TestCase):
             **given,
         )
         return alpha, alpha_events, beta, beta_events
-
-    async def free_port(self) -> int:
-        from twisted.internet.protocol import Factory
-
-        port = reactor.listenTCP(0, Factory(), interface="127.0.0.1")
-        number = port.getHost().port
-        await port.stopListening()
-        return int(number)
 
     def bodies(self, name: str) -> list[bytes]:
         return sorted(bytes(message.get_payload(decode=True)) for message in mailbox.Maildir(self.folder / name, create=False))

@@ -15,7 +15,8 @@ from pathlib import Path
 import dns.message
 import dns.query
 
-from tests.peers.peers import PREFIX, Server, free_port, require, wait_for
+from tests.peers.peers import PREFIX, Server, require, wait_for
+from tests.ports import free_port
 
 NSD = """\
 server:

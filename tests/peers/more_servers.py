@@ -12,7 +12,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.peers.peers import HERE, Server, free_port, require
+from tests.peers.peers import HERE, Server, require
+from tests.ports import free_port
 
 REALM = "peer.test"
 

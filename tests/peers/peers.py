@@ -20,6 +20,7 @@ from pathlib import Path
 from twisted.trial.unittest import SkipTest
 
 from tests.peers import configurations
+from tests.ports import free_port
 
 HERE = Path(__file__).resolve().parent
 PREFIX = Path(os.environ.get("MTA_PEERS", "/opt/mta-peers"))
@@ -61,14 +62,6 @@ def _missing(why: str) -> None:
     if os.environ.get("MTA_REQUIRE_PEERS") == "1":
         raise PeerMissing(why)
     raise SkipTest(why)
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_for(condition: Callable[[], object], what: str, timeout: float = START_TIMEOUT, every: float = 0.02) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import attrs
 
 from mta.testing.logs import Entry, read_log
-from tests.peers.peers import free_port, wait_for
+from tests.peers.peers import wait_for
+from tests.ports import free_port
 
 START_TIMEOUT = 60.0  # seconds; the machine of the tests may be busy
 TWISTD = "from twisted.scripts.twistd import run; run()"

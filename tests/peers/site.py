@@ -18,8 +18,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from mta.testing.pki import Authority
-from tests.peers.peers import free_port, wait_for
+from tests.peers.peers import wait_for
 from tests.peers.server import MtaProcess
+from tests.ports import free_port
 
 __all__ = ["ACCOUNT", "ADDRESS", "MECHANISMS", "PASSWORD", "Site", "site"]
 

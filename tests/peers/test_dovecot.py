@@ -22,7 +22,8 @@ from mta.smtp.credentials import Held
 from mta.smtp.sasl import Login, PassedOn, ScramCredentials, Terms
 from mta.smtp.scram import SCRAM, give_scram
 from tests.peers.case import PeerTestCase
-from tests.peers.peers import free_port, require, wait_for
+from tests.peers.peers import require, wait_for
+from tests.ports import free_port
 
 CONFIGURATION = """\
 base_dir = {folder}/run

@@ -11,7 +11,6 @@ from tests.peers.case import PeerTestCase
 from tests.peers.peers import (
     Server,
     arrived,
-    free_port,
     message,
     require,
     smtp_source,
@@ -21,6 +20,7 @@ from tests.peers.peers import (
     wait_for,
 )
 from tests.peers.server import MtaProcess
+from tests.ports import free_port
 
 CLIENT = "127.0.0.7"  # the loopback has them all
 TO = "user@local.test"

@@ -25,8 +25,8 @@ from mta.config.loader import parse
 from mta.service import Mta, make_mta
 from mta.testing.peers import ScriptedServer
 from mta.testing.pki import Authority
-from tests.peers.peers import free_port
 from tests.peers.server import MtaProcess
+from tests.ports import free_port
 from tests.receive.client import Client
 
 HEADER = b"Subject: test\r\n\r\n"
