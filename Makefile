@@ -27,7 +27,7 @@ peers:
 bench: .venv/installed
 	$(BIN)/python -m bench.relay
 
-# The queue under a backlog: small sizes, to see that it works.  `make bench-queue SIZES=` takes a million rows, about an hour
+# The queue under a backlog: small sizes, to see that it works.  `make bench-queue SIZES=` takes a million rows, about twenty minutes
 # and 15 GB below /var/tmp, and writes the tables and pictures of docs/bench.
 SIZES ?= --quick
 bench-queue: .venv/installed

@@ -60,6 +60,7 @@ class Flag(IntFlag):
     RET_FULL = 128
     BY_RETURN = 256
     BY_TRACE = 512
+    PUT_OFF = 1024  # it came with a release (RFC 4865): its time has not begun when it came
 
 
 _BY_RETURN = int(Flag.BY_RETURN)  # plain numbers: arithmetic with enum flags is slow

@@ -7,9 +7,11 @@ in one step, with mode 600 and the old one's owner.  The running server takes it
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import rich_click as click
@@ -57,6 +59,17 @@ def _is_asked() -> bool:
 
 
 def _put(file: Path, user: str, line: str) -> None:
+    """One at a time, or one would undo what another does: the folder is locked, for the file becomes another one."""
+    folder = os.open(file.resolve().parent, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # there are file systems without such locks (NFS)
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        _put_alone(file, user, line)
+    finally:
+        os.close(folder)
+
+
+def _put_alone(file: Path, user: str, line: str) -> None:
     try:
         old, owner = file.read_text("utf-8"), file.stat()
     except FileNotFoundError:

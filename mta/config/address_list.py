@@ -1,7 +1,8 @@
 """A file with an address a line ([[access.recipients]]): what its check and its reader both must know.  Pure.
 
-Lines are UTF-8 and end as they like; empty ones and those that begin with "#" are nothing.  Addresses are compared without
-regard to case, domains as A-labels (RFC 5890).  A line that is no address is a ValueError with its number.
+Lines are UTF-8, with or without a byte order mark, and end as they like; empty ones and those that begin with "#" are
+nothing.  Addresses are compared without regard to case, domains as A-labels (RFC 5890).  A line that is no address is a
+ValueError with its number.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ __all__ = ["key_of", "read_addresses"]
 def read_addresses(text: bytes) -> frozenset[str]:
     """All of them, as `key_of` spells them."""
     try:
-        lines = text.decode("utf-8").split("\n")
+        lines = text.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError:
         raise ValueError("not in UTF-8") from None
     return frozenset(

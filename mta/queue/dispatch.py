@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 
 from mta.envelope import BOUNCE, Claim, Job, Kind, Message, NewMessage, Outcome, Settlement, Stored, Want
 from mta.interfaces import IDeliveryAgent, IEventLog, IQueue
+from mta.queue.filing import PUT_OFF
 from mta.queue.ids import id_text
 from mta.queue.lines import delivery_line
 from mta.queue.retry import conclude, given_up
@@ -247,7 +248,7 @@ class Dispatch:
         if outcome.kind is not Kind.DELIVERED:
             terms = self._scheduler.terms(flight.batch.dest)
             expires = message.expires if message is not None else NEVER
-            if terms.lifetime and message is not None:
+            if terms.lifetime and message is not None and not message.flags & PUT_OFF:  # its time began with its release
                 expires = min(expires, message.created + int(terms.lifetime * 1000))
             outcome = conclude(outcome, expires, now, terms.retry, self._random(), terms.waits)
         event, fields = delivery_line(outcome, message, flight.batch.since, flight.started, now)

@@ -19,6 +19,7 @@ __all__ = ["LANES", "filed"]
 
 LANES = 64
 BY_RETURN = int(Flag.BY_RETURN)  # plain numbers: arithmetic with enum flags is slow
+PUT_OFF = int(Flag.PUT_OFF)
 
 
 def filed(
@@ -28,7 +29,7 @@ def filed(
     lifetime: Callable[[str], float] | None = None,
 ) -> NewMessage:
     """The message with dest, lane and due (now, or its release, in ms) of each recipient.  MailError: one cannot be routed
-    just now.
+    just now.  With a release to come it is marked PUT_OFF.
 
     lifetime: seconds that mail is kept for a destination, 0 for as long as the message says; the longest of them holds.
     """
@@ -58,7 +59,7 @@ def filed(
         expires,
         message.source,
         message.account,
-        message.flags,
+        message.flags | PUT_OFF if due > now else message.flags,
         message.envid,
         message.trace,
         message.lane_key,

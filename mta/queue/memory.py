@@ -321,7 +321,7 @@ class MemoryQueue:
         if move.dest == BOUNCE:
             row.owe(now)
         else:
-            row.dest, row.due, row.failed_dest = move.dest, now, None
+            row.dest, row.due, row.failed_dest = move.dest, max(now, move.due), None
         if move.reply is not None:
             row.last_reply, row.last_host = cut_reply(move.reply), None
             row.last_code = code_of(row.last_reply) or row.last_code

@@ -15,6 +15,7 @@ import attrs
 
 from mta.envelope import BOUNCE, Refusal, Route, split_dest
 from mta.interfaces import IEventLog, IQueue, IRouter
+from mta.queue.filing import PUT_OFF
 from mta.queue.state import Move, Row, Selector
 
 __all__ = ["Rerouting"]
@@ -109,7 +110,9 @@ def _move(row: Row, router: IRouter) -> Move | None:
     if isinstance(way, Refusal):
         return Move(row.id, BOUNCE, str(way.reply)) if way.reply.is_permanent else None
     dest = _demanding(way, row.dest).dest
-    return None if dest == row.dest else Move(row.id, dest)
+    if dest == row.dest:
+        return None
+    return Move(row.id, dest, due=row.due if row.flags & PUT_OFF and not row.attempts else 0)  # not before its release (RFC 4865)
 
 
 def _demanding(way: Route, dest: str) -> Route:

@@ -171,11 +171,12 @@ class DestSummary:
 
 @attrs.frozen(slots=True)
 class Move:
-    """A recipient that is filed anew: the routes have changed.  now due."""
+    """A recipient that is filed anew: the routes have changed.  Due now, or at `due` (ms) where that is later."""
 
     id: int
     dest: str
     reply: str | None = None  # why, where dest is BOUNCE
+    due: int = 0
 
 
 Place = tuple[int, int]  # when a message should have been delivered (ms), its id

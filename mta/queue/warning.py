@@ -4,7 +4,7 @@ delay_warning`, or at the time that he has named himself (RFC 2852, mode N), whi
 Every minute the messages whose time has come are asked from the queue; the reporter makes the warning, and the queue stores
 it and the mark "warned" in one transaction, so that no crash makes it two or none.  A walk goes on where the last one ended,
 in the order of age (which is that of the ids) or of the named times; once an hour all is looked through again: for what was
-held, and for warnings that could not be made.
+held or put off (RFC 4865), and for warnings that could not be made.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from twisted.logger import Logger
 
 from mta.envelope import NewMessage, Settlement
 from mta.interfaces import IEventLog, IQueue
+from mta.queue.filing import PUT_OFF
 from mta.queue.ids import id_at, id_text
 from mta.queue.state import Overdue, Place
 from mta.status import MailError
@@ -81,7 +82,8 @@ class Warnings:
     async def _walk_by_age(self, before: int) -> None:
         while late := await self._queue.overdue(before, self._after, BITE):
             for overdue in late:
-                await self._warn(overdue)
+                if not _is_put_off(overdue, self._now()):
+                    await self._warn(overdue)
                 self._after = overdue.message.id
         self._after = max(self._after, id_at(before) - 1)
 
@@ -109,3 +111,10 @@ class Warnings:
         for new in spawn:
             for to in new.recipients:
                 self._waiting(to.dest, to.lane, to.due, now)
+
+
+def _is_put_off(overdue: Overdue, now: int) -> bool:
+    """Nobody was tried, for the release that its sender has named has not come (RFC 4865)."""
+    if not overdue.message.flags & PUT_OFF:
+        return False
+    return all(claim.attempts == 0 and claim.due > now for claim in overdue.claims)

@@ -50,7 +50,7 @@ class Allowance:
         if over is None:
             listed = connection.trusted
             if limits.reserve_for and connection.client is not None:
-                listed = any(connection.client in network for network in limits.reserve_for)
+                listed = connection.whence.known and any(connection.client in network for network in limits.reserve_for)
             over = common.connections.enter(connection.key, exempt=connection.trusted, listed=listed)
         return over
 

@@ -67,6 +67,7 @@ class Ending(Flow):
         self.stage = Stage.WAITING
         self.transaction: Transaction | None = None
         self.pending: Deferred[Any] | None = None  # it has the answer that the machine waits for
+        self.overdue = False  # and its time is over
         self.deadline = 0.0
         self.why = ""
         self._until = inf  # the session's own time
@@ -134,6 +135,7 @@ class Ending(Flow):
             self._touch()  # the queue has its own deadline, and what it commits must not be refused
         elif self.pending is not None:
             self._touch()
+            self.overdue = True
             self.pending.cancel()
         else:
             self.shut(BROKEN if self.transaction is not None and self.transaction.writing else TIMED_OUT)

@@ -75,7 +75,7 @@ class GreylistJudge:
         if self._has_passed(key, now):
             return None
         first = self._hints.get(NEW, key)
-        if first is None:
+        if first is None or first > now:  # the clock was set back: else he would wait until it has caught up
             first = now
             self._hints.put(NEW, key, now, now + settings.retry_window)
         left = seconds_left(first, now, settings.delay)

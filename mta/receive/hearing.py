@@ -22,6 +22,7 @@ from mta.receive.access import Address
 from mta.receive.connection import Connection
 from mta.receive.ending import Stage
 from mta.receive.inquiry import Inquiry
+from mta.receive.rules import UNKNOWN
 from mta.receive.transaction import LOCAL_ERROR
 from mta.status import MailError, Reply
 from mta.tls.verify import dns_names
@@ -63,7 +64,7 @@ class Hearing(Connection):
 
         Without any, and without rules that need the DNS, it goes on at once.
         """
-        self._asked = more
+        self._asked, self.overdue = more, False
         if stage not in self.common.judges.stages:
             go()
             return
@@ -91,7 +92,7 @@ class Hearing(Connection):
         return {
             "client": self.address,
             "address": self._known_client(),
-            "client_name": self.client_name,
+            "client_name": self.client_name or ("" if self.whence.known else UNKNOWN),
             "client_name_failed": inquiry is not None and inquiry.client_name_failed and self.origin.name is None,
             "dnsbl": inquiry.lists if inquiry is not None else NOTHING,
             "listen": self.listener.listen.endpoint,
@@ -110,23 +111,25 @@ class Hearing(Connection):
 
     def _tls_names(self) -> tuple[str, ...]:
         """The names in a client certificate that verifies; it is read once."""
-        achieved = self.achieved
-        if not achieved.chain or achieved.chain_error:
+        leaf = self.security.certificate
+        if not leaf:
             return ()
-        if self._certificate[0] != achieved.chain[0]:
-            self._certificate = achieved.chain[0], dns_names(achieved.chain[0])
+        if self._certificate[0] != leaf:
+            self._certificate = leaf, dns_names(leaf)
         return self._certificate[1]
 
     def wait(self, verdict: Deferred[Any], stage: str, go: Callable[[], None]) -> None:
         """Go on when the Deferred has fired with None; it is cancelled when the client goes or the time is over."""
-        self.pending = verdict
+        self.pending, self.overdue = verdict, False
         verdict.addErrback(_its_error, stage).addCallback(self._judged, stage, go).addErrback(self.broken)
 
     def _judged(self, verdict: object, stage: str, go: Callable[[], None]) -> None:
         self.pending = None
         if self.stage is not Stage.TALKING:
             return
-        if verdict is None:
+        if self.overdue and not isinstance(verdict, MailError):  # whoever bears being cancelled has not answered in time either
+            self._say_no(stage, LOCAL_ERROR, "no answer in time")
+        elif verdict is None:
             go()
         elif isinstance(verdict, MailError) and verdict.reply.code >= 400:
             self._say_no(stage, verdict.reply, verdict.reason or None)

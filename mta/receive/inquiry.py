@@ -154,9 +154,8 @@ class Inquiries:
         fault = _fault(answer)
         if not fault and hits(answer.records, dnsbl):
             test = await self._resolver.query(clean_name(zone), "A")
-            if test.records:
-                fault = "it lists everybody"
-            else:
+            fault = "it lists everybody" if test.records else _fault(test)
+            if not fault:
                 inquiry.lists[zone] = dnsbl.score
         self._tell(zone, fault)
 

@@ -102,6 +102,10 @@ class Security:
         connection = self._connection
         return connection.listener.in_tls(connection.trusted, self.distrust, bool(self.certificate), self._binding)
 
+    def renounce(self) -> None:
+        """XCLIENT: what TLS proves is true of the one in front, not of the client that it names."""
+        self.certificate = self._binding = b""
+
     def give_way(self) -> bool:
         """The handshake has had its slot for long enough; False when it held none any more."""
         return self._connection.common.slots.give_back(self.begin)

@@ -40,7 +40,7 @@ from mta.smtp.event import (
     XClient,
 )
 from mta.smtp.sasl import Credentials, Question, Verifier
-from mta.smtp.wording import WILL_TRY
+from mta.smtp.wording import NOT_SYNCHRONISED, WILL_TRY
 from mta.status import MailError, Reply
 
 __all__ = ["Session"]
@@ -222,6 +222,7 @@ class Session(Hearing):
         said = event.attributes
         self.write(self.machine.data_to_send())  # what it has said belongs to the client of before
         self.forget()
+        self.security.renounce()
         refusal = self.origin.assume(said)
         self.common.log.event("xclient", "", {"client": self.address, "proxy": self.origin.peer.address, **_fields(said)})
         if refusal is not None:
@@ -247,6 +248,9 @@ class Session(Hearing):
                 login.leave()
             return
         self.login = login
+        if self.machine.buffered:  # it did not wait for the greeting, and what it has said would be lost (RFC 2920 3.1)
+            self.shut(NOT_SYNCHRONISED)
+            return
         secure = bool(self.achieved.version)
         options = self.security.options() if secure else self.listener.in_clear(self.client, self.trusted)
         self.machine = self.fresh(options, implicit=secure, authenticated=self.login is not None)

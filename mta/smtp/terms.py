@@ -126,7 +126,7 @@ def parse_hold_for(value: str | None) -> int:
 
 
 def parse_hold_until(value: str | None) -> float:
-    """HOLDUNTIL, in seconds since the epoch."""
+    """HOLDUNTIL, in seconds since the epoch, 0 for what lies before: some such dates have in UTC no year at all."""
     match = _DATE.fullmatch(value or "")
     if match is None:
         raise MailError(BAD_PARAMETER)
@@ -139,7 +139,7 @@ def parse_hold_until(value: str | None) -> float:
         raise MailError(BAD_PARAMETER) from None
     if second > 60:
         raise MailError(BAD_PARAMETER)
-    return moment + float(fraction or 0)
+    return max(moment + float(fraction or 0), 0.0)
 
 
 def parse_priority(value: str | None) -> int:

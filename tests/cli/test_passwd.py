@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import stat
+import threading
 from pathlib import Path
 from unittest import mock
 
@@ -10,6 +13,7 @@ from click.testing import CliRunner, Result
 from twisted.trial.unittest import SynchronousTestCase
 
 from mta.cli.main import main
+from mta.cli.passwd import _put
 from mta.smtp.secret import SCHEMES, secret_in
 
 QUICK = "scram-sha-256"
@@ -62,6 +66,26 @@ class PasswdTests(SynchronousTestCase):
             self.assertTrue(secret_in(line.partition(":")[2]).matches(b"geheim:1"))
             self.assertNotIn(line, before)
             self.assertEqual((stat.S_IMODE(file.stat().st_mode), list(folder.iterdir())), (0o600, [file]))
+
+    def test_two_at_once(self) -> None:
+        """Who comes while another one writes waits for him, and undoes nothing."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        file = folder / "users"
+        file.write_text("bo:x\n")
+        read, gate = mock.Mock(wraps=Path.read_text), threading.Event()
+        other = threading.Thread(target=lambda: (gate.set(), _put(file, "ann", "ann:y")))
+        handle = os.open(folder, os.O_RDONLY)
+        with mock.patch.object(Path, "read_text", lambda *arguments: read(*arguments)):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            other.start()
+            gate.wait(5)
+            other.join(0.1)
+            self.assertEqual((other.is_alive(), read.call_count), (True, 0))
+            file.write_text("bo:x\ncy:z\n")
+            os.close(handle)
+            other.join(5)
+        self.assertEqual(file.read_text(), "bo:x\ncy:z\nann:y\n")
 
     def test_mistakes(self) -> None:
         """A name or a password that cannot be one, a file that cannot be written: status 1, one line, and nothing is changed."""

@@ -19,6 +19,10 @@ class AddressListTests(SynchronousTestCase):
         wanted = {"ann@friend.example", '"a b"@friend.example', "x@xn--bcher-kva.example"}
         self.assertEqual(wanted, read_addresses(text.encode()))
 
+    def test_byte_order_mark(self) -> None:
+        """Some editors put one in front: it is no part of the first address."""
+        self.assertEqual({"a@b.example"}, read_addresses(b"\xef\xbb\xbfa@b.example\r\n"))
+
     def test_wrong(self) -> None:
         """With the number of the line."""
         for text, said in (

@@ -145,6 +145,15 @@ class SearchRows(Rows):
         row = await self.row(id + 2)
         self.assertEqual((OTHER, State.HELD), (row.dest, row.state))
 
+    async def test_refile_for_later(self) -> None:
+        """What is not to be delivered before its time (RFC 4865) keeps that elsewhere."""
+        due = self.now + HOUR
+        id, _ = await self.accept(self.to("a@example.org", due=due))
+        self.assertEqual(1, await self.queue.refile([Move(id + 1, OTHER, due=due)], self.now))
+        self.assertEqual([], await self.claim(dest=OTHER))
+        self.now = due
+        self.assertEqual([(id + 1, due)], [(claim.id, claim.due) for claim in await self.claim(dest=OTHER)])
+
     async def test_refile_to_the_bounce(self) -> None:
         """With the reason and where it was going; attempts begin anew; what is owed there does not leave it."""
         (claim,) = await self.taken()

@@ -9,14 +9,14 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from mta.config.settings import Concurrency, DestinationEntry, Retry, Seconds
-from mta.envelope import BOUNCE, BodyRef, Kind, NewMessage, NewRecipient, Outcome, Want
+from mta.envelope import BOUNCE, BodyRef, Flag, Kind, NewMessage, NewRecipient, Outcome, Want
 from mta.queue.lifetime import BITE, expire
 from mta.queue.memory import MemoryQueue
 from mta.queue.retry import NEVER_TRIED
 from mta.queue.scheduler.schedule import Scheduler
 from mta.queue.scheduler.stock import LAST_CHANCE
 from mta.queue.state import Selector
-from tests.queue.station import LATER, Station
+from tests.queue.station import LATER, Station, deferred
 
 NOW = 1_800_000_000_000
 DAY = 86_400_000
@@ -33,11 +33,11 @@ class LifetimeTests(SynchronousTestCase):
         entry = DestinationEntry(("a.org",), lifetime=Seconds(86400.0))
         self.scheduler = Scheduler(Concurrency(), 20_000, Retry(), [entry])
 
-    def store(self, dest: str, created: int, recipients: int = 1, due: int = 0) -> None:
+    def store(self, dest: str, created: int, recipients: int = 1, due: int = 0, flags: int = 0) -> None:
         due = due or created
         told = tuple(NewRecipient(f"u{n}@x", dest=dest, due=due) for n in range(recipients))
         message = NewMessage(
-            self.engine.create_body(recipients).id, "s@x", told, BodyRef(1, b"x"), b"", created, created + 5 * DAY
+            self.engine.create_body(recipients).id, "s@x", told, BodyRef(1, b"x"), b"", created, created + 5 * DAY, flags=flags
         )
         self.successResultOf(self.engine.enqueue([message]))
         self.scheduler.waiting(dest, 0, due, NOW)
@@ -72,6 +72,14 @@ class LifetimeTests(SynchronousTestCase):
         """What is not due yet is left to its attempt, however old it is."""
         self.store(MORTAL, NOW - 2 * DAY, due=NOW + DAY)
         self.assertEqual(0, self.expire())
+
+    def test_put_off(self) -> None:
+        """What its sender has put off himself (RFC 4865) is left to the time of its message, whatever the destination is like."""
+        self.store(MORTAL, NOW - 2 * DAY, due=NOW + DAY, flags=Flag.PUT_OFF)
+        self.scheduler.suspend(MORTAL)
+        self.store(MORTAL, NOW - 2 * DAY)
+        self.assertEqual(1, self.expire())
+        self.assertEqual([(MORTAL, None), (BOUNCE, NEVER_TRIED)], self.rows())
 
     def test_reason(self) -> None:
         """Mail that was not tried because its destination was blocked says so; an operator's reason is not told."""
@@ -119,6 +127,15 @@ class SweepTests(SynchronousTestCase):
 
     def lines(self, station: Station) -> list[Any]:
         return [fields for name, _, fields in station.log.lines if name == "expired"]
+
+    def test_after_its_release(self) -> None:
+        """The time of what was put off (RFC 4865) begins with its release: its first failure is not its last."""
+        station = self.station()
+        station.smtp.answer = deferred
+        message = attrs.evolve(station.message("u@a.org"), release=station.now() + 120_000)
+        self.successResultOf(station.service.accept(message))
+        station.advance(600)
+        self.assertEqual(([("u@a.org",)] * 2, []), (station.smtp.seen, station.bounce.seen))
 
     def test_rate(self) -> None:
         """A rate lets one go."""

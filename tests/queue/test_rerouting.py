@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from mta.envelope import Refusal, Route
@@ -61,6 +62,16 @@ class ReloadTests(Case):
         self.assertEqual([(TO,)], self.home.seen)
         self.assertEqual({"c@example.net": "smtp:default/example.net"}, self.dests())
         self.assertEqual([1], self.reroutings())
+
+    def test_before_its_release(self) -> None:
+        """What its sender has put off himself (RFC 4865) goes the new way in its time, not now."""
+        station = self.station
+        self.successResultOf(station.service.accept(attrs.evolve(station.message(TO), release=station.now() + 600_000)))
+        self.reload(LocalRouter())
+        station.advance(590)
+        self.assertEqual(({TO: "maildir:home/"}, []), (self.dests(), self.home.seen))
+        station.advance(20)
+        self.assertEqual([(TO,)], self.home.seen)
 
     def test_the_same_routes(self) -> None:
         """A reload that leaves the routes alone looks at no mail."""

@@ -168,6 +168,16 @@ class WarningTests(SynchronousTestCase):
         self.station.advance(3700)
         self.assertEqual(1, len(self.asked))
 
+    def test_before_its_release(self) -> None:
+        """What its sender has put off himself (RFC 4865) is not late yet; if it waits longer, he hears of that."""
+        station = self.station
+        message = attrs.evolve(station.message(TO), release=station.now() + 2 * HOURS_4 * 1000)
+        self.successResultOf(station.service.accept(message))
+        station.advance(2 * HOURS_4 - 10)
+        self.assertEqual([], self.asked)
+        station.advance(3700)
+        self.assertEqual([message.id], [overdue.message.id for overdue in self.asked])
+
     def test_slow_reporter(self) -> None:
         """One walk at a time: while the reporter is at work nothing is asked twice."""
         waiting: Deferred[Settlement] = Deferred()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,15 @@ class ConversationTests(DoorCase):
         self.resolver.fail[POINTER] = "SERVFAIL"
         self.door(rule=(AccessRule("nameless", "reject", "rcpt", client_name=("unknown",)),))
         self.assertEqual("450 4.7.25", self.rcpt()[:10])
+
+    def test_nobody_knows_whom(self) -> None:
+        """A client of which its proxy knows nothing has no name either: who refuses the nameless refuses it."""
+        self.door(rule=(AccessRule("nameless", "reject", "rcpt", client_name=("unknown",)),))
+        self.listen = attrs.evolve(self.listen, proxy_from=(ip_network("10.0.0.0/8"),))
+        session, _ = self.connect("10.0.0.1")
+        for line in (b"PROXY UNKNOWN\r\n", b"EHLO a.example\r\n"):
+            self.say(session, line)
+        self.assertEqual("550 5.7.1", self.say(session, MAIL + RCPT)[-1][:9])
 
     def test_received(self) -> None:
         """With reverse_dns the name stands in the Received line, without it nobody asks."""

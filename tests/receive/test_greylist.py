@@ -135,6 +135,14 @@ class GreylistTests(SynchronousTestCase):
         """Nobody waits for longer than the delay."""
         self.assertEqual(300.0, seconds_left(first=10_000.0, now=0.0, delay=300.0))
 
+    def test_clock_set_back_meanwhile(self) -> None:
+        """Who came when the clock was a day ahead waits once more, and then passes."""
+        self.waits()
+        self.clock.rightNow -= DAY
+        self.assertEqual(300, self.waits())
+        self.clock.advance(300)
+        self.assertEqual(0, self.waits())
+
     @hypothesis_settings(deadline=None, max_examples=100)
     @given(st.integers(0, 32), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
     def test_prefixes(self, length: int, one: int, other: int) -> None:

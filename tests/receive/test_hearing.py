@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from base64 import b64encode
 from ipaddress import ip_network
@@ -9,7 +10,7 @@ from typing import Any
 
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.cred.portal import IRealm, Portal
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from zope.interface import implementer
 
 from mta.config.receiving import Access, AccessRule
@@ -208,12 +209,18 @@ class ActionTests(RuleCase):
     def test_never_answers(self) -> None:
         """At each stage the question ends with the command's time, and with no."""
         for stage, lines in (("helo", [b"EHLO x.example\r\n"]), ("rcpt", [MAIL, RCPT]), ("end", [MAIL, RCPT, DATA, BODY])):
-            self.begin(policy=FakePolicy())
-            session, wire = self.hello()
-            assert isinstance(self.common.policy, FakePolicy)
-            self.common.policy.answers[stage] = lambda: Deferred()
-            for line in lines:
-                self.say(session, line)
-            self.clock.pump([1.0] * 302)
-            self.assertEqual(b"451 4.3.0", wire.value()[:9], stage)
-            self.assertEqual([], self.accept.accepted)
+            for answer in (Deferred, self.bears_it):
+                self.begin(policy=FakePolicy())
+                session, wire = self.hello()
+                assert isinstance(self.common.policy, FakePolicy)
+                self.common.policy.answers[stage] = answer
+                for line in lines:
+                    self.say(session, line)
+                self.clock.pump([1.0] * 302)
+                self.assertEqual(b"451 4.3.0", wire.value()[:9], stage)
+                self.assertEqual([], self.accept.accepted)
+
+    async def bears_it(self) -> None:
+        """A policy that takes being cancelled for "as usual"."""
+        with contextlib.suppress(CancelledError):
+            await Deferred()

@@ -159,6 +159,13 @@ class ListTests(InquiryCase):
             [(line["status"], line["reason"]) for line in self.log.named("dnsbl")],
         )
 
+    def test_cannot_be_tested(self) -> None:
+        """Whether it lists everybody cannot be told: it is not believed, and that is told."""
+        records = {"9.2.0.192.a.example": self.HIT}
+        inquiry = self.ask(records, self.A, fail={"1.0.0.127.a.example": "SERVFAIL"})
+        self.assertEqual({}, inquiry.lists)
+        self.assertIn("SERVFAIL", str(self.log.named("dnsbl")[0]["reason"]))
+
     def test_refuses_us(self) -> None:
         """127.255.255.254 is no hit, it is trouble."""
         inquiry = self.ask({"9.2.0.192.a.example": {"A": ["127.255.255.254"]}}, self.A)

@@ -98,6 +98,15 @@ class ProxyTests(DoorCase):
         self.assertEqual(said, ["220", "421", "220", "220", "220", "220", "421"])
         self.assertEqual(self.common.connections.total, 5)
 
+    def test_reserve(self) -> None:
+        """A client whom a proxy in reserve_for does not know has none of its places; the proxy for itself has."""
+        self.begin(listen=PROXIES, limits=Limits(connections=2, reserve=1, reserve_for=PROXIES["proxy_from"]))
+        said = []
+        for header in (b"PROXY UNKNOWN\r\n", b"PROXY UNKNOWN\r\n", block(b"", 0x20, 0)):
+            session, _ = self.connect(PROXY)
+            said += self.codes(session, header)
+        self.assertEqual(said, ["220", "421", "220"])
+
     def test_early_talker(self) -> None:
         """What lies behind the header came before the greeting: 554, as for anybody; also where the service is not ready."""
         for is_open in (True, False):

@@ -5,19 +5,22 @@ from __future__ import annotations
 import threading
 from base64 import b64decode, b64encode
 from hashlib import sha256
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
 import argon2
+import attrs
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 
-from mta.config.settings import Auth
+from mta.config.settings import Access, Auth
 from mta.smtp.sasl import Login, Terms
 from mta.smtp.scram import PLUS, SCRAM, give_scram, serialise, verifier_of
 from mta.tls.binding import tls_exporter
 from tests.receive.client import Client
+from tests.receive.door import SETTINGS
 from tests.receive.test_security_certificate import CLIENTS, STRANGERS, VERSIONS, showing
 from tests.receive.tls_case import TlsCase
 
@@ -29,14 +32,14 @@ NO_EXTENDED_MASTER_SECRET = 1
 class LoginCase(TlsCase):
     """A service that offers all of it in TLS."""
 
-    async def offering(self, **auth: Any) -> None:
+    async def offering(self, access: Access = SETTINGS.access, **auth: Any) -> None:
         """Begin."""
         users, authorities = Path(self.mktemp()), Path(self.mktemp())
         hashed = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash("secret")
         users.write_text(f"user:{STORED}\nhashed:{hashed}\n")
         authorities.write_bytes(CLIENTS.certificate_pem)
         tls = {"client_cert": "ask", "client_ca": (authorities,)}
-        await self.serve(tls, {"auth_tls": OFFERED, "auth_clear": ("PLAIN",)}, auth=Auth(passwords=users, **auth))
+        await self.serve(tls, {"auth_tls": OFFERED, "auth_clear": ("PLAIN",)}, auth=Auth(passwords=users, **auth), access=access)
 
     async def secure(self, prepare: Any = lambda context: None) -> tuple[Client, bytes]:
         """A client in TLS, and the mechanisms that it is shown."""
@@ -111,6 +114,19 @@ class ExternalTests(LoginCase):
             client, offered = await self.secure(showing(issued, SSL.TLS1_3_VERSION))
             self.assertNotIn(b"EXTERNAL", offered)
             self.assertEqual((await client.say(b"AUTH EXTERNAL =\r\n"))[:3], b"504")
+
+    async def test_s10_not_for_the_client_of_a_proxy(self) -> None:
+        """S10: the certificate is that of the one in front: whom XCLIENT names cannot log in by it, nor is known by its names."""
+        access = attrs.evolve(SETTINGS.access, xclient_from=(IPv4Network("127.0.0.0/8"),))
+        await self.offering(access=access)
+        client, offered = await self.secure(showing(CLIENTS.issue("tim@a.example"), SSL.TLS1_3_VERSION))
+        self.assertIn(b"EXTERNAL", offered)
+        await client.say(b"XCLIENT ADDR=192.0.2.7\r\n", b"220 mx.example.org ESMTP\r\n")
+        self.assertIn(b"AUTH SCRAM-SHA-256 PLAIN\r\n", await client.hello())
+        self.assertEqual((await client.say(b"AUTH EXTERNAL =\r\n"))[:3], b"504")
+        [session] = self.receive._common.roster.here()
+        self.assertTrue(session.achieved.chain)
+        self.assertEqual((session._peer().certificate, session._tls_names()), (b"", ()))
 
     async def test_map(self) -> None:
         """The map says who it is."""

@@ -195,6 +195,10 @@ class XclientTests(AuthCase):
         self.say(session, b"XCLIENT LOGIN=user\r\n")
         wire.lose()
         self.assertTrue(answers[-1].called, "given up")
+        session, wire = self.hello()
+        self.assertEqual(self.say(session, b"XCLIENT LOGIN=user\r\n") + self.say(session, b"EHLO a.example\r\n"), [])
+        answers[-1].callback(b"user")
+        self.assertEqual((wire.value()[:3], wire.disconnecting), (b"554", True), "it came before the greeting")
 
 
 class PortalTests(AuthCase):

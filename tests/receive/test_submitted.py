@@ -229,6 +229,12 @@ class ReleaseTests(SubmissionCase):
         self.assertEqual([message.release for message in self.accept.accepted], [now + 90_000, now + 3_600_000])
         self.assertEqual([message.created for message in self.accept.accepted], [now, now])
 
+    def test_long_ago(self) -> None:
+        """A moment that has passed, even before the year 1 of UTC, holds nothing back, and what is stored is answered 250."""
+        self.assertEqual(self.sent("HOLDUNTIL=0001-01-01T00:00:00+23:59"), ["250", "250", "354", "250"])
+        self.assertEqual([message.release for message in self.accept.accepted], [0])
+        self.assertEqual(len(self.log.named("accepted")), 1)
+
     def test_not_at_all(self) -> None:
         """Without it, mail is due at once."""
         self.stored(WHOLE)

@@ -63,7 +63,7 @@ class SecretTests(SynchronousTestCase):
         """A scheme nobody knows, a hash that is none: an error with no word of it."""
         for text in (
             "{MD5}xyzzy", "$1$xyzzy$xyzzy", "$y$j9T$xyzzy", "{SHA512-CRYPT}xyzzy", "{BLF-CRYPT}xyzzy", "{ARGON2ID}xyzzy", "$argon2id$xyzzy",
-            "$2b$xyzzy", "$6$", "$6$xyzzy", "{SCRAM-SHA-256}xyzzy", "{PLAIN}", "{CRYPT}xyzzyxyzzyxyz", BCRYPT + "x", "{SCRAM-SHA-1}xyzzy",
+            "$2b$xyzzy", "$6$", "$6$xyzzy", "{SCRAM-SHA-256}xyzzy", "$pbkdf2-sha256$1$xyzzy", "{PBKDF2_SHA256}xyzzy", "{CRYPT}$xyzzy", "$pbkdf2_1$xyzzy", "{PLAIN}", "{CRYPT}xyzzyxyzzyxyz", BCRYPT + "x", "{SCRAM-SHA-1}xyzzy",
         ):  # fmt: skip
             error = self.assertRaises(ValueError, secret_in, text)
             self.assertNotIn("xyzzy", str(error))

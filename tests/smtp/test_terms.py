@@ -79,6 +79,8 @@ class TermsTests(SynchronousTestCase):
             ("2026-11-18T12:06:40+01:00", NOW),
             ("2026-11-18T09:36:40-01:30", NOW),
             ("2026-11-18T11:06:40.5Z", NOW + 0.5),
+            ("1969-12-31T23:59:59Z", 0.0),  # what has passed, has passed
+            ("0001-01-01T00:00:00+00:01", 0.0),  # in UTC that is a year which cannot be written
         ):
             self.assertEqual(moment, parse_hold_until(text), text)
         for text in (

@@ -126,7 +126,7 @@ def refile(db: apsw.Connection, claims: Claims, moves: Sequence[Move], now: int)
         if id in claims.taken or state == State.TAKEN or dest in (BOUNCE, move.dest):
             continue
         reply = None if move.reply is None else cut_reply(move.reply)
-        values += (id, move.dest, now, None if reply is None else code_of(reply), reply)
+        values += (id, move.dest, max(now, move.due), None if reply is None else code_of(reply), reply)
     sql.REFILE.run(db, values)
     return len(values) // sql.REFILE.width
 

@@ -244,8 +244,9 @@ class Dovecot:
     async def _connected(self) -> _Wire:
         wire = self._wire
         if wire is None or wire.lost:
+            endpoint = self._endpoint()  # first: it may raise, and nobody must wait for a wire that leads nowhere
             wire = self._wire = _Wire(self._reactor, int.from_bytes(self._random(4), "big") >> 1 or 1)
-            wire.connecting = _connect(self._endpoint(), wire)
+            wire.connecting = _connect(endpoint, wire)
             wire.connecting.addErrback(self._unreachable, wire)
         if wire.lost:
             raise Unreachable

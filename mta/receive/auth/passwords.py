@@ -98,7 +98,8 @@ class PasswordFile:
         self._key = key
         self._remembered = Remembered(key, lifetime)
         self._users = self._read()
-        self._refused: tuple[int, ...] = ()  # the stamp of a change that could not be read
+        self._refused: tuple[int, ...] | None = None  # the stamp of a change in which something is wrong
+        self._told: tuple[object, ...] = ()  # the last change that was not taken up, and why
 
     # ---- what a portal asks
 
@@ -164,10 +165,13 @@ class PasswordFile:
         try:
             self._users = self._read()
         except MailError as error:
-            self._refused = stamp
-            _bugs.error("the passwords stay as they were: {reason}", reason=error.reason)
+            # What the system refuses it may give next time, with the same stamp: too many files were open.
+            self._refused = None if isinstance(error.__cause__, OSError) else stamp
+            told, self._told = self._told, (stamp, error.reason)
+            if told != self._told:
+                _bugs.error("the passwords stay as they were: {reason}", reason=error.reason)
         else:
-            self._refused = ()
+            self._refused, self._told = None, ()
             self._remembered.forget()
 
     def _read(self) -> _Users:
@@ -204,12 +208,12 @@ def users_in(text: str) -> dict[bytes, Secret]:
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    """Another one where the file is another; () where there is none."""
+    """Another one where the file, or who may read it, is another (so ctime: mtime can be put back); () where there is none."""
     try:
         status = path.stat()
     except OSError:
         return ()
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
 
 def _mistake(reason: str) -> MailError:

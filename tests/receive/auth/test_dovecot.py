@@ -195,6 +195,13 @@ class ConnectionTests(DovecotCase):
         Dovecot("tcp:127.0.0.1:12345", self.reactor).requestAvatarId(GIVEN).addErrback(lambda _: None)
         self.assertEqual(self.reactor.tcpClients[0][:2], ("127.0.0.1", 12345))
 
+    def test_nowhere(self) -> None:
+        """What is no endpoint (now: it may name a file that is not there) is told to each who asks; nobody waits for ever."""
+        nowhere = Dovecot("tcp:127.0.0.1:auth", self.reactor)
+        for _ in range(2):
+            self.failureResultOf(nowhere.requestAvatarId(GIVEN), ValueError)
+        self.successResultOf(nowhere.stop())
+
 
 class StepsTests(DovecotCase):
     """A mechanism that goes step by step."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import argon2
 import attrs
@@ -232,6 +234,36 @@ class ChangesTests(AccountsCase):
         self.assertEqual(len(told), 2)
         self.assertIn("line 1", told[0])
         self.assertNotIn("xyzzy", "".join(told))
+
+    def test_gone(self) -> None:
+        """A file that is no longer there is told once, though nothing was wrong before."""
+        self.path.unlink()
+        with capturedLogs() as events:
+            for _ in range(2):
+                self.assertEqual(self.name(plain("user", "secret")), "user")
+        [told] = [eventAsText(event) for event in events]
+        self.assertIn("No such file", told)
+
+    def test_not_now(self) -> None:
+        """What keeps us from reading is no fault of the file: it is tried again at the next login, and told once."""
+        self.path.write_text("user:other\n")
+        full = OSError(24, "Too many open files")
+        with capturedLogs() as events, mock.patch.object(Path, "read_text", side_effect=full):
+            for _ in range(2):
+                self.assertEqual(self.name(plain("user", "secret")), "user")
+        self.assertEqual(len(events), 1)
+        self.refusal(plain("user", "secret"))
+        self.assertEqual(self.name(plain("user", "other")), "user")
+
+    def test_time_put_back(self) -> None:
+        """A change that keeps size and time, as of `cp -p`, is one too; and so are owner and mode, which say who can read."""
+        before = self.path.stat()
+        text = self.path.read_bytes().replace(b"user:secret", b"user:terces")
+        while self.path.stat().st_ctime_ns == before.st_ctime_ns:  # the clock of the file system has its ticks
+            self.path.write_bytes(text)
+            os.utime(self.path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        self.refusal(plain("user", "secret"))
+        self.assertEqual(self.name(plain("user", "terces")), "user")
 
 
 class VerifiersTests(AccountsCase):
