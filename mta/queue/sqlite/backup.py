@@ -33,6 +33,7 @@ __all__ = ["Progress", "backup", "bring", "save", "sync_file"]
 
 PAGES = 16  # of 4 KiB, between two looks at the clock
 SLICE = 0.001  # seconds of the writer's time at once
+SYNC = 4096  # pages after which what was copied is synced: a gigabyte at once would hold up every commit beside it
 FILES = 16  # linked in one go
 AGAIN = 4  # times as many pages as there are may be copied: a transaction that is rolled back makes it begin anew
 
@@ -100,8 +101,12 @@ async def backup(ask: Ask, spool: Spool, name: str, dest: Path, progress: Progre
         part = await spool.run(_begin, dest)
         copy, files = Copy(part / name), Files(part / name, spool.directory, part / "spool")
         try:
+            synced = 0
             while not await ask(copy.step):
                 progress("pages", copy.done, copy.total)
+                if copy.done - synced >= SYNC:
+                    await spool.run(_settle, part / name)
+                    synced = copy.done
                 _go_on(wanted)
             while await spool.run(files.bite):
                 progress("files", files.done, files.total)
@@ -112,6 +117,14 @@ async def backup(ask: Ask, spool: Spool, name: str, dest: Path, progress: Progre
                 await ask(copy.close)
             await spool.run(shutil.rmtree, part, True)
             raise
+
+
+def _settle(path: Path) -> None:
+    """What was written so far is on the disk.  MailError."""
+    try:
+        sync_file(path)
+    except OSError as error:
+        raise _trouble(error) from error
 
 
 def _go_on(wanted: Callable[[], bool]) -> None:

@@ -129,6 +129,25 @@ class OnlineTests(BackupCase):
         self.assertEqual([True], self.gone)
         self.assertIn(self.copied(), ({}, {message: b"x" * LARGE}))
 
+    async def test_synced_on_the_way(self) -> None:
+        """Bite by bite: a gigabyte at the end would hold up every commit beside it."""
+        await self.filled()
+        sizes: list[int] = []
+        really = module.sync_file
+        self.patch(module, "SYNC", 100)
+        self.patch(module, "SLICE", 0)
+        self.patch(module, "sync_file", lambda path: (sizes.append(path.stat().st_size), really(path)))
+        await self.backup()
+        self.assertGreater(len(sizes), 3)  # SQLite keeps pages of so small a file until its end
+        self.assertEqual(60, len(self.copied()))
+
+    async def test_sync_on_the_way_fails(self) -> None:
+        """There is no copy."""
+        await self.filled()
+        self.patch(module, "SYNC", 100)
+        with patch.object(module, "sync_file", side_effect=OSError(errno.EIO, "broken")):
+            await self.refused(self.backup())
+
     async def test_there_already(self) -> None:
         """DEST is never written into; nor are the remains of another copy."""
         for name in (self.dest, self.dest.with_name(f"{self.dest.name}.part")):
