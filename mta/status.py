@@ -13,7 +13,7 @@ from typing import Final
 
 import attrs
 
-__all__ = ["MailError", "Reply", "Scope", "permanent", "transient"]
+__all__ = ["MailError", "Reply", "Scope", "misconfigured", "permanent", "transient"]
 
 
 class Scope(Enum):
@@ -79,6 +79,11 @@ class MailError(Exception):
 def transient(enhanced: str, text: str, *, code: int = 451, scope: Scope = Scope.MESSAGE, reason: str = "") -> MailError:
     """A failure that may pass: the mail stays, the attempt is repeated."""
     return MailError(Reply(code, enhanced, text), reason, scope)
+
+
+def misconfigured(reason: str) -> MailError:
+    """What the configuration wants cannot be had; clients hear no more than that it may pass."""
+    return transient("4.3.5", "Local configuration error", scope=Scope.SITE, reason=reason)
 
 
 def permanent(enhanced: str, text: str, *, code: int = 550, scope: Scope = Scope.MESSAGE, reason: str = "") -> MailError:

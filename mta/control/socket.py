@@ -27,7 +27,7 @@ from twisted.logger import Logger
 from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 
-from mta.status import MailError, Scope, transient
+from mta.status import MailError, misconfigured
 
 __all__ = ["ADDRESS_LIMIT", "LINE_LIMIT", "NAME", "Command", "ControlSocket", "short_name"]
 
@@ -217,4 +217,4 @@ def _fault(text: str) -> Answer:
 
 
 def _mistake(reason: str) -> MailError:
-    return transient("4.3.5", "Local configuration error", scope=Scope.SITE, reason=f"control socket {reason}")
+    return misconfigured(f"control socket {reason}")

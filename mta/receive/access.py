@@ -8,6 +8,7 @@ as A-labels in lower case.  Pure: the answer is a reply or None.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
@@ -17,7 +18,7 @@ from mta.config.settings import Network, Settings
 from mta.smtp.address import Path
 from mta.status import Reply
 
-__all__ = ["AccessRules", "Address", "client_address"]
+__all__ = ["AccessRules", "Address", "client_address", "is_in"]
 
 Address = IPv4Address | IPv6Address
 
@@ -39,13 +40,18 @@ class AccessRules:
 
     def trusts(self, client: Address | None) -> bool:
         """May this client relay?  Asked once a connection.  None: no address is known, so no."""
-        return client is not None and any(client in network for network in self.relay_from)
+        return is_in(client, self.relay_from)
 
     def refusal(self, trusted: bool, recipient: Path) -> Reply | None:
         """Why the recipient is not taken from this client, None when it is."""
         if trusted or not recipient.domain or recipient.domain_key in self.domains:
             return None
         return RELAYING_DENIED
+
+
+def is_in(client: Address | None, networks: Iterable[Network]) -> bool:
+    """Is that address in one of them?  None, which is no address, is in none."""
+    return client is not None and any(client in network for network in networks)
 
 
 def client_address(host: str) -> Address | None:

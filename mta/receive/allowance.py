@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IDelayedCall
 
+from mta.receive.access import is_in
 from mta.receive.limits import table
 from mta.receive.limits.table import SAID_BY_MACHINE, Limit, What, Who, login_key
 from mta.receive.limits.tarpit import slowness
@@ -50,7 +51,7 @@ class Allowance:
         if over is None:
             listed = connection.trusted
             if limits.reserve_for and connection.client is not None:
-                listed = connection.whence.known and any(connection.client in network for network in limits.reserve_for)
+                listed = connection.whence.known and is_in(connection.client, limits.reserve_for)
             over = common.connections.enter(connection.key, exempt=connection.trusted, listed=listed)
         return over
 

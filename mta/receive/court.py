@@ -19,7 +19,7 @@ from mta.receive.inquiry import Inquiries
 from mta.receive.judges import Judges, RuleJudge
 from mta.receive.recipients import RecipientFiles, RecipientJudge
 from mta.receive.rules import Rules, home_of
-from mta.status import MailError, Scope, transient
+from mta.status import misconfigured
 
 __all__ = ["Court", "Outside"]
 
@@ -59,7 +59,7 @@ class Court:
         greylist = greylist_of(settings)
         if greylist is not None:
             if outside.hints is None:
-                raise _missing("[access.greylist] needs a memory (IHints)")
+                raise misconfigured("[access.greylist] needs a memory (IHints)")
             judges.append(GreylistJudge(greylist, home, outside.hints, clock.seconds))
         return cls(Judges(judges), _inquiries(settings, rules, outside, clock, log))
 
@@ -78,9 +78,5 @@ def _inquiries(settings: Settings, rules: Rules, outside: Outside, clock: IReact
     if not (named_at or access.reverse_dns or access.dnsbl):
         return None
     if outside.resolver is None:
-        raise _missing("[access] asks for names or lists in the DNS, and there is no resolver")
+        raise misconfigured("[access] asks for names or lists in the DNS, and there is no resolver")
     return Inquiries(access, named_at, resolver=outside.resolver, clock=clock, log=log)
-
-
-def _missing(reason: str) -> MailError:
-    return transient("4.3.5", "Local configuration error", scope=Scope.SITE, reason=reason)

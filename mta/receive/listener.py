@@ -9,20 +9,19 @@ is for all, from a minute on.  A listener that demands logins which nobody can c
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 import attrs
 
-from mta.config.settings import Limits, Listen, Network
-from mta.receive.access import Address
+from mta.config.settings import Limits, Listen
+from mta.receive.access import Address, is_in
 from mta.receive.common import Common
 from mta.receive.origin import Whence
 from mta.smtp.sasl import SERVER
 from mta.smtp.scram import PLUS
 from mta.smtp.server import ReceiverOptions
 from mta.smtp.xclient import XCLIENT, XFORWARD
-from mta.status import MailError, Reply, Scope, transient
+from mta.status import MailError, Reply, misconfigured
 
 __all__ = ["Listener"]
 
@@ -63,19 +62,19 @@ class Listener:
     def in_clear(self, client: Address | None, trusted: bool) -> ReceiverOptions:
         """For a client that has just connected."""
         listen = self.listen
-        if listen.tls != "starttls" or not self.common.tls.offered or _is_in(client, listen.avoid_tls_for):
+        if listen.tls != "starttls" or not self.common.tls.offered or is_in(client, listen.avoid_tls_for):
             return self._plain[trusted]
         return self._starttls[trusted]
 
     def is_proxy(self, peer: Address | None) -> bool:
         """Must it say first for whom it has come?"""
-        return _is_in(peer, self.listen.proxy_from)
+        return is_in(peer, self.listen.proxy_from)
 
     def entitle(self, options: ReceiverOptions, client: Whence) -> ReceiverOptions:
         """With XCLIENT and XFORWARD for those who may say them; whom XCLIENT has named counts for nothing here."""
         access = self.common.settings.access
         offered = ((XCLIENT, access.xclient_from), (XFORWARD, access.xforward_from))
-        words = tuple([word for word, networks in offered if networks and client.known and _is_in(client.client, networks)])
+        words = tuple([word for word, networks in offered if networks and client.known and is_in(client.client, networks)])
         return attrs.evolve(options, entitled=words) if words else options
 
     def in_tls(self, trusted: bool, distrust: str = "", certified: bool = False, binding: bytes = b"") -> ReceiverOptions:
@@ -135,8 +134,4 @@ def _both(options: ReceiverOptions) -> tuple[ReceiverOptions, ReceiverOptions]:
 
 
 def _mistake(listen: Listen, what: str) -> MailError:
-    return transient("4.3.5", "Local configuration error", scope=Scope.SITE, reason=f"{listen.endpoint}: {what}")
-
-
-def _is_in(client: Address | None, networks: Iterable[Network]) -> bool:
-    return client is not None and any(client in network for network in networks)
+    return misconfigured(f"{listen.endpoint}: {what}")

@@ -20,7 +20,7 @@ from mta.config.address_list import key_of, read_addresses
 from mta.config.receiving import RecipientTable
 from mta.interfaces import IPolicy, IRecipients
 from mta.smtp.address import Path as MailPath
-from mta.status import MailError, Reply, Scope, transient
+from mta.status import MailError, Reply, misconfigured
 
 __all__ = ["RecipientFiles", "RecipientJudge"]
 
@@ -95,4 +95,4 @@ def _addresses_in(path: Path) -> frozenset[str]:
 
 
 def _mistake(reason: str) -> MailError:
-    return transient("4.3.5", "Local configuration error", scope=Scope.SITE, reason=f"[[access.recipients]]: {reason}")
+    return misconfigured(f"[[access.recipients]]: {reason}")

@@ -31,7 +31,7 @@ from mta.receive.common import Common
 from mta.receive.court import Outside
 from mta.receive.listener import Listener
 from mta.receive.session import Session
-from mta.status import MailError, Scope, transient
+from mta.status import MailError, misconfigured
 from mta.tls.context import ServerTls
 
 __all__ = ["ReceiveService"]
@@ -163,7 +163,7 @@ class ReceiveService(Service):
 
     async def _change(self, settings: Settings, router: IRouter, tls: ServerTls) -> None:
         if not self._common.roster.open:
-            raise _mistake(_CLOSED)
+            raise misconfigured(_CLOSED)
         common = self._common.renewed(settings, router, tls)
         listeners = [Listener.of(common, listen) for listen in settings.listen]
         places, vanished = self._matched(listeners)
@@ -200,7 +200,7 @@ class ReceiveService(Service):
         opened = [result for succeeded, result in results if succeeded]
         faults = [result.value for succeeded, result in results if not succeeded]
         if not (faults or self._common.roster.open):
-            faults.append(_mistake(_CLOSED))
+            faults.append(misconfigured(_CLOSED))
         if faults:
             await _close(opened)
             raise faults[0]
@@ -298,11 +298,7 @@ def _addresses(places: list[_Open]) -> set[tuple[str, int]]:
 
 
 def _refused(listen: Listen, failure: Failure) -> _Open:
-    raise _mistake(f"cannot listen on {listen.endpoint}: {_in_words(failure)}")
-
-
-def _mistake(reason: str) -> MailError:
-    return transient("4.3.5", "Local configuration error", scope=Scope.SITE, reason=reason)
+    raise misconfigured(f"cannot listen on {listen.endpoint}: {_in_words(failure)}")
 
 
 def _in_words(failure: Failure) -> str:

@@ -49,7 +49,7 @@ from mta.smtp.sasl import (
     pass_on,
 )
 from mta.smtp.scram import PLUS, SCRAM
-from mta.status import MailError, Reply, Scope, transient
+from mta.status import MailError, Reply, misconfigured
 
 __all__ = ["Account", "Accounts", "Login"]
 
@@ -316,7 +316,7 @@ def _read(key: str, path: Path | None, parse: Callable[[str], _Answer]) -> _Answ
 
 
 def _mistake(key: str, reason: str) -> MailError:
-    return transient("4.3.5", "Local configuration error", scope=Scope.SITE, reason=f"[auth] {key}: {reason}")
+    return misconfigured(f"[auth] {key}: {reason}")
 
 
 def _passed(mechanism: str) -> Any:

@@ -27,7 +27,7 @@ from mta.receive.auth.remembered import Remembered
 from mta.smtp.sasl import Verifier
 from mta.smtp.scram import ITERATIONS, verifier_of
 from mta.smtp.secret import Secret, secret_in
-from mta.status import MailError, Scope, transient
+from mta.status import MailError, misconfigured
 
 __all__ = ["PasswordFile", "users_in"]
 
@@ -217,4 +217,4 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 
 def _mistake(reason: str) -> MailError:
-    return transient("4.3.5", "Local configuration error", scope=Scope.SITE, reason=f"[auth] passwords: {reason}")
+    return misconfigured(f"[auth] passwords: {reason}")
