@@ -22,6 +22,7 @@ from mta.receive.ending import Stage
 from mta.receive.hearing import Hearing
 from mta.receive.submitted import Submitted
 from mta.receive.transaction import Transaction
+from mta.smtp.credentials import Credentials, Question, Verifier
 from mta.smtp.event import (
     Auth,
     AuthStep,
@@ -39,7 +40,6 @@ from mta.smtp.event import (
     Verify,
     XClient,
 )
-from mta.smtp.sasl import Credentials, Question, Verifier
 from mta.smtp.wording import NOT_SYNCHRONISED, WILL_TRY
 from mta.status import MailError, Reply
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import attrs
 
 from mta.config.settings import RouteAuth
+from mta.smtp.credentials import Login
 from mta.smtp.grammar import CONTROL
-from mta.smtp.sasl import Login, identity
+from mta.smtp.sasl import identity
 from mta.status import MailError, transient
 
 __all__ = ["Credentials"]

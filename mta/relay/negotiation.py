@@ -20,7 +20,8 @@ from mta.relay.destination import CONSEQUENCES, Consequence, Fault, Step, Troubl
 from mta.relay.limits import limit
 from mta.smtp import event
 from mta.smtp.client import Sender
-from mta.smtp.sasl import Terms, choose
+from mta.smtp.credentials import Terms
+from mta.smtp.sasl import choose
 from mta.smtp.scram import PLUS
 from mta.status import Reply
 from mta.tls.binding import tls_exporter

@@ -12,8 +12,8 @@ import re
 from typing import Final, TypeAlias
 
 from mta.smtp import wording
+from mta.smtp.credentials import Credentials, Question, ServerExchange, Terms, Undecodable, Verifier, decode, encode
 from mta.smtp.options import ReceiverOptions
-from mta.smtp.sasl import Credentials, Question, ServerExchange, Terms, Undecodable, Verifier, decode, encode
 from mta.smtp.scram import PLUS
 from mta.status import MailError, Reply
 

@@ -21,6 +21,7 @@ from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from mta.smtp.chunk_writer import ChunkWriter
+from mta.smtp.credentials import ClientExchange, Login, Terms, Undecodable, decode, encode
 from mta.smtp.data import DotStuffer
 from mta.smtp.event import (
     AuthAnswered,
@@ -38,7 +39,7 @@ from mta.smtp.exchange import Exchange
 from mta.smtp.extension import parse_extensions
 from mta.smtp.grammar import MAX_COMMAND_LINE_SENT
 from mta.smtp.reply import BadReply, ReplyParser
-from mta.smtp.sasl import CLIENT, MUTUAL, ClientExchange, Login, Terms, Undecodable, decode, encode
+from mta.smtp.sasl import CLIENT, MUTUAL
 from mta.smtp.transaction import Transaction, script, unfit
 from mta.status import Reply
 

@@ -14,6 +14,7 @@ from mta.smtp import wording
 from mta.smtp.auth import Exchange, Next
 from mta.smtp.chunk import Chunk
 from mta.smtp.command import split
+from mta.smtp.credentials import Credentials, PassedOn, Verifier, VerifierWanted
 from mta.smtp.data import BodyReader
 from mta.smtp.event import (
     Auth,
@@ -37,7 +38,6 @@ from mta.smtp.line import LineBuffer, LineTooLong, Unframed
 from mta.smtp.options import Counters, ReceiverOptions
 from mta.smtp.order import Gate, State, is_foreign, misplaced
 from mta.smtp.reply import serialise
-from mta.smtp.sasl import Credentials, PassedOn, Verifier, VerifierWanted
 from mta.status import MailError, Reply
 
 __all__ = ["Conversation", "Event"]

@@ -16,7 +16,7 @@ from mta.status import Reply
 
 if TYPE_CHECKING:
     from mta.smtp.address import Path
-    from mta.smtp.sasl import Credentials, Question
+    from mta.smtp.credentials import Credentials, Question
 
 __all__ = [
     "Auth",

@@ -19,56 +19,22 @@ from typing import Final, TypeAlias
 from mta.smtp.credentials import (
     ClientExchange,
     CramCredentials,
-    Credentials,
     ExternalCredentials,
     Held,
     Login,
     PassedOn,
     PlainCredentials,
-    Question,
-    ScramCredentials,
     ServerExchange,
-    Step,
     Terms,
     Undecodable,
     Verifier,
-    VerifierWanted,
     cram_digest,
-    decode,
-    encode,
     name_in,
     text_in,
 )
 from mta.smtp.scram import PLUS, SCRAM, give_scram, scram
 
-__all__ = [
-    "CLIENT",
-    "MECHANISMS",
-    "MUTUAL",
-    "SERVER",
-    "ClientExchange",
-    "CramCredentials",
-    "Credentials",
-    "ExternalCredentials",
-    "Login",
-    "Mechanisms",
-    "PassedOn",
-    "PlainCredentials",
-    "Question",
-    "ScramCredentials",
-    "ServerExchange",
-    "Step",
-    "Terms",
-    "Undecodable",
-    "Verifier",
-    "VerifierWanted",
-    "choose",
-    "cram_digest",
-    "decode",
-    "encode",
-    "identity",
-    "pass_on",
-]
+__all__ = ["CLIENT", "MECHANISMS", "MUTUAL", "SERVER", "Mechanisms", "choose", "identity", "pass_on"]
 
 _OPEN: Final = frozenset({"PLAIN", "LOGIN"})  # they show the password to whoever listens
 _CRAM: Final = re.compile(rb"(.+) ([0-9A-Fa-f]{32})", re.S)  # RFC 2195 2: user, blank, digest

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import attrs
 
-from mta.smtp.sasl import Verifier
+from mta.smtp.credentials import Verifier
 from mta.smtp.scram import serialise, verifier_in, verifier_of
 
 __all__ = ["SCHEMES", "Secret", "hashed", "secret_in"]

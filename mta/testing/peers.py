@@ -28,8 +28,7 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from mta.smtp.sasl import (
-    SERVER,
+from mta.smtp.credentials import (
     CramCredentials,
     Credentials,
     PlainCredentials,
@@ -41,6 +40,7 @@ from mta.smtp.sasl import (
     decode,
     encode,
 )
+from mta.smtp.sasl import SERVER
 from mta.smtp.scram import PLUS, verifier_of
 from mta.testing.pki import Issued
 from mta.tls.binding import tls_exporter

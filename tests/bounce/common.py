@@ -15,6 +15,19 @@ HEAD = b"Received: from a by b\r\n\tfor <x@y>; now\r\nFrom: alice@example.org\r\
 CREATED = 1_790_000_000_000
 EXPIRES = CREATED + 432_000_000
 
+# the fields of a report, in their order
+TOP_FIELDS = [
+    "From",
+    "To",
+    "Subject",
+    "Date",
+    "Message-ID",
+    "Auto-Submitted",
+    "MIME-Version",
+    "Content-Type",
+    "Content-Transfer-Encoding",
+]
+
 
 def message(sender: str = "alice@example.org", flags: int = 0, envid: str | None = None, deliver_by: int = 0) -> Message:
     expires = deliver_by if flags & Flag.BY_RETURN else EXPIRES

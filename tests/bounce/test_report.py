@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mta.bounce.notice import Occasion
 from mta.bounce.status_part import Action, Fate
 from mta.envelope import Flag
-from tests.bounce.common import CREATED, HEAD, claim, parsed, report, status_groups
+from tests.bounce.common import CREATED, HEAD, TOP_FIELDS, claim, parsed, report, status_groups
 
 
 class ReportTests(SynchronousTestCase):
@@ -120,17 +120,6 @@ TEXT = st.lists(st.one_of(ANY_TEXT, NASTY), max_size=6).map("".join)
 HEADS = st.lists(st.one_of(st.binary(max_size=1200), st.sampled_from([b"\r\n", b"A: b", b" ", b"--=_"])), max_size=12).map(
     b"".join
 )
-TOP_FIELDS = [
-    "From",
-    "To",
-    "Subject",
-    "Date",
-    "Message-ID",
-    "Auto-Submitted",
-    "MIME-Version",
-    "Content-Type",
-    "Content-Transfer-Encoding",
-]
 
 
 class PropertyTests(SynchronousTestCase):

@@ -19,7 +19,7 @@ from mta.interfaces import IBodyReader
 from mta.relay.credentials import Credentials
 from mta.relay.handover import HandoverPolicy
 from mta.relay.service import RelayService
-from mta.smtp.sasl import Login
+from mta.smtp.credentials import Login
 from mta.testing.pki import Authority
 from mta.tls.client import ClientTls
 from mta.tls.policy import Level

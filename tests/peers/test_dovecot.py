@@ -18,8 +18,7 @@ from twisted.trial.unittest import TestCase
 
 from mta.receive.auth.dovecot import Dovecot, Unreachable
 from mta.receive.auth.peer import Peer
-from mta.smtp.credentials import Held
-from mta.smtp.sasl import Login, PassedOn, ScramCredentials, Terms
+from mta.smtp.credentials import Held, Login, PassedOn, ScramCredentials, Terms
 from mta.smtp.scram import SCRAM, give_scram
 from tests.peers.case import PeerTestCase
 from tests.peers.peers import require, wait_for

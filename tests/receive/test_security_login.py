@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 
 from mta.config.settings import Access, Auth
-from mta.smtp.sasl import Login, Terms
+from mta.smtp.credentials import Login, Terms
 from mta.smtp.scram import PLUS, SCRAM, give_scram, serialise, verifier_of
 from mta.tls.binding import tls_exporter
 from tests.receive.client import Client

@@ -15,7 +15,7 @@ from twisted.logger import LogLevel, capturedLogs
 from mta.config.settings import Access, Auth, Limits
 from mta.receive.auth.passwords import PasswordFile
 from mta.receive.session import Session
-from mta.smtp.sasl import cram_digest
+from mta.smtp.credentials import cram_digest
 from tests.receive.auth.case import Realm
 from tests.receive.door import BODY, STRANGER, DoorCase, FakePolicy
 

@@ -13,7 +13,7 @@ from zope.interface import implementer
 from mta.config.settings import Auth
 from mta.interfaces import IProvenLogin, IScramVerifiers
 from mta.receive.session import Session
-from mta.smtp.sasl import Login, Terms
+from mta.smtp.credentials import Login, Terms
 from mta.smtp.scram import ITERATIONS, SCRAM, give_scram, serialise, verifier_of
 from tests.receive.auth.case import Realm
 from tests.receive.door import DoorCase

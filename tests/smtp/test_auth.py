@@ -9,8 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mta.smtp import wording
 from mta.smtp.auth import Exchange, begin
+from mta.smtp.credentials import PlainCredentials, encode
 from mta.smtp.event import Auth, MailFrom, Refused
-from mta.smtp.sasl import PlainCredentials, encode
 from mta.status import MailError, Reply
 from tests.smtp.talk import CHALLENGE, WITH_AUTH, Talk, bytewise, cut
 

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mta.smtp.client import Sender
+from mta.smtp.credentials import Login, Terms, decode, encode
 from mta.smtp.event import AuthAnswered, Broken, Ended, Transacted
-from mta.smtp.sasl import CLIENT, Login, Terms, decode, encode
+from mta.smtp.sasl import CLIENT
 from mta.smtp.scram import scram, verifier_of
 from mta.status import Reply
 from tests.smtp.test_client import ONE, hear, sender

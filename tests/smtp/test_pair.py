@@ -9,10 +9,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mta.envelope import Flag
 from mta.smtp.client import Sender, Transaction
+from mta.smtp.credentials import CramCredentials, Login, ScramCredentials, Terms
 from mta.smtp.data import LONG_LINE
 from mta.smtp.dsn import original_recipient
 from mta.smtp.event import Auth, AuthAnswered, BodyChunk, BodyWanted, Greeted, HelloAnswered, QuitAnswered, RcptTo, Transacted
-from mta.smtp.sasl import CLIENT, CramCredentials, Login, ScramCredentials, Terms
+from mta.smtp.sasl import CLIENT
 from mta.smtp.scram import verifier_of
 from mta.status import Reply
 from tests.smtp.talk import CHALLENGE, OPTIONS, Talk, cut

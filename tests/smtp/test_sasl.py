@@ -8,10 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.smtp.sasl import (
-    CLIENT,
-    MECHANISMS,
-    SERVER,
+from mta.smtp.credentials import (
     CramCredentials,
     Credentials,
     ExternalCredentials,
@@ -22,13 +19,11 @@ from mta.smtp.sasl import (
     Terms,
     Undecodable,
     VerifierWanted,
-    choose,
     cram_digest,
     decode,
     encode,
-    identity,
-    pass_on,
 )
+from mta.smtp.sasl import CLIENT, MECHANISMS, SERVER, choose, identity, pass_on
 from mta.smtp.saslprep import saslprep
 from mta.smtp.scram import verifier_of
 

@@ -12,7 +12,7 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
-from mta.smtp.sasl import encode
+from mta.smtp.credentials import encode
 from mta.testing.peers import Act, Clear, Received, ScriptedServer
 from mta.testing.pki import Authority
 

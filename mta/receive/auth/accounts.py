@@ -35,19 +35,17 @@ from mta.receive.auth.peer import Peer
 from mta.receive.auth.senders import Senders, may_send, senders_in
 from mta.receive.auth.workers import Busy, Workers
 from mta.smtp.address import Path as Address
-from mta.smtp.sasl import (
-    SERVER,
+from mta.smtp.credentials import (
     CramCredentials,
     Credentials,
     ExternalCredentials,
-    Mechanisms,
     PassedOn,
     PlainCredentials,
     Question,
     ScramCredentials,
     Verifier,
-    pass_on,
 )
+from mta.smtp.sasl import SERVER, Mechanisms, pass_on
 from mta.smtp.scram import PLUS, SCRAM
 from mta.status import MailError, Reply, misconfigured
 

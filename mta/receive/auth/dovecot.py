@@ -29,7 +29,7 @@ from mta.interfaces import IProvenLogin
 from mta.receive.auth.dovecot_words import Answer, answer_in, begin, cancel, go_on, hello
 from mta.receive.auth.peer import Peer
 from mta.receive.auth.workers import Busy
-from mta.smtp.sasl import PassedOn, ScramCredentials
+from mta.smtp.credentials import PassedOn, ScramCredentials
 
 __all__ = ["Dovecot", "Unreachable"]
 

@@ -13,7 +13,7 @@ from typing import Final
 import attrs
 
 from mta.receive.auth.peer import Peer
-from mta.smtp.sasl import Undecodable, decode, encode
+from mta.smtp.credentials import Undecodable, decode, encode
 
 __all__ = ["Answer", "answer_in", "begin", "cancel", "go_on", "hello"]
 

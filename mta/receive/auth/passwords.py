@@ -24,7 +24,7 @@ from zope.interface import implementer
 
 from mta.interfaces import IProvenLogin, IScramVerifiers
 from mta.receive.auth.remembered import Remembered
-from mta.smtp.sasl import Verifier
+from mta.smtp.credentials import Verifier
 from mta.smtp.scram import ITERATIONS, verifier_of
 from mta.smtp.secret import Secret, secret_in
 from mta.status import MailError, misconfigured

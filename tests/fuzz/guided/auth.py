@@ -14,9 +14,20 @@ from collections.abc import Iterator
 
 from mta.receive.auth.dovecot_words import answer_in
 from mta.smtp.auth import Exchange, Next, begin
-from mta.smtp.credentials import PassedOn, PlainCredentials, VerifierWanted
+from mta.smtp.credentials import (
+    Credentials,
+    Login,
+    PassedOn,
+    PlainCredentials,
+    ScramCredentials,
+    Terms,
+    Undecodable,
+    VerifierWanted,
+    decode,
+    encode,
+)
 from mta.smtp.options import ReceiverOptions
-from mta.smtp.sasl import CLIENT, MECHANISMS, SERVER, Credentials, Login, ScramCredentials, Terms, Undecodable, decode, encode
+from mta.smtp.sasl import CLIENT, MECHANISMS, SERVER
 from mta.smtp.saslprep import saslprep
 from mta.smtp.scram import PLUS, SCRAM, verifier_in
 from mta.smtp.secret import secret_in

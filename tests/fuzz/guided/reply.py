@@ -12,6 +12,7 @@ from typing import Final
 import attrs
 
 from mta.smtp.client import Sender, Transaction
+from mta.smtp.credentials import Login, Terms
 from mta.smtp.event import (
     AuthAnswered,
     BodyWanted,
@@ -26,7 +27,7 @@ from mta.smtp.event import (
 from mta.smtp.extension import parse_extensions, size_limit
 from mta.smtp.grammar import CONTROL, MAX_REPLY, MAX_REPLY_LINE_READ
 from mta.smtp.reply import BadReply, ReplyParser, serialise
-from mta.smtp.sasl import CLIENT, Login, Terms, choose
+from mta.smtp.sasl import CLIENT, choose
 from mta.status import Reply
 from tests.fuzz.guided.draw import Draw, joined
 from tests.fuzz.guided.target import Target

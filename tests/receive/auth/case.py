@@ -19,7 +19,7 @@ from mta.receive.auth.accounts import Account, Accounts, Login
 from mta.receive.auth.passwords import PasswordFile
 from mta.receive.auth.peer import Peer
 from mta.receive.auth.workers import Workers
-from mta.smtp.sasl import CramCredentials, PlainCredentials, cram_digest
+from mta.smtp.credentials import CramCredentials, PlainCredentials, cram_digest
 from mta.status import MailError
 from tests.receive.door import SETTINGS
 

@@ -23,7 +23,7 @@ from mta.receive.auth.passwords import PasswordFile
 from mta.receive.auth.peer import Peer
 from mta.receive.auth.senders import Senders
 from mta.receive.auth.workers import Busy
-from mta.smtp.sasl import ExternalCredentials, ScramCredentials, VerifierWanted
+from mta.smtp.credentials import ExternalCredentials, ScramCredentials, VerifierWanted
 from mta.status import MailError
 from mta.testing.pki import Authority
 from tests.receive.auth.case import AccountsCase, Realm, cram, plain

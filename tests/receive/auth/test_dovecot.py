@@ -17,8 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mta.receive.auth.dovecot import ANSWER_TIME, HELLO_TIME, MAX_ASKED, Dovecot, Unreachable
 from mta.receive.auth.peer import Peer
 from mta.receive.auth.workers import Busy
-from mta.smtp.credentials import Held
-from mta.smtp.sasl import PassedOn, ScramCredentials
+from mta.smtp.credentials import Held, PassedOn, ScramCredentials
 
 HELLO = b"VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nMECH\tSCRAM-SHA-256\tmutual-auth\nSPID\t1\nCUID\t2\nCOOKIE\tab\nDONE\n"
 GIVEN = UsernamePassword(b"tim", b"tan")

@@ -16,7 +16,7 @@ from twisted.logger import capturedLogs, eventAsText
 
 from mta.config.settings import Auth
 from mta.receive.auth.passwords import PasswordFile, users_in
-from mta.smtp.sasl import Verifier
+from mta.smtp.credentials import Verifier
 from mta.smtp.scram import ITERATIONS, serialise, verifier_of
 from mta.smtp.secret import Secret
 from mta.status import MailError
