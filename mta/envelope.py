@@ -238,6 +238,8 @@ class Claim:
 class Kind(Enum):
     """What became of a claim."""
 
+    __hash__ = object.__hash__  # Enum's own runs Python, and every delivery looks something up
+
     DELIVERED = "delivered"  # done with: the row goes (for bounce: reported, or dropped with a log line)
     DEFERRED = "deferred"  # tried again later
     CONFIRMED = "confirmed"  # delivered, and the sender is owed a report of it: filed under BOUNCE with its positive reply

@@ -55,7 +55,8 @@ class Reply:
 
     def __str__(self) -> str:
         """The reply on one line, for logs and reports."""
-        return " ".join(part for part in (str(self.code), self.enhanced, self.text.replace("\n", " ")) if part)
+        said = f"{self.enhanced} {self.text}" if self.enhanced and self.text else self.enhanced or self.text
+        return f"{self.code} {said}".replace("\n", " ") if said else str(self.code)
 
 
 class MailError(Exception):

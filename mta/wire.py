@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.abstract import FileDescriptor
+from twisted.internet.tcp import Connection
 
 __all__ = ["PromptWriter"]
 
@@ -19,11 +19,12 @@ __all__ = ["PromptWriter"]
 class PromptWriter:
     """Writes to a transport in clear text.  Nobody else may write to it; not for use once TLS has begun."""
 
-    __slots__ = ("_prompt", "_transport")
+    __slots__ = ("_prompt", "_send", "_transport")
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
-        self._prompt = isinstance(transport, FileDescriptor)
+        self._prompt = isinstance(transport, Connection)
+        self._send: Any = transport.getHandle().send if self._prompt else None
 
     def __call__(self, data: bytes) -> None:
         """Write; never raises."""
@@ -31,8 +32,10 @@ class PromptWriter:
         if not (self._prompt and transport.connected):
             transport.write(data)
             return
-        sent = transport.writeSomeData(data)
-        if sent == len(data):
-            return
-        self._prompt = False
-        transport.write(data if isinstance(sent, Exception) else data[sent:])
+        try:
+            sent = self._send(data)
+        except OSError:  # no room, or an error that the reactor meets again
+            sent = 0
+        if sent != len(data):
+            self._prompt = False
+            transport.write(data[sent:] if sent else data)

@@ -269,8 +269,7 @@ class TwoServersTests(TestCase):
         await servers[0].stopService()
         self.assertNotEqual("CLOSED", (await resolver.query("a.test", "A")).rcode)
         await servers[1].stopService()
-        await deferLater(reactor, 0)
-        await deferLater(reactor, 0)
+        log.close()
         self.assertEqual(2, (self.folder / "both.log").read_text().count("event=stopped"))
 
     async def test_an_embedders_policy_is_asked(self) -> None:

@@ -120,7 +120,8 @@ class Intake:
         except Exception:
             self._log.failure("a message cannot be routed")
             return fail(_trouble())
-        result = entry.result = Deferred()
+        assert entry.result is not None, "it has just been made"
+        result = entry.result
         if not self._watched:
             self._watched = True
             self._rearm(now + self._deadline)

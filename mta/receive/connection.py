@@ -256,7 +256,7 @@ class Connection(Ending):
             self.close(self.security.ending())
         elif self._parting is not None:
             self._part(self._parting)
-        else:
+        elif self._paused or machine.asks:  # else nothing waits, and whatever else fills up calls `flow` itself
             self.flow()
 
     @property

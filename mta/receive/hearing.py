@@ -59,15 +59,17 @@ class Hearing(Connection):
             self.inquiry.leave()  # first: the other may end in what an embedder wrote
         super().connectionLost(reason)
 
-    def ask(self, stage: str, go: Callable[[], None], **more: object) -> None:
+    def ask(self, stage: str, go: Callable[[], None], more: Callable[[], Mapping[str, object]] | None = None) -> None:
         """Let the judges of the stage judge, then go on: `go`, or their refusal, or 451 when they fail.
 
-        Without any, and without rules that need the DNS, it goes on at once.
+        Without any, and without rules that need the DNS, it goes on at once.  more: what they are told beside the usual; it
+        is called only when somebody wants to know.
         """
-        self._asked, self.overdue = more, False
+        self.overdue = False
         if stage not in self.common.judges.stages:
             go()
             return
+        self._asked = more() if more is not None else NOTHING
         if self.inquiry is not None and self.inquiry.client != self.client:
             self.look_up()  # TLS has made it forget what XCLIENT had said
         waiting = None if self.inquiry is None else self.inquiry.until(stage, lists=not self.account)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Final
 
 from twisted.internet.task import deferLater
@@ -96,7 +95,8 @@ class Session(Hearing):
 
     def _hello(self, event: Hello) -> None:
         name = event.name
-        self.ask("helo", lambda: self._hello_taken(name), name=name, helo=name, extended=event.extended)
+        facts = {"name": name, "helo": name, "extended": event.extended}
+        self.ask("helo", lambda: self._hello_taken(name), lambda: facts)
 
     def _hello_taken(self, name: str) -> None:
         self.trace = json.dumps({"client": self.address, "helo": name, "tls": self.achieved.version})
@@ -104,8 +104,8 @@ class Session(Hearing):
 
     def _auth(self, event: Auth) -> None:
         given = event.credentials
-        judged = partial(self.ask, "auth", lambda: self._log_in(given), user=given.user, mechanism=given.mechanism)
-        self._try(given.user, judged)
+        facts = {"user": given.user, "mechanism": given.mechanism}
+        self._try(given.user, lambda: self.ask("auth", lambda: self._log_in(given), lambda: facts))
 
     def _try(self, user: str, go: Callable[[], None]) -> None:
         """Look at a login, the later the more have failed, and not at all when those are too many."""
@@ -196,7 +196,7 @@ class Session(Hearing):
         elif way.agent == "smtp":
             self.answer(WILL_TRY)
         else:
-            self.ask("vrfy", lambda: self.answer(Reply(250, "2.1.5", f"<{address}>")), recipient=address)
+            self.ask("vrfy", lambda: self.answer(Reply(250, "2.1.5", f"<{address}>")), lambda: {"recipient": address})
 
     def _body_end(self, event: BodyEnd | ChunkEnd) -> None:
         assert self.transaction is not None

@@ -57,7 +57,7 @@ class Submitted(Transaction):
         if self._is_qualified(event.recipient):
             super().rcpt(event)
         else:
-            addresses = {"from": self._mail.sender.address, "to": event.recipient.address}
+            addresses = {"from": self._sender, "to": event.recipient.address}
             self._session.refuse("rcpt", RECIPIENT_NOT_QUALIFIED, **addresses)
 
     def _is_qualified(self, path: Path) -> bool:
@@ -102,7 +102,7 @@ class Submitted(Transaction):
         hostname = self._session.common.settings.hostname
         added = missing(
             self._fields.has,
-            sender=self._mail.sender.address,
+            sender=self._sender,
             date=date(seconds),
             message_id=f"{name}@{hostname}",  # no queue id is ever given twice
         )

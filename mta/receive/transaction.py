@@ -8,16 +8,18 @@ queue piece by piece; when the queue asks to wait, the session stops reading.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mta.envelope import Action, BodyRef, Flag, NewMessage, NewRecipient, Notify, Refusal, Ruling
+from mta.envelope import Action, BodyRef, Flag, NewMessage, NewRecipient, Refusal, Ruling
 from mta.receive.limits.connections import client_key
 from mta.receive.trace import HEADER_TOO_BIG, TOO_MANY_HOPS, HeaderScan, protocol, received
+from mta.smtp.dsn import both
 from mta.smtp.event import BodyEnd, ChunkEnd, MailFrom, RcptTo
 from mta.status import MailError, Reply
 
@@ -41,8 +43,6 @@ MAX_DELAY: Final = 1.0  # seconds
 _SMTPUTF8: Final = int(Flag.SMTPUTF8)  # plain numbers: arithmetic with enum flags is slow
 _REQUIRETLS: Final = int(Flag.REQUIRETLS)
 _TLS_REQUIRED_NO: Final = int(Flag.TLS_REQUIRED_NO)
-_NEVER: Final = int(Notify.NEVER)
-_USUAL: Final = int(Notify.FAILURE | Notify.DELAY)
 
 _bugs = Logger()
 
@@ -61,7 +61,9 @@ class Transaction:
         "_header",
         "_hold",
         "_mail",
+        "_pressure",
         "_recipients",
+        "_sender",
         "_session",
         "_sink",
         "_unwritten",
@@ -74,6 +76,8 @@ class Transaction:
     def __init__(self, session: Session, mail: MailFrom) -> None:
         self._session = session
         self._mail = mail
+        self._sender = mail.sender.address
+        self._pressure = 0.0  # of the queue at MAIL
         self._began = session.common.clock.seconds()
         self._recipients: dict[str, NewRecipient] = {}  # each once, in order
         self._sink: IBodySink | None = None
@@ -93,18 +97,20 @@ class Transaction:
         session = self._session
         if session.allowance.refuses_mail():
             return
-        sender, login = self._mail.sender.address, session.login
-        if session.common.accept.pressure > 1:
+        sender, login = self._sender, session.login
+        pressure = self._pressure = session.common.accept.pressure
+        if pressure > 1:
             session.refuse("mail", TOO_BUSY, **{"from": sender})
         elif login is not None and not login.may_send(sender):
             session.refuse("mail", NOT_OWNED, **{"from": sender}, account=login.name)
         else:
-            mail = self._mail
-            session.ask("mail", self._sender_taken, sender=sender, size=mail.size, parameters=mail.parameters)
+            session.ask("mail", self._sender_taken, self._about_sender)
+
+    def _about_sender(self) -> dict[str, object]:
+        return {"sender": self._sender, "size": self._mail.size, "parameters": self._mail.parameters}
 
     def _sender_taken(self) -> None:
-        session = self._session
-        pressure = session.common.accept.pressure
+        session, pressure = self._session, self._pressure
         if pressure <= SLOW:
             session.answer(SENDER_OK)
             return
@@ -124,16 +130,16 @@ class Transaction:
             if isinstance(way, Refusal):
                 reply = way.reply
         if reply is not None:
-            session.refuse("rcpt", reply, **{"from": self._mail.sender.address, "to": address})
+            session.refuse("rcpt", reply, **{"from": self._sender, "to": address})
         else:
-            sender = self._mail.sender.address
-            session.ask("rcpt", lambda: self._recipient_taken(address, event), sender=sender, recipient=address)
+            taken = partial(self._recipient_taken, address, event)
+            session.ask("rcpt", taken, lambda: {"sender": self._sender, "recipient": address})
 
     def _recipient_taken(self, address: str, event: RcptTo) -> None:
         """Whoever is named twice gets one copy, and its sender every report that either of them asked for."""
         notify, orcpt, known = event.notify, event.orcpt, self._recipients.get(address)
         if known is not None:
-            notify, orcpt = _both(known.notify, notify), known.orcpt or orcpt
+            notify, orcpt = both(known.notify, notify), known.orcpt or orcpt
         self._recipients[address] = NewRecipient(address, orcpt, notify)
         self._session.answer(RECIPIENT_OK)
 
@@ -141,13 +147,13 @@ class Transaction:
 
     def data(self) -> None:
         """DATA: is there room?"""
-        self._session.ask("data", self._open, **self._envelope())
+        self._session.ask("data", self._open, self._envelope)
 
     def _open(self) -> None:
         try:
             self._sink = self._session.common.accept.create_body(len(self._recipients))
         except MailError as error:
-            self._session.refuse("data", error.reply, why=error.reason or None, **{"from": self._mail.sender.address})
+            self._session.refuse("data", error.reply, why=error.reason or None, **{"from": self._sender})
             return
         self.reading = True
         self._session.answer(GO_AHEAD)
@@ -212,7 +218,7 @@ class Transaction:
             self._end = None
             session.answer(CHUNK_OK)
         else:
-            session.ask("end", self._store, size=event.size, **self._envelope())
+            session.ask("end", self._store, lambda: {"size": event.size, **self._envelope()})
 
     def _fault(self) -> Reply | None:
         """What is wrong with the message, as far as it has come."""
@@ -238,24 +244,29 @@ class Transaction:
         if self._discard:
             self._throw_away(self._sink.name)
             return
-        finishing = self._sink.finish()
         self.storing = True
-        stored = finishing.addCallback(self._accept)
-        stored.addCallbacks(self._accepted, self._not_accepted).addErrback(self._session.broken)
+        self._sink.finish().addCallbacks(self._accept, self._not_accepted).addErrback(self._session.broken)
 
     def _throw_away(self, name: str) -> None:
         """The client hears what it always hears."""
         self._abort()
         session = self._session
-        what = {"from": self._mail.sender.address, "to": ",".join(self._recipients), "client": session.address}
+        what = {"from": self._sender, "to": ",".join(self._recipients), "client": session.address}
         session.common.log.event("discarded", name, {**what, "why": self._discard})
         session.answer(_queued_as(name))
 
-    def _accept(self, body: BodyRef) -> Deferred[int] | None:
-        if self._session.is_gone:
-            self._abort()  # nobody waits for the answer, and nothing was promised
-            return None
-        return self._session.common.accept.accept(self._message(body))
+    def _accept(self, body: BodyRef) -> None:
+        session = self._session
+        if session.is_gone:  # nobody waits for the answer, and nothing was promised
+            self.storing = False
+            self._abort()
+            session.allowance.not_stored(len(self._recipients))
+            return
+        try:
+            stored = session.common.accept.accept(self._message(body))
+        except Exception:
+            stored = fail()
+        stored.addCallbacks(self._accepted, self._not_accepted).addErrback(session.broken)
 
     def _message(self, body: BodyRef) -> NewMessage:
         assert self._sink is not None
@@ -264,7 +275,7 @@ class Transaction:
         created = int(session.common.clock.seconds() * 1000)
         return NewMessage(
             id=self._sink.id,
-            sender=mail.sender.address,
+            sender=self._sender,
             recipients=tuple(self._recipients.values()),
             body=body,
             prefix=self._prefix(self._sink.name, created / 1000),
@@ -318,16 +329,13 @@ class Transaction:
         domain = self._mail.sender.domain_key
         return domain if domain and self._session.trusted else client_key(self._session.client).hex()
 
-    def _accepted(self, message: int | None) -> None:
+    def _accepted(self, _: int) -> None:
         self.storing = False
-        if message is None:
-            self._session.allowance.not_stored(len(self._recipients))
-            return
         assert self._sink is not None
         assert self._end is not None
         session, sink, self._sink = self._session, self._sink, None
         fields: dict[str, object] = {
-            "from": self._mail.sender.address,
+            "from": self._sender,
             "nrcpt": len(self._recipients),
             "size": self._end.size,
             "client": session.address,
@@ -362,8 +370,7 @@ class Transaction:
     def _refuse(self, reply: Reply, **fields: object) -> None:
         self._abort()
         size = self._end.size if self._end else 0
-        sender = self._mail.sender.address
-        self._session.refuse("end", reply, **{"from": sender}, nrcpt=len(self._recipients), size=size, **fields)
+        self._session.refuse("end", reply, **{"from": self._sender}, nrcpt=len(self._recipients), size=size, **fields)
 
     def _abort(self) -> None:
         if self._sink is not None:
@@ -372,18 +379,11 @@ class Transaction:
 
     def _envelope(self) -> dict[str, object]:
         """For the policy."""
-        return {"sender": self._mail.sender.address, "recipients": tuple(self._recipients)}
+        return {"sender": self._sender, "recipients": tuple(self._recipients)}
 
 
 def _queued_as(name: str) -> Reply:
     return Reply(250, "2.0.0", f"Ok: queued as {name}")
-
-
-def _both(first: int, second: int) -> int:
-    """Two wishes (RFC 3461 4.1) for one copy; none at all is FAILURE and DELAY, NEVER is less than anything else."""
-    if first == second:
-        return first
-    return (first or _USUAL) & ~_NEVER | (second or _USUAL) & ~_NEVER
 
 
 def _error(failure: Failure) -> MailError:

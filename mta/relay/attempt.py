@@ -51,7 +51,7 @@ class Attempt:
         "_fresh",
         "_job",
         "_looking",
-        "_name",
+        "_name_of",
         "_now",
         "_ours",
         "_plan",
@@ -64,13 +64,13 @@ class Attempt:
         "_ways",
     )
 
-    def __init__(self, ways: Ways, job: Job, name: str, done: Deferred[Settlement]) -> None:
-        """name: the message's id as people see it."""
+    def __init__(self, ways: Ways, job: Job, name_of: Callable[[int], str], done: Deferred[Settlement]) -> None:
+        """name_of: a message's id as people see it."""
         message = job.message
         self._ways = ways
         self._now: Callable[[], float] = ways.conduct.reactor.seconds
         self._job = job
-        self._name = name
+        self._name_of = name_of
         self._done = done
         self._transaction = Transaction(
             message.sender,
@@ -296,7 +296,7 @@ class Attempt:
                 "origin": required.origin,
                 "reason": fault.reply.text,
             }
-            self._ways.events.event("tls-fault", self._name, fields)
+            self._ways.events.event("tls-fault", self._name_of(self._job.message.id), fields)
 
     # ---- the end
 

@@ -70,14 +70,25 @@ def told_without_tls(reply: Reply) -> Reply:
 def session_facts(session: Session, verdict: tuple[str, str]) -> dict[str, object]:
     """What the delivery line says of the connection."""
     achieved, required = session.achieved, session.required
-    facts: dict[str, object] = {
-        "relay": where(session.step.target),
+    told = session.told
+    if told is None or told[0] is not required or told[1] is not achieved:  # a kept connection is told of again and again
+        told = session.told = required, achieved, _lasting(session)
+    return {
+        **told[2],
         "tls": _tls(session),
-        "level": required.level.value,
-        "origin": required.origin,
         "conn_use": session.uses,
         "handover": verdict[0],
         "handover_why": verdict[1],
+    }
+
+
+def _lasting(session: Session) -> dict[str, object]:
+    """What is the same for every delivery on it."""
+    achieved, required = session.achieved, session.required
+    facts: dict[str, object] = {
+        "relay": where(session.step.target),
+        "level": required.level.value,
+        "origin": required.origin,
     }
     if achieved.version:
         facts["tls_version"] = achieved.version

@@ -122,7 +122,7 @@ class RelayService(Service):
         self._running.add(done)
         done.addCallback(self._finished, done)
         message = job.message
-        attempt = Attempt(self._ways, job, self._name_of(message.id), done)
+        attempt = Attempt(self._ways, job, self._name_of, done)
         flags = message.flags & KEY_FLAGS
         known = self._known.get((job.dest, flags))
         if known is not None and self._reactor.seconds() < known.until:

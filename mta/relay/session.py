@@ -20,7 +20,7 @@ from mta.relay.negotiation import Negotiation, told
 from mta.smtp import event
 from mta.smtp.client import Transaction
 from mta.status import Reply
-from mta.tls.policy import Required, judge
+from mta.tls.policy import Achieved, Required, judge
 
 __all__ = ["Session"]
 
@@ -41,6 +41,7 @@ class Session(Negotiation):
         key = step.candidate.key
         self.key: ReuseKey = key if self._tls is None else key.showing(self._tls.certificate)
         self.verdict: tuple[Verdict, str] | None = None
+        self.told: tuple[Required, Achieved, dict[str, object]] | None = None  # what the log says of it, and for which these was
         self.clean = True  # no transaction is open at the server
         self.idle_since = 0.0
         self._feed: BodyFeed | None = None

@@ -13,7 +13,7 @@ from typing import Final
 
 import attrs
 
-from mta.smtp.data import Body
+from mta.smtp.data import Body, is_framed
 from mta.status import Reply
 
 __all__ = ["Chunk", "ChunkedBody", "parse_chunk"]
@@ -64,8 +64,7 @@ class ChunkedBody(Body):
         self._held = b"\r" if data.endswith(b"\r") else b""
         if self._held:
             data = data[:-1]
-        lines = data.count(_CRLF)
-        if data.count(b"\r") != lines or data.count(b"\n") != lines or b"\0" in data:
+        if not is_framed(data):
             self._bad = True
         self._measure(data)
         return b"" if self.error else data

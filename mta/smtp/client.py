@@ -185,7 +185,7 @@ class Sender:
 
         ValueError for an address with a control character: ask `unfit` first.
         """
-        steps = list(script(transaction, self.extensions, rset))
+        steps = script(transaction, self.extensions, rset)
         if not self._may_ask():
             return
         exchange = self._exchange = Exchange(transaction, iter(steps), steps[-1][0] != "data")

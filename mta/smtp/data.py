@@ -16,7 +16,7 @@ from typing import Final
 from mta.smtp.grammar import MAX_TEXT_LINE, TERMINATOR
 from mta.status import Reply
 
-__all__ = ["BAD_LINES", "LONG_LINE", "TOO_BIG", "Body", "BodyReader", "DotStuffer"]
+__all__ = ["BAD_LINES", "LONG_LINE", "TOO_BIG", "Body", "BodyReader", "DotStuffer", "is_framed"]
 
 BAD_LINES: Final = Reply(550, "5.6.0", "Message has a bare CR, a bare LF or a NUL")
 LONG_LINE: Final = Reply(550, "5.6.0", "Message has a line over 1000 octets")
@@ -25,6 +25,12 @@ TOO_BIG: Final = Reply(552, "5.3.4", "Message too big")
 _CRLF: Final = b"\r\n"
 _CRLF_DOT: Final = b"\r\n."
 _HELD: Final = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")  # beginnings of the terminator, longest first
+
+
+def is_framed(data: bytes) -> bool:
+    """Has it neither a bare CR, nor a bare LF, nor a NUL?  (Faster than three counts: what is left is looked through at once.)"""
+    text = b"".join(data.split(_CRLF))
+    return not (b"\r" in text or b"\n" in text or b"\0" in text)
 
 
 class Body:
@@ -103,8 +109,7 @@ class BodyReader(Body):
 
     def _body(self, piece: bytes, passed: int, dotted: bool) -> bytes:
         """Judge a piece, and take the dots of transparency out of it (RFC 5321 4.5.2)."""
-        lines = piece.count(_CRLF)
-        if piece.count(b"\r") != lines or piece.count(b"\n") != lines or b"\0" in piece:
+        if not is_framed(piece):
             self._bad = True
         if dotted:
             piece = piece.replace(_CRLF_DOT, _CRLF)
@@ -130,8 +135,7 @@ class DotStuffer:
 
     def feed(self, data: bytes) -> bytes:
         """The next bytes to send; the very same object where nothing is to be done."""
-        lines = data.count(_CRLF)
-        if self._cr or data.count(b"\r") != lines or data.count(b"\n") != lines or b"\0" in data:
+        if self._cr or not is_framed(data):
             data = self._mend(data)
         if not data:
             return data

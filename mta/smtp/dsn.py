@@ -17,6 +17,7 @@ from mta.status import MailError, Reply
 __all__ = [
     "BAD_PARAMETER",
     "XTEXT",
+    "both",
     "from_xtext",
     "mail_parameters",
     "original_recipient",
@@ -47,6 +48,7 @@ _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]")
 _RET: Final = {"FULL": int(Flag.RET_FULL), "HDRS": int(Flag.RET_HDRS)}
 _WORDS: Final = {"SUCCESS": int(Notify.SUCCESS), "FAILURE": int(Notify.FAILURE), "DELAY": int(Notify.DELAY)}
 _NEVER: Final = int(Notify.NEVER)
+_USUAL: Final = int(Notify.FAILURE | Notify.DELAY)
 _SAID: Final = {_NEVER: "NEVER"} | {
     bits: ",".join(word for word, bit in _WORDS.items() if bits & bit) for bits in range(2, 2 + sum(_WORDS.values()), 2)
 }
@@ -182,3 +184,13 @@ def _made(address: str) -> str:
     if address.isascii():
         return f"rfc822;{to_xtext(address)}"
     return "utf-8;" + _NOT_UNITEXT.sub(lambda match: f"\\x{{{ord(match[0]):02X}}}", address)
+
+
+# ---- a recipient that is named twice
+
+
+def both(first: int, second: int) -> int:
+    """Two wishes (RFC 3461 4.1) for one copy; none at all is FAILURE and DELAY, NEVER is less than anything else."""
+    if first == second:
+        return first
+    return (first or _USUAL) & ~_NEVER | (second or _USUAL) & ~_NEVER

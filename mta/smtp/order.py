@@ -23,6 +23,8 @@ __all__ = ["ALLOWED", "REQUIREMENTS", "Gate", "State", "gate", "is_foreign", "mi
 class State(Enum):
     """Where the conversation stands."""
 
+    __hash__ = object.__hash__  # Enum's own runs Python, and every command looks something up
+
     SILENT = "silent"  # not greeted yet
     CONNECTED = "connected"  # greeted, or TLS has just begun
     READY = "ready"  # EHLO or HELO accepted

@@ -10,7 +10,7 @@ Bodies go by DATA, which every server has proved to understand; BODY=BINARYMIME 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import attrs
@@ -99,30 +99,29 @@ def without_utf8(address: str) -> str | None:
         return None
 
 
-def script(transaction: Transaction, extensions: Mapping[str, str], rset: bool) -> Iterator[tuple[str, bytes]]:
+def script(transaction: Transaction, extensions: Mapping[str, str], rset: bool) -> list[tuple[str, bytes]]:
     """What is to be said up to the body: whose reply is awaited, and the line; no DATA where chunks follow.
 
     ValueError for an address that cannot be said: with a control character, or in UTF-8 where that is not offered.
     """
-    if rset:
-        yield "rset", b"RSET\r\n"
+    steps = [("rset", b"RSET\r\n")] if rset else []
     flags = _flags(transaction, extensions)
     utf8 = bool(flags & SMTPUTF8)
     size = transaction.size if "SIZE" in extensions else None
-    sender = _said(transaction.sender, utf8)
+    sender, terms = _said(transaction.sender, utf8), _terms(transaction, extensions)
     recipients = [_said(recipient, utf8) for recipient in transaction.recipients]
     if "DSN" not in extensions:
-        yield "mail", mail_line(sender, size, flags, None, _terms(transaction, extensions))
-        for recipient in recipients:
-            yield "rcpt", rcpt_line(recipient)
+        steps.append(("mail", mail_line(sender, size, flags, None, terms)))
+        steps += [("rcpt", rcpt_line(recipient)) for recipient in recipients]
     else:
         flags |= transaction.flags & RET
-        yield "mail", mail_line(sender, size, flags, transaction.envid, _terms(transaction, extensions))
+        steps.append(("mail", mail_line(sender, size, flags, transaction.envid, terms)))
         wishes = transaction.wishes or ((0, None),) * len(transaction.recipients)
         for address, recipient, (notify, orcpt) in zip(transaction.recipients, recipients, wishes, strict=True):
-            yield "rcpt", rcpt_line(recipient, rcpt_parameters(address, notify, orcpt, utf8))
+            steps.append(("rcpt", rcpt_line(recipient, rcpt_parameters(address, notify, orcpt, utf8))))
     if not flags & BINARYMIME:
-        yield "data", b"DATA\r\n"
+        steps.append(("data", b"DATA\r\n"))
+    return steps
 
 
 def _flags(transaction: Transaction, extensions: Mapping[str, str]) -> int:

@@ -18,7 +18,7 @@ from zope.interface.verify import verifyObject
 
 from mta.config.settings import Log
 from mta.control import log as module
-from mta.control.log import EventLog, Keys, format_json, format_text
+from mta.control.log import GATHER, EventLog, Keys, format_json, format_text
 from mta.interfaces import IEventLog
 from mta.testing.logs import parse_line
 
@@ -154,7 +154,7 @@ class FileTests(LogCase):
                 log.event("connect", "", {"n": number})
             self.assertEqual(1, len(self.clock.getDelayedCalls()))
             self.assertEqual("", self.file.read_text())
-            self.clock.advance(0)
+            self.clock.advance(GATHER)
             self.assertEqual(1, write.call_count)
         self.assertEqual(50, len(self.names()))
         self.assertEqual([], self.clock.getDelayedCalls())
@@ -165,7 +165,7 @@ class FileTests(LogCase):
         for now in (NOW, NOW, NOW + 1, 0.0):
             self.now = now
             log.event("connect", "", {})
-        self.clock.advance(0)
+        self.clock.advance(GATHER)
         times = [parse_line(line).time for line in self.file.read_text().splitlines()]
         wanted = ["2026-11-22T03:52:29.123Z", "2026-11-22T03:52:29.123Z", "2026-11-22T03:52:30.123Z", "1970-01-01T00:00:00.000Z"]
         self.assertEqual(wanted, times)
@@ -196,7 +196,7 @@ class FileTests(LogCase):
         self.file.write_text("-: event=old time=x\n-: event=ha")
         log = self.log()
         log.event("new", "", {})
-        self.clock.advance(0)
+        self.clock.advance(GATHER)
         lines = self.file.read_text().splitlines()
         self.assertEqual(["-: event=old time=x", "-: event=ha"], lines[:2])
         self.assertEqual("new", parse_line(lines[2]).event)
@@ -205,7 +205,7 @@ class FileTests(LogCase):
         """By setting."""
         log = self.log(format="json")
         log.event("connect", "3Q", {"client": "[::1]"})
-        self.clock.advance(0)
+        self.clock.advance(GATHER)
         record = json.loads(self.file.read_text())
         self.assertEqual({"queue_id": "3Q", "event": "connect", "time": TIME, "client": "[::1]"}, record)
 
@@ -216,7 +216,7 @@ class FileTests(LogCase):
         old = self.file.rename(f"{self.file}.1")
         log.reopen()
         log.event("after", "", {})
-        self.clock.advance(0)
+        self.clock.advance(GATHER)
         self.assertEqual((["before"], ["after"]), (self.names(old), self.names()))
 
     def test_reopen_fails(self) -> None:
@@ -225,7 +225,7 @@ class FileTests(LogCase):
         old = self.file.rename(f"{self.file}.1")
         self.file.mkdir()
         log.reopen()
-        self.clock.advance(0)
+        self.clock.advance(GATHER)
         entry = parse_line(old.read_text().strip())
         self.assertEqual(("log_error", {"file": str(self.file), "reason": "Is a directory"}), (entry.event, entry.fields))
         self.assertEqual(1, log.errors)
@@ -239,7 +239,7 @@ class TroubleTests(LogCase):
         log = self.log()
         with patch.object(os, "write", side_effect=OSError(errno.ENOSPC, "No space left on device")):
             log.event("one", "", {})
-            self.clock.advance(0)
+            self.clock.advance(GATHER)
             log.event("two", "", {})
             self.clock.advance(1)
             log.event("three", "", {})
@@ -253,7 +253,7 @@ class TroubleTests(LogCase):
         with patch.object(os, "write", side_effect=lambda fd, data: write(fd, data[:7])):
             for name in ("one", "two"):
                 log.event(name, "", {})
-            self.clock.advance(0)
+            self.clock.advance(GATHER)
         self.assertEqual(["one", "two"], self.names())
 
     def test_half_a_line_and_a_new_file(self) -> None:
@@ -269,11 +269,11 @@ class TroubleTests(LogCase):
         for name in ("one", "two"):
             log.event(name, "", {})
         with patch.object(os, "write", side_effect=some):
-            self.clock.advance(0)
+            self.clock.advance(GATHER)
             self.file.rename(f"{self.file}.1")
             log.reopen()
         self.clock.advance(1)
-        self.clock.advance(0)
+        self.clock.advance(GATHER)
         self.assertEqual((["two", "log_lost"], 1), (self.names(), log.lost))
 
     def test_bounded(self) -> None:
@@ -285,7 +285,7 @@ class TroubleTests(LogCase):
                 log.event("connect", "", {"n": number})
                 self.clock.advance(1)
         self.clock.advance(1)
-        self.clock.advance(0)
+        self.clock.advance(GATHER)
         entries = [parse_line(line) for line in self.file.read_text().splitlines()]
         kept = [int(entry.fields["n"]) for entry in entries[:-1]]
         self.assertEqual(list(range(len(kept))), kept)
@@ -301,7 +301,7 @@ class TroubleTests(LogCase):
         os.close(writer)
         for number in range(3000):
             log.event("connect", "", {"n": number, "text": "x" * 50})
-        self.clock.advance(0)
+        self.clock.advance(GATHER)
         self.assertEqual(1, len(self.clock.getDelayedCalls()))
         data = b""
         while self.clock.getDelayedCalls():
@@ -319,7 +319,7 @@ class TroubleTests(LogCase):
         os.close(writer)
         os.close(reader)
         log.event("connect", "", {})
-        self.clock.advance(0)
+        self.clock.advance(GATHER)
         log.close()
         self.assertEqual((2, 1), (log.errors, log.lost))
 

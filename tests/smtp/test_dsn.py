@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.envelope import Flag
+from mta.envelope import Flag, Notify
 from mta.smtp import dsn
 from mta.smtp.grammar import PARAMETER
 from mta.status import MailError
@@ -160,3 +160,20 @@ class WriteTests(SynchronousTestCase):
             self.assertIsNotNone(PARAMETER.fullmatch(word.encode()))
         self.assertIsNone(re.search(r"[\r\n\0]", words))
         self.assertTrue(utf8 or words.isascii())
+
+
+class BothTests(SynchronousTestCase):
+    """RFC 3461 4.1: a recipient that is named twice gets one copy."""
+
+    def test_both(self):
+        """Every report that either wish asks for; none given means FAILURE and DELAY, NEVER adds nothing."""
+        never, success, failure, delay = (int(word) for word in (Notify.NEVER, Notify.SUCCESS, Notify.FAILURE, Notify.DELAY))
+        for first, second, wanted in (
+            (0, 0, 0),
+            (never, never, never),
+            (never, success, success),
+            (success, 0, success | failure | delay),
+            (failure, delay, failure | delay),
+            (never, 0, failure | delay),
+        ):
+            self.assertEqual((wanted, wanted), (dsn.both(first, second), dsn.both(second, first)))

@@ -35,6 +35,8 @@ class Scope(Enum):
 class What(Enum):
     """What is counted."""
 
+    __hash__ = object.__hash__  # Enum's own runs Python, and every command is counted
+
     CONNECTION = "connections"
     HANDSHAKE = "TLS handshakes"
     COMMAND = "commands"
