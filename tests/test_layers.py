@@ -25,6 +25,7 @@ MAY_IMPORT = {
 }
 PURE = (
     "smtp/*.py",
+    "smtp/convert/*.py",
     "status.py",
     "envelope.py",
     "rate.py",

@@ -1,28 +1,29 @@
 """The agent that delivers to Maildirs on this machine.
 
 A job runs from its first recipient to its last in one of a few threads of the agent's own, started and stopped with the
-service: a slow disk never holds up the reactor, and a job costs one hop however many recipients it has.  A large body is
-pulled piece by piece from its reader, which lives on the reactor thread, so that memory stays flat.
+service: a slow disk never holds up the reactor, and a job costs one hop however many recipients it has.
 One outcome for each claim, never an errback: what is delivered is confirmed where its sender asked for that (RFC 3461
-5.2.3), an unknown mailbox fails (5.1.1), a loop fails (5.4.6), trouble with the disk or the body defers.
+5.2.3), an unknown mailbox fails (5.1.1), a loop fails (5.4.6), and so does what no mailbox can hold (content.py); trouble with
+the disk or the body defers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.threads import blockingCallFromThread, deferToThreadPool
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
+from mta.deliver.content import Content
 from mta.deliver.maildir import Maildir, base_name, explain, loops, trace_lines
 from mta.envelope import Claim, Job, Kind, Notify, Outcome, Settlement
-from mta.interfaces import IBodyReader, IDeliveryAgent
+from mta.interfaces import IDeliveryAgent
 from mta.status import MailError, Reply, Scope, permanent, transient
 
 __all__ = ["MaildirAgent"]
@@ -91,14 +92,15 @@ class MaildirAgent:
     # ---- in a thread
 
     def _run(self, job: Job) -> Settlement:
-        return Settlement(tuple(self._attempt(job, claim) for claim in job.claims))
+        content = Content(self._reactor, job)
+        return Settlement(tuple(self._attempt(job, claim, content) for claim in job.claims))
 
-    def _attempt(self, job: Job, claim: Claim) -> Outcome:
+    def _attempt(self, job: Job, claim: Claim, content: Content) -> Outcome:
         """One recipient, whatever happens."""
         began = self._reactor.seconds()
         facts, scope = {"relay": "maildir"}, Scope.RECIPIENT
         try:
-            reply = _STORED if self._store(job, claim) else _REPEATED
+            reply = _STORED if self._store(job, claim, content) else _REPEATED
             kind = Kind.CONFIRMED if claim.notify & _SUCCESS and job.message.sender else Kind.DELIVERED  # RFC 3461 5.2.3
         except Exception as error:
             trouble = self._trouble(error)
@@ -106,6 +108,8 @@ class MaildirAgent:
             scope = trouble.scope
             if trouble.reason:
                 facts["reason"] = trouble.reason
+        if content.converted:
+            facts["converted"] = content.converted
         return Outcome(claim, kind, reply, scope, facts=facts, transfer=self._reactor.seconds() - began)
 
     def _trouble(self, error: Exception) -> MailError:
@@ -117,13 +121,13 @@ class MaildirAgent:
         self._reactor.callFromThread(self._log.failure, "local delivery", Failure(error))  # type: ignore[no-untyped-call]
         return transient("4.3.0", "local delivery failed", reason=f"{type(error).__name__}: {error}")
 
-    def _store(self, job: Job, claim: Claim) -> bool:
+    def _store(self, job: Job, claim: Claim, content: Content) -> bool:
         """Put the message into the recipient's mailbox.  False: an earlier attempt has done so."""
         path = self.mailbox(claim.address)
         if path is None:
             raise permanent("5.1.1", "no such mailbox here", scope=Scope.RECIPIENT)
         message = job.message
-        with closing(self._pieces(job)) as pieces:
+        with closing(content.pieces()) as pieces:
             head = b""
             for piece in pieces:
                 head += piece
@@ -146,20 +150,3 @@ class MaildirAgent:
             except BaseException:
                 letter.abort()
                 raise
-
-    def _pieces(self, job: Job) -> Generator[bytes, None, None]:
-        """The message, prefix first.  A body that is not at hand is read on the reactor thread, one piece at a time."""
-        yield job.message.prefix
-        if job.body is not None:
-            yield job.body
-            return
-        reader = blockingCallFromThread(self._reactor, job.open_body)
-        try:
-            while piece := self._read(reader):
-                yield piece
-        finally:
-            blockingCallFromThread(self._reactor, reader.close)
-
-    def _read(self, reader: IBodyReader) -> bytes:
-        piece: bytes = blockingCallFromThread(self._reactor, reader.read)  # type: ignore[arg-type]  # overload of T and Deferred[T]
-        return piece

@@ -116,6 +116,7 @@ def _options(common: Common, listen: Listen) -> ReceiverOptions:
         max_commands=limits.commands_per_connection,
         vrfy=listen.vrfy,
         withhold=frozenset(listen.withhold),
+        binarymime=True,
         deliver_by=LEAST_BY,
         mt_priority=listen.submission,
         future_release=LATEST_RELEASE if listen.submission else 0,

@@ -18,8 +18,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mta.envelope import Job, Kind, Notify, Outcome, Settlement
-from mta.relay.convert.conversion import Conversion
-from mta.relay.convert.survey import Findings
 from mta.relay.destination import Fault, Plan, Trouble, where
 from mta.relay.fit import Fit, by_value, fitted, is_plain, is_traced, wants_look, without_receiver
 from mta.relay.handover import Verdict
@@ -31,6 +29,8 @@ from mta.relay.site import Site
 from mta.relay.way import Ways
 from mta.smtp import event
 from mta.smtp.client import Transaction
+from mta.smtp.convert.conversion import Conversion
+from mta.smtp.convert.survey import Findings
 from mta.status import MailError, Reply, Scope
 from mta.tls.policy import Level
 

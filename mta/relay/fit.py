@@ -15,10 +15,10 @@ from typing import Final
 import attrs
 
 from mta.envelope import Flag, Message
-from mta.relay.convert.survey import Findings, Plan
 from mta.relay.limits import admitted
 from mta.smtp.client import Transaction
 from mta.smtp.command import BINARYMIME, EIGHTBITMIME, SMTPUTF8
+from mta.smtp.convert.survey import Findings, Plan
 from mta.smtp.transaction import NEEDS_UTF8, takes_binary, unfit, without_utf8
 from mta.status import Reply
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mta.envelope import Job
-from mta.relay.convert.survey import Findings, Survey
+from mta.smtp.convert.survey import Findings, Survey
 
 __all__ = ["look"]
 

@@ -12,13 +12,13 @@ from twisted.python.failure import Failure
 from mta.envelope import Job
 from mta.relay.body import BodyFeed
 from mta.relay.connection import Conduct, Owner, Phase
-from mta.relay.convert.conversion import Conversion
-from mta.relay.convert.entity import Odd
 from mta.relay.destination import Fault, Step, Trouble
 from mta.relay.handover import ReuseKey, Verdict
 from mta.relay.negotiation import Negotiation, told
 from mta.smtp import event
 from mta.smtp.client import Transaction
+from mta.smtp.convert.conversion import Conversion
+from mta.smtp.convert.entity import Odd
 from mta.status import Reply
 from mta.tls.policy import Achieved, Required, judge
 

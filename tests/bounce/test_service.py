@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
+from mta.bounce.original import is_sound
 from mta.envelope import Flag, Kind, NewRecipient, Notify
 from mta.interfaces import IDeliveryAgent
 from tests.bounce.station import FULL, NOW, AgentCase, Reader, Sink
@@ -130,6 +131,20 @@ class BounceAgentTests(AgentCase):
             report = self.parsed(self.settled(self.job(flags=flags, size=size)).spawn[0]).get_payload(2)
             self.assertEqual("message/rfc822" if whole else "text/rfc822-headers", report.get_content_type(), (flags, size))
             self.assertEqual(whole, "secret" in report.as_string())
+
+    def test_binary(self) -> None:
+        """RFC 3030 3: octets that no line can hold do not go back, whatever RET says; the header does; in lines all of it may."""
+        head = b"Subject: hi\r\nContent-Type: image/png\r\nContent-Transfer-Encoding: binary\r\n\r\n"
+        for secret, whole in ((b"secret\0", False), (b"secret\n", False), (b"\rsecret", False), (b"secret\r\n", True)):
+            for body, reader in ((head + secret, None), (None, Reader([head, secret]))):
+                size = len(b"Received: x\r\n" + head + secret)
+                job = self.job(body=body, reader=reader, flags=Flag.RET_FULL | Flag.BINARYMIME, size=size)
+                (spawn,) = self.settled(job).spawn
+                self.assertTrue(is_sound(spawn.body.data))
+                self.assertFalse(spawn.flags & Flag.BINARYMIME)
+                report = self.parsed(spawn).get_payload(2)
+                self.assertEqual("message/rfc822" if whole else "text/rfc822-headers", report.get_content_type(), secret)
+                self.assertEqual((True, whole), (b"Subject: hi\r\n" in spawn.body.data, b"secret" in spawn.body.data))
 
     def test_whole_message_from_its_file(self) -> None:
         """Read piece by piece to its end; one that is longer than it says is not read on."""

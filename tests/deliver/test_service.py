@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 import time
+from email import message_from_bytes
 from pathlib import Path
 
 import attrs
@@ -17,7 +18,7 @@ from zope.interface.verify import verifyObject
 
 from mta.deliver import maildir as module
 from mta.deliver.service import MaildirAgent
-from mta.envelope import Claim, Job, Kind, Message
+from mta.envelope import Claim, Flag, Job, Kind, Message
 from mta.interfaces import IBodyReader, IDeliveryAgent
 from mta.status import transient
 
@@ -39,6 +40,18 @@ class Reader:
 
     def close(self) -> None:
         self.closed += 1
+
+
+class Again(Reader):
+    """Begins anew when it was closed, as readers that are opened twice do."""
+
+    def __init__(self, *pieces) -> None:
+        super().__init__(*pieces)
+        self.all = pieces
+
+    def close(self) -> None:
+        super().close()
+        self.pieces = list(self.all)
 
 
 class MaildirAgentTests(TestCase):
@@ -120,6 +133,32 @@ class MaildirAgentTests(TestCase):
         (data,) = self.stored("bob@b.test")
         self.assertTrue(data.endswith((PREFIX + b"".join(pieces)).replace(b"\r\n", b"\n")))
         self.assertEqual(({threading.current_thread()}, 1), (reader.threads, reader.closed))
+
+    async def test_binary_is_encoded(self) -> None:
+        """BODY=BINARYMIME (RFC 3030 3), from memory and from a reader: each recipient has the octets, in a file of lines."""
+        octets = bytes(range(256)) * 600 + b"\r\n\n\r"
+        header = b"MIME-Version: 1.0\r\nContent-Type: image/png\r\nContent-Transfer-Encoding: binary\r\n\r\n"
+        pieces = [header, octets[:70_000], octets[70_000:]]
+        for number, body, to in ((64, header + octets, ("bob@b.test", "eve@b.test")), (164, None, ("joe@b.test",))):
+            job = self.job(*to, body=body, reader=Again(*pieces), number=number)
+            job = attrs.evolve(job, message=attrs.evolve(job.message, flags=int(Flag.BINARYMIME)))
+            for outcome in (await self.agent.deliver(job)).outcomes:
+                self.assertEqual((Kind.DELIVERED, "binary"), (outcome.kind, outcome.facts["converted"]))
+            for address in to:
+                (data,) = self.stored(address)
+                self.assertEqual(octets, message_from_bytes(data).get_payload(decode=True))
+                self.assertNotIn(b"\r", data)
+
+    async def test_binary_that_cannot_be_encoded(self) -> None:
+        """A signature would break: back to the sender, with the reason, and nothing is left; without the flag it is stored."""
+        body = b"Content-Type: multipart/signed; boundary=s\r\n\r\n--s\r\n\r\n\0\r\n--s\r\n\r\n\r\n--s--\r\n"
+        job = self.job("bob@b.test", "nobody@b.test", body=body)
+        job = attrs.evolve(job, message=attrs.evolve(job.message, flags=int(Flag.BINARYMIME)))
+        first, second = (await self.agent.deliver(job)).outcomes
+        self.assertEqual((Kind.FAILED, 554, "5.6.1"), (first.kind, first.reply.code, first.reply.enhanced))
+        self.assertIn("a signature would break", first.reply.text)
+        self.assertEqual((Kind.FAILED, "5.1.1"), (second.kind, second.reply.enhanced))
+        self.check_empty("bob@b.test")
 
     async def test_body_that_cannot_be_read(self) -> None:
         """Deferred, the reader closed, nothing half delivered."""

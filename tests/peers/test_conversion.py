@@ -44,6 +44,22 @@ class ConversionTests(PeerTestCase):
         mta.stop()
         self.assertEqual(["8bit"], [entry.fields["converted"] for entry in mta.log("delivered")])
 
+    def test_binary(self) -> None:
+        """RFC 3030 3: Postfix takes chunks, and no binary ones: its users have the octets all the same."""
+        hop, mta = self.hop("")
+        octets = bytes(range(256)) * 300 + b"\r\n.\r\n\n.\n"
+        image = b"Content-Type: image/png\r\nContent-Transfer-Encoding: binary\r\n\r\n"
+        data = b"X-Start: 1\r\nMIME-Version: 1.0\r\n" + image + octets
+        with smtplib.SMTP("127.0.0.1", mta.port, local_hostname="client.test", timeout=60) as client:
+            client.ehlo()
+            self.assertTrue(client.has_extn("binarymime"))
+            self.assertEqual(250, client.mail("from@client.test", ["BODY=BINARYMIME"])[0])
+            self.assertEqual(250, client.rcpt("user@sink.test")[0])
+            client.send(b"BDAT %d LAST\r\n%b" % (len(data), data))
+            self.assertEqual(250, client.getreply()[0])
+        mta.wait_for_event("delivered")
+        self.assertEqual(octets, message_from_bytes(self.stored(hop).read_bytes()).get_payload(decode=True))
+
     def test_octets_stay(self) -> None:
         """A server with 8BITMIME gets what came."""
         hop, mta = self.hop("chunking")

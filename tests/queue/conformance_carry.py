@@ -44,16 +44,15 @@ class CarryRows(Rows):
         await self.settle([held], Kind.GIVEN_BACK)
         await self.queue.alter(Selector(to="held@*"), Alteration.HOLD, self.now)
         told = NewRecipient("told@example.org", "rfc822;t@x", Notify.SUCCESS | Notify.DELAY, DEST, 3, self.now)
-        claims = await self.taken(
-            told, sender="", prefix=b"", account="ann", envid="e+2B", trace='{"tls":"1.3"}', flags=Flag.SMTPUTF8 | Flag.RET_HDRS
-        )
+        flags = Flag.SMTPUTF8 | Flag.BINARYMIME | Flag.RET_HDRS
+        claims = await self.taken(told, sender="", prefix=b"", account="ann", envid="e+2B", trace='{"tls":"1.3"}', flags=flags)
         await self.settle(claims, Kind.FAILED, UNKNOWN)
         await self.accept("ünïcode@example.org", sender="'\"\x7f@example.com", source="submission")
 
     async def exported(self, queue: IQueue, selector: Selector = Selector()) -> bytes:
         """The file of an export."""
         file = BytesIO()
-        await export(queue, selector, Packing(file, self.now), lambda _: None)
+        await export([queue], selector, Packing(file, self.now), lambda _: None)
         return file.getvalue()
 
     async def imported(self, queue: IQueue, data: bytes, held: bool = False) -> CopyReport:

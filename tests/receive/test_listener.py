@@ -59,7 +59,8 @@ class ListenerTests(SynchronousTestCase):
             self.assertEqual((options.mail_requires, options.refuse_all), ("tls-or-auth", None))
             self.assertEqual(options.challenge, listener.common.challenge)
             self.assertEqual((options.vrfy, options.withhold), ("local", {"DSN", "CHUNKING"}))
-            self.assertFalse(options.binarymime or options.mt_priority or options.future_release)
+            self.assertTrue(options.binarymime)
+            self.assertFalse(options.mt_priority or options.future_release)
             self.assertEqual(options.deliver_by, 60)
 
     def test_priority(self) -> None:

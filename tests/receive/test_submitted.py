@@ -310,6 +310,17 @@ class OwnerTests(SubmissionCase):
             self.hand_in(b"From: <x@y.example>\r\n\r\n"), ["550 5.7.1 From header field rejected: not owned by user"]
         )
 
+    def test_check_from_in_chunks(self) -> None:
+        """Nobody hides another author behind a bare CR or LF, which BODY=BINARYMIME would let pass (RFC 3030 3)."""
+        self.submission(check_from=True)
+        for hidden, code in ((b"\n", "550"), (b"\r", "550"), (b"\r\n\r\n\0", "250")):
+            body = b"From: user@example.org\r\nSubject: x" + hidden + b"From: ceo@elsewhere.example\r\n\r\nbody"
+            session = self.logged_in()
+            mail = b"MAIL FROM:<user@example.org> BODY=BINARYMIME\r\nRCPT TO:<a@elsewhere.example>\r\n"
+            chunk = b"BDAT %d LAST\r\n%b" % (len(body), body)
+            self.assertEqual(self.codes(session, mail + chunk), ["250", "250", code], hidden)
+        self.assertEqual([body], [message.body.data for message in self.accept.accepted])
+
     def test_account_that_breaks(self) -> None:
         """An account that fails to say costs the connection and opens nothing."""
         session = self.logged_in()

@@ -9,7 +9,7 @@ from mta.envelope import Flag, Message
 from mta.relay.fit import Fit, by_value, fitted, is_plain, wants_look, without_receiver
 from mta.smtp.client import Transaction
 from mta.status import Reply
-from tests.relay.convert.messages import UMLAUT, survey
+from tests.smtp.convert.messages import UMLAUT, survey
 
 EIGHT, UTF8, BINARY = int(Flag.EIGHTBITMIME), int(Flag.SMTPUTF8), int(Flag.BINARYMIME)
 TWO = Transaction("a@c.test", ("b@mx.test", "d@mx.test"), 1000, 0, None, ((1, None), (2, None)))

@@ -15,8 +15,8 @@ from mta.relay.look import look
 from mta.smtp.chunk_writer import CHUNK
 from mta.status import Scope
 from mta.testing.peers import Act
-from tests.relay.convert.messages import UMLAUT
 from tests.relay.world import PREFIX, Pieces, RelayCase, job
+from tests.smtp.convert.messages import UMLAUT
 
 EIGHT, UTF8, BINARY = int(Flag.EIGHTBITMIME), int(Flag.SMTPUTF8), int(Flag.BINARYMIME)
 HEAD = b"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=latin1\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.smtp.chunk import Chunk, ChunkedBody, parse_chunk
+from mta.smtp.chunk import BAD_HEADER, Chunk, ChunkedBody, parse_chunk
 from mta.smtp.data import BAD_LINES, LONG_LINE, TOO_BIG, BodyReader, DotStuffer
 from mta.status import Reply
 from tests.smtp.talk import cut
@@ -93,11 +93,43 @@ class BodyTests(SynchronousTestCase):
         self.assertEqual(b"", read([b"", b""])[0])
 
     def test_binary(self) -> None:
-        """RFC 3030 3: every byte, and nothing added; the size counts all the same."""
-        data = bytes(range(256)) * 5
-        self.assertEqual((data, None), read([data[:700], data[700:]], binary=True))
-        self.assertEqual((b"\r", None), read([b"\r"], binary=True))
+        """RFC 3030 3: behind the header every byte, and nothing added; the size counts all the same."""
+        for header in (b"\r\n", b"Subject: x\r\n\r\n"):
+            data = header + bytes(range(256)) * 5
+            for step in (0, 1):
+                self.assertEqual((data, None), read([data[:700], data[700:]], binary=True, step=step))
+            self.assertEqual((header + b"\r", None), read([header + b"\r"], binary=True))
+        self.assertEqual((b"Subject: x", None), read([b"Subject: x"], binary=True))
         self.assertEqual((b"", TOO_BIG), read([b"abc"], max_size=2, binary=True))
+
+    def test_binary_header(self) -> None:
+        """X15: a line of the header that only some see would be a field for them, BODY=BINARYMIME or not; cut anywhere."""
+        for chunks, error in (
+            ([b"S: x\nFrom: evil@x.test\r\n\r\nbody"], BAD_HEADER),
+            ([b"S: x\rFrom: evil@x.test\r\n\r\nbody"], BAD_HEADER),
+            ([b"S: x\0\r\n\r\n"], BAD_HEADER),
+            ([b"S: x\n\nbody \r\n\r\n"], BAD_HEADER),
+            ([b"S: x\r\n\n"], BAD_HEADER),
+            ([b"S: x\r\n\rx\r\n\r\n"], BAD_HEADER),
+            ([b"S: x\r\n\r", b"\r\n\r\n"], BAD_HEADER),
+            ([b"S: x\r\r\n\r\n"], BAD_HEADER),
+            ([b"\n"], BAD_HEADER),
+            ([b"\r"], BAD_HEADER),
+            ([b"S: x\r\n\r"], BAD_HEADER),
+            ([b"never an end", b"of\nthe header"], BAD_HEADER),
+            ([b"no field\r\nS: x\nFrom: evil@x.test\r\n"], BAD_HEADER),
+            ([b"x" * 999 + b"\r\n\r\n"], LONG_LINE),
+            ([b"x" * 999], LONG_LINE),
+            ([b"S: x\r\n\r", b"\n\0\r\n\n", b"x" * 2000], None),
+            ([b"x" * 998 + b"\r\n\r\n" + b"x" * 2000], None),
+            ([b"\r\n\n"], None),
+            ([b"\r", b"\n", b"\0"], None),
+            ([b"S: x\r\n"], None),
+        ):
+            for step in (0, 1, 2, 3):
+                body, found = read(chunks, binary=True, step=step)
+                self.assertEqual(error, found, chunks)
+                self.assertTrue(error or body == b"".join(chunks), chunks)
 
     def test_size(self) -> None:
         """RFC 1870 6.3: known at the announcement, over all chunks; nothing of that chunk passes; the added CRLF costs nothing."""
@@ -107,6 +139,16 @@ class BodyTests(SynchronousTestCase):
         reader.announce(7)
         self.assertEqual((TOO_BIG, b""), (reader.error, reader.feed(b"e")))
         self.assertEqual((b"1234567890\r\n", None), read([b"12345", b"67890"], max_size=10))
+
+    @settings(deadline=None, max_examples=200)
+    @given(anything, anything, cuts, st.sampled_from([0, 1, 3]))
+    def test_binary_cut_anywhere(self, header: bytes, rest: bytes, places: list[int], step: int) -> None:
+        """X15: it is accepted where its header, up to the first empty line, could have come by DATA."""
+        body = header + b"\r\n\r\n" + rest
+        text = (b"\r\n" + body).partition(b"\r\n\r\n")[0][2:] + b"\r\n"
+        found, error = read(cut(body, places), binary=True, step=step)
+        self.assertEqual(read([text])[1] is None, error is None)
+        self.assertTrue(error or found == body)
 
     @settings(deadline=None, max_examples=200)
     @given(anything, cuts, st.sampled_from([0, 1, 3]))

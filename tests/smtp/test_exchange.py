@@ -126,9 +126,9 @@ class PairTests(SynchronousTestCase):
     @settings(deadline=None, max_examples=60)
     @given(st.lists(anything, max_size=4), st.integers(0, 2), cuts)
     def test_octets_arrive_unchanged(self, pieces, large, places):
-        """RFC 3030 3: any octets, in any pieces, however many chunks, and the connection is good for another message."""
+        """RFC 3030 3: any octets behind a header, in any pieces, however many chunks; the connection is good for another message."""
         pair = Pair(places, options=self.options)
-        body = [*pieces, *[BIG] * large, b"\r"]
+        body = [b"S: x\r\n\r", b"\n", *pieces, *[BIG] * large, b"\r"]
         for _ in range(2):
             done = pair.send(body, BINARY)
             self.assertEqual([250, 250], [reply.code for reply in done.replies])
@@ -140,12 +140,12 @@ class PairTests(SynchronousTestCase):
         for asked in (BodyStart, ChunkEnd):
             pair = Pair(options=self.options)
             pair.talk.answers[asked] = [no]
-            done = pair.send([BIG, BIG, b"x"], BINARY)
+            done = pair.send([b"\r\n", BIG, BIG, b"x"], BINARY)
             self.assertEqual((no, no), done.replies)
             self.assertEqual([], pair.talk.messages)
             self.assertTrue(pair.sender.is_idle)
-            done = pair.send([b"\0"], BINARY, rset=True)
-            self.assertEqual(([250, 250], [b"\0"]), ([reply.code for reply in done.replies], pair.talk.messages))
+            done = pair.send([b"\r\n\0"], BINARY, rset=True)
+            self.assertEqual(([250, 250], [b"\r\n\0"]), ([reply.code for reply in done.replies], pair.talk.messages))
 
 
 class TermsTests(SynchronousTestCase):

@@ -1,7 +1,8 @@
 """Conversion for a server that takes less: any message, in any pieces, comes out fit and means the same, or does not come out.
 
 The survey and the conversion never raise but `Odd`; what comes out is canonical, in seven bits where that is wanted, no longer than
-was said; a mail program (the standard library's) sees in it the same parts with the same octets.
+was said; a mail program (the standard library's) sees in it the same parts with the same octets.  For a mailbox: in lines, and
+what was no text has its octets there too.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from email import message_from_bytes
 from email.message import Message
 from quopri import decodestring
 
-from mta.relay.convert.conversion import Conversion
-from mta.relay.convert.survey import BASE64, QUOTED, Findings, Survey
+from mta.smtp.convert.conversion import Conversion
+from mta.smtp.convert.survey import BASE64, QUOTED, Findings, Survey
 from tests.fuzz.guided.draw import Draw, joined
 from tests.fuzz.guided.observer import is_canonical
 from tests.fuzz.guided.target import Target
@@ -37,12 +38,13 @@ def contents(message: Message) -> list[bytes]:
 def check(data: bytes) -> None:
     """See the module."""
     draw = Draw(data)
-    eight, message = draw.flag(), draw.wire
+    eight, mailbox, message = draw.flag(), draw.flag(), draw.wire
     if not message.endswith(b"\r\n"):
         message += b"\r\n"
     findings = surveyed([message])
-    plan = findings.plan(eight)
-    other = surveyed(draw.pieces(message)).plan(eight)
+    others = surveyed(draw.pieces(message))
+    plan = findings.mailbox_plan() if mailbox else findings.plan(eight)
+    other = others.mailbox_plan() if mailbox else others.plan(eight)
     assert plan == other or (isinstance(plan, str) and isinstance(other, str)), "it matters how it is cut"
     assert (
         findings.high == (not message.isascii()) and findings.raw == (not is_canonical(message)) and findings.size == len(message)
@@ -52,8 +54,12 @@ def check(data: bytes) -> None:
         return
     conversion = Conversion(plan)
     out = b"".join([conversion.convert(piece) for piece in draw.pieces(message)]) + conversion.finish()
-    assert is_canonical(out), "not canonical"
-    assert eight or out.isascii(), "not in seven bits"
+    if mailbox:
+        assert out.count(b"\r\n") == out.count(b"\r") == out.count(b"\n") and b"\0" not in out, "not in lines"
+        arrived(message, out)
+    else:
+        assert is_canonical(out), "not canonical"
+        assert eight or out.isascii(), "not in seven bits"
     assert len(out) <= plan.size, f"{len(out)} octets where {plan.size} were the most"
     assert out == message or any(plan.encodings), "changed without a reason"
     same(message, out)
@@ -75,6 +81,17 @@ def same(message: bytes, out: bytes) -> None:
         "other parts"
     )
     assert [_text(one) for one in contents(before)] == [_text(one) for one in contents(after)], "other contents"
+
+
+def arrived(message: bytes, out: bytes) -> None:
+    """What is binary and no text is the same, octet for octet, when the ends of lines have changed; and so is what is encoded now."""
+    before, after = message_from_bytes(message), message_from_bytes(out.replace(b"\r\n", b"\n"))
+    if before.defects or not is_canonical(message):
+        return
+    encodings = [str(part["Content-Transfer-Encoding"]).lower() for part in before.walk() if not part.is_multipart()]
+    now = [str(part["Content-Transfer-Encoding"]).lower() for part in after.walk() if not part.is_multipart()]
+    for old, new, octets, others in zip(encodings, now, contents(before), contents(after), strict=True):
+        assert (octets if new == "base64" != old else octets.replace(b"\r\n", b"\n")) == others, "other octets in the mailbox"
 
 
 def _text(octets: bytes) -> bytes:
@@ -101,9 +118,9 @@ def seeds() -> Iterator[bytes]:
         + part
         + b"--b--\r\n--a--\r\n",
     ):
-        for eight in (0, 1):
-            yield joined([eight], message)
-            yield joined([eight, 1, 1], message)
+        for eight, mailbox in ((0, 0), (1, 0), (1, 1)):
+            yield joined([eight, mailbox], message)
+            yield joined([eight, mailbox, 1, 1], message)
 
 
 WORDS = (

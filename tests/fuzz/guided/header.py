@@ -1,7 +1,8 @@
 """The header of a message on its way in: what is scanned, what is left out, who wrote it.
 
 Cut in pieces it is as when it comes at once; against a reading line by line: how many Received, how long, what is left out;
-what passes is a part of what came, and never more than an empty line is added; a From is read in one way or not at all.
+what passes is a part of what came, and never more than an empty line is added; a From is read in one way or not at all.  Under
+BODY=BINARYMIME it is refused where a lenient reader would see other lines in it.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ from typing import Final
 from mta.receive.submission import LEFT_OUT, SubmittedHeader, authors
 from mta.receive.trace import HeaderScan
 from mta.smtp.address import parse_address
+from mta.smtp.chunk import ChunkedBody
+from mta.status import Reply
 from tests.fuzz.guided.draw import Draw, joined
+from tests.fuzz.guided.observer import header_of, is_canonical
 from tests.fuzz.guided.target import Target
 
 __all__ = ["TARGET"]
 
+LENIENT: Final = re.compile(rb"\r\n|\r|\n")
 FIELD: Final = re.compile(rb"([!-9;-~]+)[ \t]*:")
 
 
@@ -95,7 +100,26 @@ def written_by(draw: Draw) -> None:
             assert address in [found for _, found in getaddresses([field.decode().partition(":")[2].strip()])], address
 
 
-KINDS: Final = (scan, submitted, written_by)
+def judged(pieces: list[bytes]) -> Reply | None:
+    """As chunks of a binary message."""
+    body = ChunkedBody(0, binary=True)
+    for piece in pieces:
+        body.announce(len(piece))
+        body.feed(piece)
+    body.end()
+    return body.error
+
+
+def binary(draw: Draw) -> None:
+    """See the module."""
+    message = draw.wire
+    error, header = judged([message]), header_of(message)
+    assert judged(draw.pieces(message)) == error, "it matters how it is cut"
+    assert (error is None) == is_canonical(header), f"{error} to {header!r}"
+    assert error or LENIENT.split(header) == header.split(b"\r\n"), "somebody else sees other lines"
+
+
+KINDS: Final = (scan, submitted, written_by, binary)
 
 
 def check(data: bytes) -> None:
@@ -115,8 +139,9 @@ def seeds() -> Iterator[bytes]:
         b" fold\r\nSubject: x\r\n\r\n",
         b"\r\nbody",
         b"Message-ID: <a@b>\r\nx",
+        b"Subject: x\nFrom: c@d.test\r\n\r\n\0",
     ):
-        for kind in (0, 1):
+        for kind in (0, 1, 3):
             for cut in (0, 1, 3):
                 yield joined([kind, cut], message)
     for text in (

@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from mta.smtp.chunk import BAD_HEADER
 from mta.smtp.data import BAD_LINES, LONG_LINE, TOO_BIG
 from mta.status import Reply
 
-__all__ = ["Observer", "is_canonical", "unstuffed"]
+__all__ = ["Observer", "header_of", "is_canonical", "unstuffed"]
 
 COMMAND = 2048  # octets of a line with CRLF
 RESPONSE = 12_288
@@ -27,6 +28,11 @@ def is_canonical(data: bytes) -> bool:
     """No bare CR, no bare LF, no NUL, no line over 1,000 octets."""
     lines = data.split(b"\r\n")
     return not any(b"\r" in line or b"\n" in line or b"\0" in line or len(line) + 2 > LINE for line in lines)
+
+
+def header_of(message: bytes) -> bytes:
+    """Up to the first empty line; all of it where there is none."""
+    return (b"\r\n" + message).partition(b"\r\n\r\n")[0][2:]
 
 
 def unstuffed(data: bytes) -> bytes:
@@ -170,6 +176,8 @@ class Observer:
         self._at += size
         reply = self._reply()
         if reply is None or not reply.is_positive:
+            bad = self._binary and not is_canonical(header_of(self._chunks + data))
+            assert reply != BAD_HEADER or bad, "a header was called bad that is not"
             return
         self._chunks += data
         if match[2]:
@@ -181,4 +189,5 @@ class Observer:
             if body and not body.endswith(b"\r\n"):
                 body += b"\r\n"
             assert is_canonical(body), "chunks were accepted that are not canonical"
+        assert is_canonical(header_of(body)), "a header was accepted that is not canonical"
         self.messages.append(body)

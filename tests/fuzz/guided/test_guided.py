@@ -13,11 +13,11 @@ from mta.config import loader
 from mta.dns import message
 from mta.receive import proxy, submission, trace
 from mta.receive.rules import Rules
-from mta.relay.convert import encoding
 from mta.smtp import credentials, dsn
 from mta.smtp.chunk import ChunkedBody
 from mta.smtp.chunking import Chunking
 from mta.smtp.conversation import Conversation
+from mta.smtp.convert import encoding
 from mta.smtp.data import BodyReader, DotStuffer
 from mta.smtp.event import StartTls
 from mta.smtp.exchange import Exchange
@@ -81,6 +81,7 @@ PLANTED: dict[str, list[tuple[Any, str, Any]]] = {
         (Conversation, "_say", _twice),
         (Chunking, "_misplaced_chunk", _deaf),
         (ChunkedBody, "end", lambda self: b""),
+        (ChunkedBody, "_read_header", lambda self, data: None),
         (Receiver, "answers", {**Receiver.answers, StartTls: lambda self, event, reply: self._say(reply)}),
         (BodyReader, "error", None),
         (BodyReader, "_body", _with_dots),
@@ -95,7 +96,11 @@ PLANTED: dict[str, list[tuple[Any, str, Any]]] = {
     "bounce": [(text, "_CONTROL", NOTHING), (original, "_UNSOUND", NOTHING)],
     "command": [(dsn, "_is_value", lambda text: False)],
     "reply": [(Exchange, "decided", lambda self, decider: ()), (ReplyParser, "receive", _forgetful)],
-    "header": [(submission, "_FIELD", trace._END), (trace, "_RECEIVED", b"received:")],
+    "header": [
+        (submission, "_FIELD", trace._END),
+        (trace, "_RECEIVED", b"received:"),
+        (ChunkedBody, "_read_header", lambda self, data: None),
+    ],
     "convert": [(encoding, "_SPECIAL", NOTHING), (encoding, "_PER_LINE", 3000)],
     "config": [(loader, "check", _broken)],
     "published": [(StsPolicy, "of_hint", lambda value: None), (message, "MAX_TTL", 1 << 62)],

@@ -8,6 +8,7 @@ from mta.smtp.reply import ReplyParser
 from tests.fuzz.guided.observer import Observer, is_canonical, unstuffed
 
 BEGIN = b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n"
+BINARY = BEGIN.replace(b"b>", b"b> BODY=BINARYMIME")
 OK = b"220 mx\r\n250 hello\r\n250 ok\r\n250 ok\r\n"
 
 
@@ -24,8 +25,8 @@ class ObserverTests(SynchronousTestCase):
         data = BEGIN + b"DATA\r\n..x\r\n.\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 2\r\na\rBDAT 2 last\r\n\nb"
         said = OK + b"354 go\r\n250 one\r\n250 ok\r\n250 ok\r\n250 chunk\r\n250 two\r\n"
         self.assertEqual([b".x\r\n", b"a\r\nb\r\n"], seen(data, said).messages)
-        binary = BEGIN.replace(b"b>", b"b> BODY=BINARYMIME") + b"BDAT 1 LAST\r\n\n"
-        self.assertEqual([b"\n"], seen(binary, OK + b"250 ok\r\n").messages)
+        binary = BINARY + b"BDAT 3 LAST\r\n\r\n\n"
+        self.assertEqual([b"\r\n\n"], seen(binary, OK + b"250 ok\r\n").messages)
 
     def test_what_is_not_answered(self) -> None:
         """Half a line, half a body, half a chunk, and the end of the conversation."""
@@ -55,6 +56,8 @@ class ObserverTests(SynchronousTestCase):
             (BEGIN + b"DATA\r\nx\n\r\n.\r\n", OK[8:] + b"354 go\r\n250 ok\r\n"),
             (BEGIN + b"DATA\r\nx\r\n.\r\n", OK[8:] + b"354 go\r\n550 5.6.0 Message has a bare CR, a bare LF or a NUL\r\n"),
             (BEGIN + b"BDAT 1 LAST\r\n\n", OK[8:] + b"250 ok\r\n"),
+            (BINARY + b"BDAT 1 LAST\r\n\n", OK[8:] + b"250 ok\r\n"),
+            (BINARY + b"BDAT 3 LAST\r\n\r\n\n", OK[8:] + b"550 5.6.0 Message header has a bare CR, a bare LF or a NUL\r\n"),
             (b"STARTTLS\r\nNOOP\r\n", b"220 go\r\n"),
             (b"x" * 3000 + b"\r\n", b"250 ok\r\n"),
         ):

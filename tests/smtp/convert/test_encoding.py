@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.relay.convert.encoding import Base64, QuotedPrintable, base64_size, quoted_printable_size
-from tests.relay.convert.messages import cut, places
+from mta.smtp.convert.encoding import Base64, QuotedPrintable, base64_size, quoted_printable_size
+from tests.smtp.convert.messages import cut, places
 
 octets = st.one_of(st.binary(max_size=400), st.text("-= \t.é\r\n", max_size=400).map(str.encode))
 

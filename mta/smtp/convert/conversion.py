@@ -8,10 +8,10 @@ surveyed, which a damaged disk may do: the transaction must not be completed the
 
 from __future__ import annotations
 
-from mta.relay.convert.encoding import Base64, QuotedPrintable
-from mta.relay.convert.entity import Entity, Odd
-from mta.relay.convert.survey import BASE64, QUOTED, Plan
-from mta.relay.convert.walk import Walk
+from mta.smtp.convert.encoding import Base64, QuotedPrintable
+from mta.smtp.convert.entity import Entity, Odd
+from mta.smtp.convert.survey import BASE64, QUOTED, Plan
+from mta.smtp.convert.walk import Walk
 
 __all__ = ["Conversion"]
 

@@ -4,7 +4,8 @@
 (bytes of its body, where it is a leaf) and `between` (delimiters, preambles, epilogues).  Joined in their order, the lines of the
 headers and all these bytes are the message, octet for octet.  The CRLF in front of a delimiter belongs to the delimiter.
 Only CRLF ends a line; a line too long to be held is passed on in parts.  Memory: one header, one line.  What is not
-strictly MIME raises `Odd`, from `feed` or `end`, and the walk is over.
+strictly MIME raises `Odd`, from `feed` or `end`, and the walk is over.  Bodies are searched for delimiters and never read line
+by line: whoever sends lines of nothing gets no more of our time than others.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from mta.relay.convert.entity import Body, Entity, Odd, read_entity
+from mta.smtp.convert.entity import Body, Entity, Odd, read_entity
 
 __all__ = ["Walk"]
 
 MAX_HEADER: Final = 1 << 20  # octets
+MAX_HEADER_LINES: Final = 100_000  # of all headers
 MAX_LINE: Final = 8_192  # octets of a line that are held
 MAX_DEPTH: Final = 32
 MAX_ENTITIES: Final = 10_000
@@ -45,6 +47,7 @@ class Walk:
         self._open: list[_Open] = []
         self._header: list[bytes] | None = []  # lines of a header that is not whole; None: in a body
         self._header_size = 0
+        self._header_lines = 0  # of all headers
         self._in_leaf = False
         self._line = b""  # what is not whole yet
         self._split = False  # its first part was passed on already
@@ -74,9 +77,16 @@ class Walk:
 
     def feed(self, data: bytes) -> None:
         """The next piece."""
-        *lines, rest = (self._line + data).split(_CRLF)
-        for line in lines:
-            self._take(line, whole=True)
+        data, start = self._line + data, 0
+        while True:
+            if self._header is None:
+                start = self._pass_lines(data, start)
+            end = data.find(_CRLF, start)
+            if end < 0:
+                break
+            self._take(data[start:end], whole=True)
+            start = end + 2
+        rest = data[start:]
         if len(rest) > MAX_LINE:
             keep = 1 if rest.endswith(b"\r") else 0
             self._take(rest[: len(rest) - keep], whole=False)
@@ -106,6 +116,22 @@ class Walk:
             self._pass(self._crlf + line)
             self._crlf = _CRLF if whole else b""
 
+    def _pass_lines(self, data: bytes, start: int) -> int:
+        """Whole lines of a body from there on, up to one that begins with a boundary; where that is, or the line that is open."""
+        boundaries = [multipart.boundary for multipart in reversed(self._open)]
+        if not self._split and any(data.startswith(boundary, start) for boundary in boundaries):
+            return start
+        end = data.rfind(_CRLF, start)
+        for boundary in boundaries:
+            found = data.find(_CRLF + boundary, start, end + 2 + len(boundary)) if end >= 0 else -1
+            end = found if found >= 0 else end
+        if end < 0:
+            return start
+        self._split = False
+        self._pass(self._crlf + data[start:end])
+        self._crlf = _CRLF
+        return end + 2
+
     def _pass(self, data: bytes) -> None:
         if data:
             (self.content if self._in_leaf else self.between)(data)
@@ -122,7 +148,9 @@ class Walk:
             self._header_ends(_CRLF)
             return
         self._header_size += len(line) + 2
-        if len(line) >= MAX_LINE or self._header_size > MAX_HEADER or _NOT_PLAIN.search(line):
+        self._header_lines += 1
+        too_long = len(line) >= MAX_LINE or self._header_size > MAX_HEADER or self._header_lines > MAX_HEADER_LINES
+        if too_long or _NOT_PLAIN.search(line):
             raise Odd("a header that is too long, or has a bare CR, a bare LF or a NUL")
         if line[:2] == b"--" and any(line.startswith(multipart.boundary) for multipart in self._open):
             raise Odd("a boundary in a header")

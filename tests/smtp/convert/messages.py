@@ -8,9 +8,9 @@ from itertools import pairwise
 
 from hypothesis import strategies as st
 
-from mta.relay.convert.conversion import Conversion
-from mta.relay.convert.entity import Odd
-from mta.relay.convert.survey import Findings, Plan, Survey
+from mta.smtp.convert.conversion import Conversion
+from mta.smtp.convert.entity import Odd
+from mta.smtp.convert.survey import Findings, Plan, Survey
 
 UMLAUT = "Grüße aus Köln\r\n".encode("latin-1")
 

@@ -7,10 +7,10 @@ from email import message_from_bytes
 from hypothesis import assume, given, settings
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.relay.convert.conversion import Conversion
-from mta.relay.convert.entity import Odd
-from mta.relay.convert.survey import Plan
-from tests.relay.convert.messages import UMLAUT, converted, cut, leaves, messages, places, raw_messages, survey
+from mta.smtp.convert.conversion import Conversion
+from mta.smtp.convert.entity import Odd
+from mta.smtp.convert.survey import Plan
+from tests.smtp.convert.messages import UMLAUT, converted, cut, leaves, messages, places, raw_messages, survey
 
 HEADER = b"From: a@b.test\r\nSubject:  odd   spacing\r\n\t kept\r\n"
 MIME = b"MIME-Version: 1.0\r\n"

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.relay.convert.entity import Entity, Odd
-from mta.relay.convert.walk import MAX_DEPTH, MAX_HEADER, MAX_LINE, Walk
-from tests.relay.convert.messages import cut, messages, places
+from mta.smtp.convert.entity import Entity, Odd
+from mta.smtp.convert.walk import MAX_DEPTH, MAX_HEADER, MAX_HEADER_LINES, MAX_LINE, Walk
+from tests.smtp.convert.messages import cut, messages, places
 
 TOP = b"Content-Type: multipart/mixed; boundary=x\r\n\r\n"
 
@@ -65,6 +65,14 @@ class WalkTests(SynchronousTestCase):
         """Lines of any length are held in part only, and arrive octet for octet."""
         data = b"Content-Type: a/b\r\n\r\n" + content
         self.assertEqual([content], walked(*cut(data, places)).contents)
+
+    def test_bodies_are_not_read_line_by_line(self):
+        """However many lines somebody sends, whatever they begin with: a body costs what its octets cost."""
+        for lines in (b"\r\n" * 50_000, b"--y\r\n" * 20_000, b"\r\n-" * 30_000):
+            data = TOP + b"--x\r\n\r\n" + lines + b"\r\n--x--\r\n" + lines
+            record = walked(*cut(data, [50_000, 100_000]))
+            self.assertEqual((data, [b"", lines]), (b"".join(record.out), record.contents))
+            self.assertLess(len(record.out), 30)
 
     def test_long_line_before_a_delimiter(self):
         """A line that is passed on in parts ends where its CRLF is, also when the cut goes through that."""
@@ -123,6 +131,7 @@ class WalkTests(SynchronousTestCase):
             b"Subject: \n\r\n\r\n",
             b"Subject: " + b"x" * MAX_LINE + b"\r\n\r\n",
             b"Subject: x\r\n" * (MAX_HEADER // 12 + 1) + b"\r\n",
+            TOP + (b"--x\r\n" + b"X:\r\n" * (MAX_HEADER_LINES // 2) + b"\r\n\r\n") * 2 + b"--x--\r\n",
         ):
             if data == TOP + inner + b"--y--\r\n--x\r\n\r\n--y\r\n--x--\r\n":
                 self.assertEqual(data, b"".join(walked(data).out))  # that boundary is free again

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.relay.convert.entity import Body, Entity, Odd, may_encode, read_entity
+from mta.smtp.convert.entity import Body, Entity, Odd, may_encode, read_entity
 
 
 def read(text: str, digest: bool = False) -> Entity:

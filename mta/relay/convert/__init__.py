@@ -1,1 +1,0 @@
-"""A message made fit for a server that does not take it as it is: MIME re-encoding on the way out."""

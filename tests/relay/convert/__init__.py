@@ -1,1 +1,0 @@
-"""Tests of mta/relay/convert."""
