@@ -21,6 +21,7 @@ from mta.receive.limits.tarpit import slowness
 from mta.status import Reply
 
 if TYPE_CHECKING:
+    from mta.receive.auth.accounts import Login
     from mta.receive.connection import Connection
 
 __all__ = ["Allowance"]
@@ -29,12 +30,12 @@ __all__ = ["Allowance"]
 class Allowance:
     """See the module.  rejected: recipients that were refused for good."""
 
-    __slots__ = ("_attempt", "_charged", "_connection", "_inbox", "_later", "_who", "_whose", "rejected")
+    __slots__ = ("_attempt", "_charged", "_connection", "_inbox", "_later", "_login", "_who", "rejected")
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._whose = (b"", False, "")
         self._who = Who(b"")
+        self._login: Login | None = None  # of `_who`
         self._charged = self._who  # for the message that is being stored: the client may be gone, and its login with it
         self._attempt: Who | None = None  # a login that is being looked at; counted as failed until it is known
         self._inbox: list[bytes] = []
@@ -163,8 +164,8 @@ class Allowance:
         if self._later is not None:
             self._inbox.append(data)
             return True
-        delay = self._slowness(self.errors)
-        connection = self._connection
+        errors, connection = self.errors, self._connection
+        delay = self._slowness(errors) if errors else 0.0
         if not delay or connection.machine.asks or (connection.transaction is not None and connection.transaction.reading):
             return False
         self._inbox.append(data)
@@ -210,21 +211,24 @@ class Allowance:
     @property
     def who(self) -> Who:
         """Whose counts these are now: XCLIENT may name another client, a login comes and goes."""
-        connection = self._connection
-        whose = (connection.key, connection.trusted, connection.account)
-        if whose != self._whose:
-            self._whose = whose
+        connection, who, login = self._connection, self._who, self._connection.login
+        if login is not self._login or connection.key is not who.client or connection.trusted is not who.exempt:
+            self._login = login
             self._who = Who(connection.key, connection.trusted, login_key(connection.account))
         return self._who
 
     def _over(self, what: What, number: int = 1) -> Limit | None:
-        return self._connection.common.counts.over(what, self.who, self._now, number)
+        counts = self._connection.common.counts
+        return counts.over(what, self.who, self._now, number) if counts.rates[what] else None
 
     def _take(self, what: What, number: int = 1) -> Limit | None:
-        return self._connection.common.counts.take(what, self.who, self._now, number)
+        counts = self._connection.common.counts
+        return counts.take(what, self.who, self._now, number) if counts.rates[what] else None
 
     def _count(self, what: What, number: int = 1) -> None:
-        self._connection.common.counts.count(what, self.who, self._now, number)
+        counts = self._connection.common.counts
+        if counts.rates[what]:
+            counts.count(what, self.who, self._now, number)
 
     def _refuse(self, stage: str, over: Limit) -> bool:
         """Say no; the client keeps what it has."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from mta.receive.access import Address
@@ -79,6 +80,12 @@ def _literal(client: Address | None) -> str:
 
 def date(seconds: float) -> str:
     """The time in RFC 5322 3.3, in English whatever the locale, in UTC."""
+    return _date(int(seconds))
+
+
+@lru_cache(maxsize=2)
+def _date(seconds: int) -> str:
+    """The calendar is asked once in a second."""
     at = datetime.fromtimestamp(seconds, UTC)
     day, month = _DAYS[at.weekday()], _MONTHS[at.month - 1]
     return f"{day}, {at.day} {month} {at.year} {at.hour:02}:{at.minute:02}:{at.second:02} +0000"

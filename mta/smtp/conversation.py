@@ -158,7 +158,7 @@ class Conversation:
     # ---- bytes
 
     def _parse(self) -> None:
-        while self._question is None and self._lines:
+        while self._question is None and self._lines.received:
             if self._body is not None:
                 self._read_body(self._body)
             elif self._chunk is not None:

@@ -26,22 +26,22 @@ class LineTooLong(Exception):
 
 
 class LineBuffer:
-    """Bytes in, lines (or the bytes as they are) out."""
+    """Bytes in, lines (or the bytes as they are) out.  received: b"" when all of it was taken."""
 
-    __slots__ = ("_at", "_buffer", "_skipping")
+    __slots__ = ("_at", "_skipping", "received")
 
     def __init__(self) -> None:
-        self._buffer = b""
+        self.received = b""
         self._at = 0  # what lies before was taken
         self._skipping = False  # in a line too long
 
     def __len__(self) -> int:
         """Bytes that were not taken."""
-        return len(self._buffer) - self._at
+        return len(self.received) - self._at
 
     def receive(self, data: bytes) -> None:
         """Bytes from the peer."""
-        self._buffer = self._buffer[self._at :] + data if self._at < len(self._buffer) else data
+        self.received = self.received[self._at :] + data if self.received else data
         self._at = 0
 
     def take_line(self, limit: int = MAX_COMMAND_LINE) -> bytes | None:
@@ -49,13 +49,16 @@ class LineBuffer:
         if self._skipping:
             self._skip()
             return None
-        start = self._at
-        end = self._buffer.find(b"\r\n", start, start + limit)
+        received, start = self.received, self._at
+        end = received.find(b"\r\n", start, start + limit)
         if end < 0:
-            self._judge(self._buffer[start : start + limit], limit)
+            self._judge(received[start : start + limit], limit)
             return None
-        self._at = end + 2
-        line = self._buffer[start:end]
+        line = received[start:end]
+        if end + 2 < len(received):
+            self._at = end + 2
+        else:
+            self.received, self._at = b"", 0
         if b"\r" in line or b"\n" in line or b"\0" in line:
             raise Unframed
         return line
@@ -71,11 +74,11 @@ class LineBuffer:
 
     def _skip(self) -> None:
         """Pass over the rest of a line too long; a CR at the end may be half of its CRLF."""
-        end = self._buffer.find(b"\r\n", self._at)
+        end = self.received.find(b"\r\n", self._at)
         if end < 0:
-            self._at = len(self._buffer) - self._buffer.endswith(b"\r")
+            self.received, self._at = self.received[-1:] if self.received.endswith(b"\r") else b"", 0
             return
-        self._at = end + 2
+        self.received, self._at = self.received[end + 2 :], 0
         self._skipping = False
         raise LineTooLong
 
@@ -84,14 +87,14 @@ class LineBuffer:
         if limit >= len(self):
             return self.take_all()
         start, self._at = self._at, self._at + limit
-        return self._buffer[start : self._at]
+        return self.received[start : self._at]
 
     def take_all(self) -> bytes:
         """Every byte that is there."""
-        data = self._buffer[self._at :] if self._at else self._buffer
-        self._buffer, self._at = b"", 0
+        data = self.received[self._at :] if self._at else self.received
+        self.received, self._at = b"", 0
         return data
 
     def clear(self) -> None:
         """Forget what was received."""
-        self._buffer, self._at, self._skipping = b"", 0, False
+        self.received, self._at, self._skipping = b"", 0, False

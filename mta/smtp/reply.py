@@ -19,6 +19,7 @@ __all__ = ["BadReply", "ReplyParser", "parse_reply", "serialise"]
 
 _LINE = re.compile(rb"([2-5][0-9][0-9])(?:[ -]([^\r\n\0]*))?")  # RFC 5321 4.2: Reply-code is 2yz to 5yz
 _ENHANCED = re.compile(r"([245])\.[0-9]{1,3}\.[0-9]{1,3}(?= |$)")  # RFC 3463 2
+_SHORT = 400  # characters of a text that fits into one line in any case
 _CACHED = 512  # most replies are always the same few
 
 
@@ -30,6 +31,8 @@ class BadReply(Exception):
 def serialise(reply: Reply, enhanced: bool) -> bytes:
     """The reply's lines.  enhanced: begin each with the enhanced code, where the reply has one and RFC 2034 allows it."""
     prefix = f"{reply.enhanced} " if enhanced and reply.enhanced and not reply.is_intermediate else ""
+    if len(reply.text) <= _SHORT and reply.text.isascii() and reply.text.isprintable():  # most of them
+        return f"{reply.code} {prefix}{reply.text}\r\n".encode("ascii")
     texts: list[str] = []
     for line in reply.lines:
         clean = CONTROL.sub("?", line)

@@ -17,31 +17,34 @@ __all__ = ["Counts"]
 
 
 class Counts:
-    """The rates of all, one `Rates` for each row and each rate that it has."""
+    """The rates of all, one `Rates` for each row and each rate that it has.
 
-    __slots__ = ("_rates",)
+    rates: for each thing the rows that count it; none for a thing that nobody limits, and then it need not be asked about.
+    """
+
+    __slots__ = ("rates",)
 
     def __init__(self, limits: Limits) -> None:
-        self._rates: dict[What, list[tuple[Limit, Rates]]] = {}
+        self.rates: dict[What, list[tuple[Limit, Rates]]] = {}
         self.obey(limits)
 
     def __len__(self) -> int:
         """How many counts are remembered."""
-        return sum(len(rates) for rows in self._rates.values() for _, rates in rows)
+        return sum(len(rates) for rows in self.rates.values() for _, rates in rows)
 
     def obey(self, limits: Limits) -> None:
         """These rates from now on.  What was counted goes on to count where the row has still as many of them."""
-        old = {row: [rates for known, rates in self._rates.get(row.what, ()) if known is row] for row in RATED}
-        self._rates = {what: [] for what in What}
+        old = {row: [rates for known, rates in self.rates.get(row.what, ()) if known is row] for row in RATED}
+        self.rates = {what: [] for what in What}
         for row in RATED:
             for index, rate in enumerate(_rates(getattr(limits, row.key))):
                 rates = old[row][index] if index < len(old[row]) else Rates(rate)
                 rates.rate = rate
-                self._rates[row.what].append((row, rates))
+                self.rates[row.what].append((row, rates))
 
     def over(self, what: What, who: Who, now: float, number: int = 1) -> Limit | None:
         """The first row that has no room for so many more."""
-        for row, rates in self._rates[what]:
+        for row, rates in self.rates[what]:
             key = b"" if row.exempt and who.exempt else who.key(row.scope)
             if key and row.reply is not None and not rates.has_room(key, now, number):
                 return row
@@ -49,7 +52,7 @@ class Counts:
 
     def count(self, what: What, who: Who, now: float, number: int = 1) -> None:
         """So many, room or not; fewer than none are given back."""
-        for row, rates in self._rates[what]:
+        for row, rates in self.rates[what]:
             key = b"" if row.exempt and who.exempt else who.key(row.scope)
             if key:
                 rates.count(key, now, number)
@@ -64,7 +67,7 @@ class Counts:
     def owed(self, what: What, who: Who, now: float) -> int:
         """The most that any row has counted and time has not made up for yet."""
         most = 0.0
-        for row, rates in self._rates[what]:
+        for row, rates in self.rates[what]:
             key = b"" if row.exempt and who.exempt else who.key(row.scope)
             if key:
                 most = max(most, rates.owed(key, now))
