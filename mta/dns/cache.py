@@ -19,11 +19,11 @@ FAILURE_SECONDS = 5.0
 
 
 class Cache:
-    """name and type -> `Answer`."""
+    """name and type -> `Answer`.  size: answers; a destination needs three of them, of some 500 bytes each."""
 
     __slots__ = ("_answers", "_size")
 
-    def __init__(self, size: int = 10_000) -> None:
+    def __init__(self, size: int = 60_000) -> None:
         self._size = size
         self._answers: dict[tuple[str, str], Answer] = {}  # in the order of use, oldest first
 

@@ -28,6 +28,8 @@ __all__ = ["Calls", "Reactor"]
 
 T = TypeVar("T")
 
+PATIENCE = 0.005  # seconds that settlements wait for somebody to share a sync with
+
 
 class Reactor(IReactorFromThreads, IReactorTime):
     """What is asked of the reactor."""
@@ -47,6 +49,7 @@ class Calls:
         self._now = now
         self._ids: Generator | None = None  # None: not started
         self._gathered: list[Operation] = []  # for the next batch
+        self._urgent = False  # somebody waits for one of them
         self._writing = 0  # operations that the writer has and has not answered
         self._launch: IDelayedCall | None = None
 
@@ -60,18 +63,30 @@ class Calls:
         if self._ids is None:
             return self._not_running()
         self._gathered.append(operation)
+        if not (operation.patient or self._urgent):
+            self._urgent = True
+            if self._launch is not None:
+                self._launch.reset(0)
         if not self._writing and self._launch is None:
-            self._launch = self._reactor.callLater(0, self._write)
+            self._launch = self._reactor.callLater(0 if self._urgent else PATIENCE, self._write)
         return operation.deferred
+
+    def _go_on(self) -> None:
+        """The writer is idle again."""
+        if self._urgent:
+            self._write()
+        elif self._gathered:
+            self._launch = self._reactor.callLater(PATIENCE, self._write)
 
     def _write(self) -> None:
         """Hand everything that has gathered to the writer: one batch, one wake-up of its thread, one sync.
 
         While it writes, operations gather here and not in its inbox: the two threads share the interpreter's lock, and
-        a batch of 3 costs them nearly what a batch of 30 costs (measured).  No delay is added: when the writer is idle
-        the batch is what this turn of the reactor has brought.
+        a batch of 3 costs them nearly what a batch of 30 costs (measured).  What somebody waits for is not delayed: when
+        the writer is idle the batch is what this turn of the reactor has brought.  Settlements alone, for which nobody
+        waits, are: a client that sends one message after the other would wait for the sync of each and of its settlement.
         """
-        self._launch = None
+        self._launch, self._urgent = None, False
         gathered, self._gathered = self._gathered, []
         self._writing += len(gathered)
         for operation in gathered:

@@ -181,7 +181,7 @@ class SqliteQueue(Upkeep):
         finally:
             self._writing -= len(results)
             if self._gathered and not self._writing:
-                self._write()
+                self._go_on()
 
     def _conclude(self, operation: Operation, result: Any, error: MailError | None) -> None:
         if isinstance(operation, Enqueue):

@@ -20,12 +20,16 @@ __all__ = ["Ask", "Change", "Enqueue", "Operation", "Settle", "Take"]
 
 
 class Operation:
-    """size: bytes that it keeps in memory; synced: its commit must be durable before it is answered, even if lazy."""
+    """size: bytes that it keeps in memory; synced: its commit must be durable before it is answered, even if lazy.
 
-    __slots__ = ("cancelled", "deferred", "size", "synced")
+    patient: nobody waits for it, it may be written a moment later.
+    """
+
+    __slots__ = ("cancelled", "deferred", "patient", "size", "synced")
 
     def __init__(self) -> None:
         self.cancelled = False
+        self.patient = False
         self.size = 0
         self.synced = False
         self.deferred: Deferred[Any] = Deferred(self._cancel)
@@ -81,6 +85,7 @@ class Settle(Operation):
         self.spawn = spawn
         self.size = sum(len(message.body.data or b"") for message in spawn)
         self.synced = bool(spawn)
+        self.patient = True
 
 
 class Change(Operation):

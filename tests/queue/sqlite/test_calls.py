@@ -47,6 +47,20 @@ class CallsTests(SqliteCase):
         await gatherResults([self.queue.enqueue([message]) for message in messages])
         self.assertEqual(1, len(commits))
 
+    async def test_settlements_wait_for_company(self) -> None:
+        """What is settled while nothing else is to be written waits a moment, and goes at once with whatever somebody waits for."""
+        claims = [(await self.taken(f"{n}@example.org"))[0] for n in range(2)]
+        commits: list[None] = []
+        commit = self.writer.commit
+        self.writer.commit = lambda: commits.append(None) or commit()
+        first = self.queue.settle([Outcome(claims[0], Kind.DELIVERED, OK)])
+        message = await self.new()
+        await self.queue.enqueue([message])
+        self.assertEqual([True], self.successResultOf(first))
+        self.assertEqual(1, len(commits))
+        self.assertEqual([True], await self.queue.settle([Outcome(claims[1], Kind.DELIVERED, OK)]))  # alone, it goes too
+        self.assertEqual(2, len(commits))
+
     # -- given up
 
     def block(self) -> Event:
