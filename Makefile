@@ -24,8 +24,11 @@ lint: .venv/installed
 peers:
 	sh tests/peers/install.sh
 
-bench: .venv/installed
-	$(BIN)/python -m bench.relay
+# Us and the others side by side (as root, after `make peers`): an hour, into docs/performance.md and docs/bench.
+# make bench BENCH=--quick shows in minutes that it works; BENCH='--only relay-20,tls --rounds 3 --scale 0.5' is a part of it.
+BENCH ?=
+bench: .venv/bench
+	$(BIN)/python -m bench $(BENCH)
 
 # The queue under a backlog: small sizes, to see that it works.  `make bench-queue SIZES=` takes a million rows, about twenty minutes
 # and 15 GB below /var/tmp, and writes the tables and pictures of docs/bench.
@@ -38,6 +41,10 @@ bench-queue: .venv/installed
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is wanted; set PYTHON=")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+.venv/bench: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	touch $@
 
 clean:

@@ -18,14 +18,16 @@ import sys
 import tempfile
 import threading
 import time
-from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.contest import DELIVERED, Contestant, measure
-from bench.idle import settled
+import attrs
+
+from bench.contest import Contestant, Traffic, measure
+from bench.processes import settled
 from bench.report import Report, commit, percentile
+from bench.servers.ours import DELIVERED
 from mta.testing.pki import Authority
 from tests.peers.peers import smtp_sink
 from tests.peers.server import MtaProcess, relay_to
@@ -159,7 +161,9 @@ def probing(port: int) -> Iterator[list[float]]:
     client.close()
 
 
-def crowds(options: Namespace, mta: MtaProcess, honest: Callable[[], tuple[float, float, float]], report: Report) -> None:
+def crowds(
+    options: argparse.Namespace, mta: MtaProcess, honest: Callable[[], tuple[float, float, float]], report: Report
+) -> None:
     """Each crowd comes, and goes again."""
     report.rows.append(["nobody", 0, 0.0, *honest()])
     before = settled(mta.pid)
@@ -195,7 +199,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--messages", type=int, default=5_000)
     parser.add_argument("--out", type=Path, help="folder for crowd.json")
     options = parser.parse_args(arguments)
-    sizes = Namespace(messages=options.messages, sessions=20, size=4096, reconnect=False)
+    traffic = Traffic(options.messages, to="user@sink.test")
     columns = ("beside", "connections", "KiB each", "msg/s", "delay p50 ms", "delay p99 ms")
     settings = {"messages": options.messages, "commit": commit()}
     report = Report("crowd", "Relaying beside a crowd, 20 sessions, 4 KiB", settings, columns)
@@ -209,11 +213,11 @@ def main(arguments: list[str]) -> int:
         try:
             mta.start()
             server = Contestant("mta", mta.port, mta.pid, mta.directory / "events.log", DELIVERED)
-            measure(server, Namespace(**{**vars(sizes), "messages": options.messages // 5}))  # what the first mail loads
+            measure(server, attrs.evolve(traffic, messages=options.messages // 5))  # what the first mail loads
 
             def honest() -> tuple[float, float, float]:
-                found = measure(server, sizes)
-                return found.rate, found.p50 * 1000, found.p99 * 1000
+                found = measure(server, traffic)
+                return found["rate"], found["p50"], found["p99"]
 
             crowds(options, mta, honest, report)
         finally:

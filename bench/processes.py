@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+__all__ = ["Peak", "cpu_seconds", "forget_peak", "memory", "resident", "settled", "tree", "watching"]
+
 TICKS = os.sysconf("SC_CLK_TCK")
+LOOK = 0.1  # seconds between two looks at the memory
 
 
 def tree(root: int) -> list[int]:
@@ -37,6 +44,65 @@ def memory(pid: int, key: str) -> int:
 def forget_peak(pid: int) -> None:
     """Let VmHWM begin anew from what the process has now (proc(5), clear_refs)."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def resident(root: int) -> int:
+    """Of a process tree in KiB; what several processes share is counted once (Pss, proc(5) smaps_rollup)."""
+    return sum(_pss(pid) for pid in tree(root))
+
+
+def settled(root: int) -> int:
+    """Memory of a process tree in KiB, once it has stopped changing."""
+    before = -1
+    while before != (now := resident(root)):
+        before = now
+        time.sleep(0.5)
+    return now
+
+
+class Peak:
+    """The most memory that a process tree was seen to have, in KiB."""
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self._seen = 0
+        forget_peak(root)
+
+    def look(self) -> None:
+        """Now."""
+        self._seen = max(self._seen, resident(self._root))
+
+    @property
+    def most(self) -> int:
+        """What was seen, or what the first process had between two looks, if that is more."""
+        return max(self._seen, memory(self._root, "VmHWM"))
+
+
+@contextmanager
+def watching(root: int) -> Iterator[Peak]:
+    """Look again and again while the block runs."""
+    peak, over = Peak(root), threading.Event()
+
+    def look() -> None:
+        while not over.wait(LOOK):
+            peak.look()
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        over.set()
+        thread.join()
+
+
+def _pss(pid: int) -> int:
+    """0 when it has ended."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return 0
+    return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")), 0)
 
 
 def _fields(pid: int) -> list[str]:

@@ -13,12 +13,13 @@ import subprocess
 import textwrap
 import time
 from collections.abc import Mapping, Sequence
+from math import isnan
 from pathlib import Path
 from statistics import quantiles
 
 import attrs
 
-__all__ = ["Chart", "Report", "commit", "fdatasync", "percentile"]
+__all__ = ["Cell", "Chart", "Report", "commit", "draw", "fdatasync", "lines_of", "percentile", "text"]
 
 ROOT = Path(__file__).resolve().parent.parent
 SYNCS = 50
@@ -27,7 +28,7 @@ Cell = str | int | float
 
 @attrs.frozen
 class Chart:
-    """Bars: one group for each label, in each group one bar of every series.  log: a logarithmic scale."""
+    """Bars: one group for each label, in each group one bar of every series, none for nan.  log: a logarithmic scale."""
 
     unit: str
     labels: Sequence[str]
@@ -58,10 +59,7 @@ class Report:
 
     def table(self) -> list[str]:
         """A table that is also one in Markdown."""
-        cells = [list(self.columns), *([text(cell) for cell in row] for row in self.rows)]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in cells]
-        return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
+        return lines_of(self.columns, self.rows)
 
     def save(self, directory: Path) -> None:
         """NAME.json and, where there is something to draw, NAME.png."""
@@ -70,6 +68,14 @@ class Report:
         (directory / f"{self.name}.json").write_text(json.dumps(told, indent=1, default=str) + "\n")
         if self.chart is not None:
             draw(self.title, self.chart, directory / f"{self.name}.png")
+
+
+def lines_of(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[str]:
+    """A table in Markdown."""
+    cells = [list(columns), *([text(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in cells]
+    return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
 
 
 def text(cell: Cell) -> str:
@@ -92,7 +98,7 @@ def draw(title: str, chart: Chart, path: Path) -> None:
     width = 0.8 / max(len(chart.series), 1)
     for number, (name, values) in enumerate(chart.series.items()):
         bars = axes.bar([place + number * width for place in range(len(values))], values, width, label=name)
-        axes.bar_label(bars, labels=[text(float(value)) for value in values], fontsize=7)
+        axes.bar_label(bars, labels=["" if isnan(value) else text(float(value)) for value in values], fontsize=7)
     labels = ["\n".join(textwrap.wrap(label, 20)) for label in chart.labels]
     axes.set_xticks([place + 0.4 - width / 2 for place in range(len(labels))], labels, fontsize=8)
     axes.set_ylabel(chart.unit)

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import subprocess
 import time
-from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from threading import Thread
 
-from bench.contest import DELIVERED, Contestant, Round, measure, middle
-from bench.idle import settled
-from bench.processes import cpu_seconds, forget_peak, memory
+from bench.contest import Contestant, Traffic, measure
+from bench.figures import Round, medians
+from bench.processes import cpu_seconds, forget_peak, memory, settled
 from bench.queue.plan import Plan
 from bench.queue.stock import Backlog, fill
 from bench.report import Chart, Report
+from bench.servers.ours import DELIVERED
 from mta.envelope import Route
 from mta.queue.rerouting import KEY as ROUTES
 from mta.queue.sqlite import schema
@@ -72,33 +72,33 @@ def deferred(rows: int, destinations: int = 1_000) -> Backlog:
 
 async def b2(plan: Plan) -> Report:
     """Through SMTP: smtp-source, the server, smtp-sink.  One server for each backlog, all run and take turns."""
-    columns = ("deferred", "msg/s", "of empty", "CPU s per 1,000", "delay p50 ms", "delay p99 ms")
+    columns = ("backlog", "msg/s", "of empty", "CPU s per 1,000", "delay p50 ms", "delay p99 ms")
     many = plan.size(5_000, 300)
     report = plan.report("b2", f"Relaying, {SESSIONS} sessions, 4 KiB", columns, messages=many, rounds=ROUNDS)
-    found: dict[int, list[Round]] = {rows: [] for rows in plan.backlogs}
+    rounds: dict[str, list[Round]] = {f"{rows:,} deferred": [] for rows in plan.backlogs}
     with ExitStack() as stack:
         servers: dict[int, Contestant] = {}
         for rows in plan.backlogs:
             mta, _ = stack.enter_context(serving(plan, deferred(rows)))
             mta.start()
             servers[rows] = Contestant("mta", mta.port, mta.pid, mta.directory / "events.log", DELIVERED)
-            measure(servers[rows], _sizes(many // 5))  # what the first mail loads is not measured
+            measure(servers[rows], _traffic(many // 5))  # what the first mail loads is not measured
         for number in range(ROUNDS):
             for rows in plan.backlogs if number % 2 == 0 else reversed(plan.backlogs):
-                found[rows].append(measure(servers[rows], _sizes(many)))
-    rates = {rows: middle(rounds).rate for rows, rounds in found.items()}
-    for rows, rounds in found.items():
-        figures = middle(rounds)
-        share = f"{figures.rate / rates[0]:.0%}"
-        report.rows.append([rows, figures.rate, share, figures.cpu, figures.p50 * 1000, figures.p99 * 1000])
-    report.chart = Chart("messages/s", [f"{rows:,} deferred" for rows in rates], {"mta": list(rates.values())})
-    report.notes.append("wanted: the largest backlog within 15 % of empty; beside Postfix: python -m bench.relay")
+                rounds[f"{rows:,} deferred"].append(measure(servers[rows], _traffic(many)))
+    found = medians(rounds)
+    empty = next(iter(found.values()))["rate"]
+    for backlog, figures in found.items():
+        share = f"{figures['rate'] / empty:.0%}"
+        report.rows.append([backlog, figures["rate"], share, figures["cpu"], figures["p50"], figures["p99"]])
+    report.chart = Chart("messages/s", list(found), {"mta": [figures["rate"] for figures in found.values()]})
+    report.notes.append("wanted: the largest backlog within 15 % of empty; beside Postfix: python -m bench")
     return report
 
 
-def _sizes(messages: int) -> Namespace:
+def _traffic(messages: int) -> Traffic:
     """What `measure` is to send."""
-    return Namespace(messages=messages, sessions=SESSIONS, size=4096, reconnect=False)
+    return Traffic(messages, SESSIONS, to="user@sink.test")
 
 
 async def b7(plan: Plan) -> Report:

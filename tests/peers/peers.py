@@ -194,7 +194,7 @@ def start_haproxy(directory: Path, to: int, *, bind: str = "", server: str = "se
     return Server([str(_PROGRAMS["haproxy"]), "-db", "-f", str(directory / "haproxy.cfg")], directory, port)
 
 
-def smtp_sink(directory: Path, *options: str, store: bool = False, port: int | None = None) -> Server:
+def smtp_sink(directory: Path, *options: str, store: bool = False, port: int | None = None, address: str = "127.0.0.1") -> Server:
     """smtp-sink, which has no TLS.  store: each message becomes a file in directory/mail/all/new."""
     require("smtp-sink")
     port = port or free_port()
@@ -207,7 +207,7 @@ def smtp_sink(directory: Path, *options: str, store: bool = False, port: int | N
         new.mkdir(parents=True, exist_ok=True)
         new.chmod(0o777)
         command += ["-d", f"{new}/%H%M%S."]
-    return Server([*command, f"127.0.0.1:{port}", "1000"], directory, port)
+    return Server([*command, f"{address}:{port}", "1000"], directory, port)
 
 
 def message(number: int = 1, *, lines: int = 20) -> bytes:
