@@ -20,7 +20,7 @@ __all__ = ["VERSION", "has_log", "highest_id", "open_outside", "open_reader", "o
 
 VERSION = 3
 APPLICATION_ID = 0x6D746171  # "mtaq"
-STATEMENTS = 256  # prepared statements that are kept: all of statements.py in all their sizes
+STATEMENTS = 512  # prepared statements that are kept: all of statements.py in all their sizes
 BUSY_TIMEOUT = 10_000  # ms; only an operator's shell can hold a lock that we have to wait for
 
 META = """
