@@ -41,6 +41,7 @@ PURE = (
     "tls/mtasts.py",
     "tls/policy.py",
     "tls/policy_table.py",
+    "tls/resumption.py",
     "tls/tlsrpt.py",
     "receive/access.py",
     "receive/auth/certificate.py",

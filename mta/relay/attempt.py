@@ -266,6 +266,9 @@ class Attempt:
             self._settle_as(fault, Scope.SESSION, session)
         elif self._ways.conduct.pool.stopping and (session.kept or not session.uses):  # it was we who gave it up
             self._settle_stopped()
+        elif session.misled:  # the same address again: with a full handshake it may do, and only then is it the host's fault
+            self._note(fault)
+            self._go()
         elif session.kept:
             self._again_fresh(session)
         else:

@@ -33,6 +33,8 @@ __all__ = ["Negotiation"]
 TLS_TEXT: Final = "Cannot start TLS: "
 # What TLSRPT counts as a session that did not come to be (RFC 8460 4.3); after the handshake (T8, T9) there was one.
 _REPORTED: Final = (Trouble.T2, Trouble.T3, Trouble.T4, Trouble.T5, Trouble.T6, Trouble.T7, Trouble.T10)
+# What may become of a server that cannot go on with an old session, though it says so.
+_OF_SESSION: Final = (Trouble.T6, Trouble.T7, Trouble.T8)
 _REFUSALS: Final = {4: Trouble.T2, 5: Trouble.T3}
 
 
@@ -52,7 +54,8 @@ class Negotiation(Connection):
         self.ready_at = 0.0
         self.mail_max = 0  # transactions that the server takes in one connection, 0: it sets no limit
         self._is_cut = False
-        self._tls = conduct.tls.creator(self.required) if step.tls else None
+        self.misled = False  # TLS has failed, and for all we know for the old session that we went on with
+        self._tls = conduct.tls.creator(self.required, step.candidate.key) if step.tls else None
 
     # ---- greeting and EHLO
 
@@ -70,6 +73,8 @@ class Negotiation(Connection):
             self._give_up(Fault(trouble, told("EHLO was answered", happened.reply, "4.7.5" if in_tls else "")))
             return
         self.mail_max = limit(happened.extensions, "MAILMAX")
+        if in_tls and self._tls is not None:
+            self._tls.keep(self._handle, self.achieved)
         if in_tls or not self.step.tls:
             self._log_in()
         elif "STARTTLS" in happened.extensions or self._follows(Trouble.T1) is Consequence.ASK:
@@ -127,7 +132,8 @@ class Negotiation(Connection):
         """TLS stands: is it good enough?  If not, QUIT is said inside it."""
         if self._phase is not Phase.HANDSHAKE:
             return
-        self.achieved = self._conduct.tls.achieved(self._handle, self.required)
+        assert self._tls is not None, "it was started with it"
+        self.achieved = self._tls.achieved(self._handle)
         if reason := judge(self.required, self.achieved):
             self._give_up(Fault(Trouble.T7, Reply(451, "4.7.5", f"{TLS_TEXT}{reason}")))
             return
@@ -152,7 +158,10 @@ class Negotiation(Connection):
             self._conduct.reports.failed(self.required, result_type(trouble.value, detail), detail)
 
     def _tell(self, fault: Fault) -> None:
-        if fault.trouble in _REPORTED and self._owner is not None and not (self._is_cut or self.kept):
+        if self._tls is not None and self._tls.offers and fault.trouble in _OF_SESSION and not self._is_cut:
+            self._tls.refuse()
+            self.misled = True
+        elif fault.trouble in _REPORTED and self._owner is not None and not (self._is_cut or self.kept):
             self._report_failure(fault.trouble, fault.reply.text)
         super()._tell(fault)
 

@@ -73,13 +73,16 @@ def session_facts(session: Session, verdict: tuple[str, str]) -> dict[str, objec
     told = session.told
     if told is None or told[0] is not required or told[1] is not achieved:  # a kept connection is told of again and again
         told = session.told = required, achieved, _lasting(session)
-    return {
+    facts = {
         **told[2],
         "tls": _tls(session),
         "conn_use": session.uses,
         "handover": verdict[0],
         "handover_why": verdict[1],
     }
+    if achieved.resumed and facts["tls"] != "kept":
+        facts["tls_resumed"] = "yes"
+    return facts
 
 
 def _lasting(session: Session) -> dict[str, object]:

@@ -184,7 +184,7 @@ class Takedown(Session):
         """STARTTLS for the next delivery; `ready` or `failed` follows."""
         self._owner = owner
         self.restarted, self.verdict = True, None
-        self._tls = self._conduct.tls.creator(self.required)
+        self._tls = self._conduct.tls.creator(self.required, self.step.candidate.key)
         self._phase = Phase.STARTTLS
         self.machine.starttls()
         self._turn()

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from OpenSSL import SSL
 
-__all__ = ["tls_exporter"]
+__all__ = ["has_extended_master_secret", "tls_exporter"]
 
 _LABEL: Final = b"EXPORTER-Channel-Binding"
 _LENGTH: Final = 32
@@ -20,13 +20,13 @@ _lib: Any = SSL._lib  # type: ignore[attr-defined]  # pyOpenSSL has no method fo
 def tls_exporter(handle: SSL.Connection) -> bytes:
     """Of a connection whose handshake is done; b"" where it has none."""
     version = handle.get_protocol_version_name()
-    if version != "TLSv1.3" and not (version == "TLSv1.2" and _has_extended_master_secret(handle)):
+    if version != "TLSv1.3" and not (version == "TLSv1.2" and has_extended_master_secret(handle)):
         return b""
     return handle.export_keying_material(_LABEL, _LENGTH, b"")  # RFC 9266 2: an empty context, which is not none in TLS 1.2
 
 
-def _has_extended_master_secret(handle: SSL.Connection) -> bool:
-    """Not known where the library cannot say."""
+def has_extended_master_secret(handle: SSL.Connection) -> bool:
+    """Of a connection in TLS 1.2 whose handshake is done.  False where the library cannot say."""
     if not getattr(_lib, "Cryptography_HAS_GET_EXTMS_SUPPORT", True) or not hasattr(_lib, "SSL_get_extms_support"):
         return False
     return bool(_lib.SSL_get_extms_support(handle._ssl) == 1)

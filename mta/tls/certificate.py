@@ -3,8 +3,9 @@
 RFC 9325 (TLS 1.2 at least, no renegotiation, no compression), RFC 7301 (ALPN, refused as ALPACA demands where "smtp" is
 not in the client's list), RFC 8446 4.4.2 (chains).  A context may have several certificates with keys of different
 kinds; OpenSSL picks by what the client can verify.  The chain is sent as the file has it, a root included, for DANE-TA
-records may need it (RFC 7672 3.1.2).  Nothing is ever resumed: no tickets, no session cache, no early data; a ticket made
-under one name could otherwise be used under another, and its key would outlive every forward secret.
+records may need it (RFC 7672 3.1.2).  No early data.  Tickets (RFC 5077, RFC 8446 2.2) only where a context stands alone: OpenSSL
+opens one with the key of the context that the connection began with, before it reads the name that the client asks for, so a
+session of one name could be resumed under another; and one that is resumed shows no client certificate.
 Every mistake is a MailError: 454 for a client, the file and the trouble in `reason` for the operator.
 """
 
@@ -32,7 +33,8 @@ Choose = Callable[[SSL.Connection], None]  # called with a connection whose clie
 Stamp = tuple[tuple[int, int, int] | None, ...]
 
 _VERSIONS: Final = {"TLSv1.2": SSL.TLS1_2_VERSION, "TLSv1.3": SSL.TLS1_3_VERSION}
-_OPTIONS: Final = SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_NO_TICKET
+_OPTIONS: Final = SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE
+_TICKET_HOLDS: Final = 3600  # seconds
 _FLIGHTS: Final = 10  # round trips of the self-test; a TLS 1.2 handshake needs two
 
 
@@ -59,11 +61,15 @@ class Leaf:
 
 @attrs.frozen(slots=True, eq=False)
 class Loaded:
-    """A context that has passed its test, and what it shows.  stamp: of the files, taken before they were read."""
+    """A context that has passed its test, and what it shows.  stamp: of the files, taken before they were read.
+
+    tickets: it gives them out and takes them, for as long as it lives: their key is its own and never changes.
+    """
 
     context: SSL.Context
     leaves: tuple[Leaf, ...]
     stamp: Stamp
+    tickets: bool = False
 
     @property
     def not_after(self) -> float:
@@ -103,27 +109,32 @@ class ContextMaker:
     def _identity(self) -> tuple[object, ...]:
         return self._min_version, self._ciphers, self._judge is None, self.authorities, self._stamp
 
-    def make(self, pairs: Sequence[Pair], choose: Choose | None = None) -> Loaded:
-        """A tested context with these certificates.  choose: may put another context in its place (SNI)."""
+    def make(self, pairs: Sequence[Pair], choose: Choose | None = None, alone: bool = False) -> Loaded:
+        """A tested context with these certificates.  choose: may put another context in its place (SNI).
+
+        alone: none ever takes its place nor it another's; then sessions are resumed, unless clients show certificates.
+        """
         stamp = stamp_of(path for pair in pairs for path in (pair.certificate, pair.key))
-        context = self._context(choose)
+        tickets = alone and self._judge is None
+        context = self._context(choose, tickets)
         leaves = tuple([_show(context, pair) for pair in _different(pairs)])
         shown = ", ".join(str(pair.certificate) for pair in pairs)
         for name, version in _VERSIONS.items():
             if version >= self._min_version:
                 _test(context, version, f"{shown}: a {name} handshake with it fails")
-        return Loaded(context, leaves, stamp)
+        return Loaded(context, leaves, stamp, tickets)
 
     def refusing(self) -> SSL.Context:
         """A context without a certificate: every handshake with it fails, with a fatal alert."""
         return self._context(None)
 
-    def _context(self, choose: Choose | None) -> SSL.Context:
+    def _context(self, choose: Choose | None, tickets: bool = False) -> SSL.Context:
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
         context.set_min_proto_version(self._min_version)
-        context.set_options(_OPTIONS)
-        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-        context.set_session_id(b"mta")  # OpenSSL wants one where client certificates are asked for
+        context.set_options(_OPTIONS if tickets else _OPTIONS | SSL.OP_NO_TICKET)
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # tickets need none
+        context.set_timeout(_TICKET_HOLDS)
+        context.set_session_id(b"mta")  # whose sessions they are
         context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # an idle connection keeps no buffers of 34 KiB
         context.set_alpn_select_callback(_select_protocol)
         try:

@@ -3,8 +3,9 @@
 The handshake itself never fails for a certificate: the session decides afterwards with `policy.judge`, so that it can
 still say QUIT inside TLS, and at level "may" any certificate will do.  The same judgement is made again, over the chain
 that was kept, whenever a connection is picked up for another delivery: certificates expire, TLSA records and policies change
-meanwhile.  What was found is remembered, so that asking again costs no cryptography.  Trust: the system's roots and the files of
-`[tls_client] trust`, or those that a policy names instead.
+meanwhile.  And it is made before an old TLS session is gone on with (`resumption.py`), where no certificate is shown.  What was
+found is remembered, so that asking again costs no cryptography.  Trust: the system's roots and the files of `[tls_client] trust`,
+or those that a policy names instead.
 
 A trust file of `[tls_client]` that cannot be read raises MailError at construction, with its name; `creator` raises it for
 what one destination needs, before anything is said to the server; nothing else raises.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -31,11 +32,12 @@ from mta.status import MailError, transient
 from mta.tls import dane
 from mta.tls.certificate import stamp_of
 from mta.tls.client_context import Contexts, unusable
-from mta.tls.connection import TlsConnection
-from mta.tls.policy import Achieved, Level, Required
+from mta.tls.connection import TlsConnection, is_resumed, session_of
+from mta.tls.policy import Achieved, Level, Required, judge
+from mta.tls.resumption import Resumable, Sessions
 from mta.tls.verify import RememberedVerdicts, match_names
 
-__all__ = ["ClientTls"]
+__all__ = ["ClientTls", "Creator"]
 
 REMEMBERED: Final = 1000  # verdicts of each kind
 MOST_TRUSTS: Final = 100  # sets of authorities that policies name
@@ -58,12 +60,17 @@ class ClientTls:
         self._named: OrderedDict[object, _Trust] = OrderedDict()
         self._match_names = lru_cache(REMEMBERED)(match_names)
         self._match_tlsa = lru_cache(REMEMBERED)(dane.match)
+        self._sessions = Sessions()
 
-    def creator(self, required: Required) -> _Creator:
-        """For `transport.startTLS`.  MailError 4.7.5 when our own side of TLS cannot be set up: then never say STARTTLS."""
+    def creator(self, required: Required, key: Hashable = None) -> Creator:
+        """For `transport.startTLS`.  MailError 4.7.5 when our own side of TLS cannot be set up: then never say STARTTLS.
+
+        key: equal for those deliveries that may go on with one another's TLS sessions; None: with nobody's.
+        """
         parameters = required.parameters
         self._trust(parameters.trust)  # a file that cannot be read is found now
-        return _Creator(self._contexts.get(parameters, required.level is Level.MAY), required.sni)
+        context = self._contexts.get(parameters, required.level is Level.MAY)
+        return Creator(self, context, required, None if key is None else (context, key))
 
     def shown(self, required: Required) -> str:
         """SHA-256 of the certificate of ours that a new connection would show: "" for none, no digest when it is unusable."""
@@ -78,14 +85,28 @@ class ClientTls:
         """What the handshake has achieved, judged for this requirement."""
         sent = handle.get_peer_cert_chain() or []  # as bytes: OpenSSL takes certificates that `cryptography` cannot read
         chain = tuple([crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate) for certificate in sent])
-        achieved = Achieved(
-            version=handle.get_protocol_version_name(),
-            cipher=handle.get_cipher_name() or "",
-            bits=handle.get_cipher_bits() or 0,
-            chain=chain,
-            client_certificate=handle.get_context().get_app_data(),
-        )
-        return self.again(required, achieved)
+        achieved = Achieved(chain=chain, client_certificate=handle.get_context().get_app_data())
+        return self.again(required, _agreed(handle, achieved))
+
+    def resumed(self, handle: SSL.Connection, required: Required, found: Resumable) -> Achieved:
+        """What a handshake that went on with an old session has achieved: by the chain that was shown then, judged now."""
+        return self.again(required, attrs.evolve(_agreed(handle, found.achieved), resumed=True))
+
+    def take(self, key: Hashable, required: Required) -> Resumable | None:
+        """A session under this key whose server was what is owed today.  It is given out once."""
+        while (found := self._sessions.take(key, self._now())) is not None:
+            if not judge(required, self.again(required, found.achieved)):
+                return found
+        return None
+
+    def put(self, key: Hashable, session: SSL.Session, achieved: Achieved, before: Resumable | None) -> None:
+        """Store a session.  before: what its connection has gone on with; None: the handshake was a full one."""
+        now = self._now()
+        self._sessions.put(key, Resumable(session, achieved, now if before is None else before.since), now)
+
+    def refuse(self, key: Hashable) -> None:
+        """With that server no session is gone on with for a while."""
+        self._sessions.refuse(key, self._now())
 
     def again(self, required: Required, achieved: Achieved) -> Achieved:
         """The same connection as it stands for this requirement, now.  Nothing but comparisons while nothing has changed."""
@@ -158,13 +179,19 @@ class _Trust:
 
 
 @implementer(IOpenSSLClientConnectionCreator)
-class _Creator:
-    """Makes the TLS side of one connection to one host.  certificate: SHA-256 of the one of ours that it shows, "" for none."""
+class Creator:
+    """Makes the TLS side of one connection to one host, and says what came of it.
 
-    def __init__(self, context: SSL.Context, server_name: str) -> None:
+    certificate: SHA-256 of the one of ours that it shows, "" for none.  offers: the handshake may go on with an old session.
+    """
+
+    def __init__(self, tls: ClientTls, context: SSL.Context, required: Required, key: Hashable) -> None:
         self.certificate: str = context.get_app_data()
+        self._tls = tls
         self._context = context
-        self._server_name = server_name
+        self._required = required
+        self._key = key
+        self._offered: Resumable | None = None
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """Called by `startTLS`."""
@@ -173,9 +200,44 @@ class _Creator:
     def connection(self) -> SSL.Connection:
         """A new connection, not begun, without socket."""
         connection = TlsConnection(self._context, None)
-        if _is_sni(self._server_name):
-            connection.set_tlsext_host_name(self._server_name.encode("ascii"))
+        if _is_sni(self._required.sni):
+            connection.set_tlsext_host_name(self._required.sni.encode("ascii"))
+        if self._key is not None:
+            found = self._offered = self._tls.take(self._key, self._required)
+            if found is not None:
+                connection.set_session(found.session)
         return connection
+
+    @property
+    def offers(self) -> bool:
+        """What fails now may fail for the old session: a full handshake may be all that it takes."""
+        return self._offered is not None
+
+    def achieved(self, handle: SSL.Connection) -> Achieved:
+        """What the handshake has achieved, judged for what is owed."""
+        found = self._offered
+        if found is not None and is_resumed(handle):
+            return self._tls.resumed(handle, self._required, found)
+        self._offered = None
+        return self._tls.achieved(handle, self._required)
+
+    def keep(self, handle: SSL.Connection, achieved: Achieved) -> None:
+        """TLS works, the server has said something inside it, and with that its tickets have come."""
+        found, self._offered = self._offered, None
+        session = None if self._key is None else session_of(handle)
+        if session is not None:
+            self._tls.put(self._key, session, achieved, found)
+
+    def refuse(self) -> None:
+        """TLS has failed, and an old session was offered: none is, for a while."""
+        self._offered = None
+        self._tls.refuse(self._key)
+
+
+def _agreed(handle: SSL.Connection, achieved: Achieved) -> Achieved:
+    """With what a handshake has agreed on."""
+    version, cipher = handle.get_protocol_version_name(), handle.get_cipher_name() or ""
+    return attrs.evolve(achieved, version=version, cipher=cipher, bits=handle.get_cipher_bits() or 0)
 
 
 def _is_sni(name: str) -> bool:

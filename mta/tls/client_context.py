@@ -1,11 +1,11 @@
 """TLS contexts of a sender-SMTP: one for each way that TLS is spoken with some destination (`policy.Parameters`).
 
-TLS 1.2 at least (RFC 8996) unless the operator lowers it for a destination, no compression, no renegotiation, no session
-resumption (a resumed session is not verified again), and at most 64 cipher suites, because old Exchange servers see only
-the first 64.  Whatever cannot be used, a cipher string, a certificate, its key, is found here, before STARTTLS is sent
-(RFC 3207 4.1: who sends it must be able to go on): MailError 4.7.5 with the file's name.  A certificate of ours is shown
-only where one is named, without the self-signed root (some servers refuse a chain for the signature of its root), and is
-read again when its file has changed; a context's app data is the SHA-256 of its leaf, in hex, "" for none.
+TLS 1.2 at least (RFC 8996) unless the operator lowers it for a destination, no compression, no renegotiation, and at most
+64 cipher suites, because old Exchange servers see only the first 64.  OpenSSL keeps no sessions, `resumption.py` does.
+Whatever cannot be used, a cipher string, a certificate, its key, is found here, before STARTTLS is sent (RFC 3207 4.1: who
+sends it must be able to go on): MailError 4.7.5 with the file's name.  A certificate of ours is shown only where one is
+named, without the self-signed root (some servers refuse a chain for the signature of its root), and is read again when
+its file has changed; a context's app data is the SHA-256 of its leaf, in hex, "" for none.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Contexts:
         context.set_min_proto_version(VERSIONS[lowest])
         if highest:
             context.set_max_proto_version(VERSIONS[highest])
-        context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_TICKET)
+        context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         context.set_verify(SSL.VERIFY_NONE)
         ciphers = cipher_string(self._settings, parameters, opportunistic)

@@ -1,4 +1,4 @@
-"""An OpenSSL connection whose failures Twisted can read.
+"""An OpenSSL connection whose failures Twisted can read, and what pyOpenSSL does not tell of its session.
 
 RFC 8446 6.1: a close_notify that comes in the handshake ends it.  pyOpenSSL says so with `ZeroReturnError`, which has no
 arguments; Twisted looks at the first of them (twisted issue 12181, open in 26.10), and what any peer may send became an
@@ -7,9 +7,15 @@ IndexError in the reactor, with its traceback.  Here it is an error like the oth
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 from OpenSSL import SSL
 
-__all__ = ["TlsConnection"]
+from mta.tls.binding import has_extended_master_secret
+
+__all__ = ["TlsConnection", "is_resumed", "session_of"]
+
+_lib: Final[Any] = SSL._lib  # type: ignore[attr-defined]  # pyOpenSSL has no method for this question
 
 
 class TlsConnection(SSL.Connection):
@@ -21,3 +27,20 @@ class TlsConnection(SSL.Connection):
             super().do_handshake()
         except SSL.ZeroReturnError as error:
             raise SSL.Error([("SSL routines", "", "close notify in the handshake")]) from error
+
+
+def is_resumed(handle: SSL.Connection) -> bool:
+    """The handshake, which is done, went on with an old session: no certificate was shown."""
+    return bool(_lib.SSL_session_reused(handle._ssl))
+
+
+def session_of(handle: SSL.Connection) -> SSL.Session | None:
+    """With what the client's next connection may go on, None: with nothing.
+
+    To be asked when something was heard inside TLS: the tickets of TLS 1.3 come behind the handshake (RFC 8446 4.6.1).  In
+    TLS 1.2 a session without extended master secret is nobody's in particular (RFC 7627 5.4).
+    """
+    version = handle.get_protocol_version_name()
+    if version == "TLSv1.3" or (version == "TLSv1.2" and has_extended_master_secret(handle)):
+        return handle.get_session()
+    return None

@@ -4,7 +4,8 @@ RFC 3207 (STARTTLS), RFC 8314 (implicit TLS), RFC 6066 3 (SNI, in `sni.py`).  A 
 passed a handshake with itself in each version it speaks (`certificate.py`).  Mistakes are MailErrors: 454 for a client,
 the file and the trouble in `reason` for the operator.  `reload` (SIGHUP) and `look` (the files have changed) keep the
 old context on a mistake; running sessions never notice either.  An expired certificate is still offered, with an alarm:
-a peer that does not verify, or has it pinned by DANE, is better off with it.
+a peer that does not verify, or has it pinned by DANE, is better off with it.  Where sessions are resumed, the context is made
+anew once a day, and with it the key of the tickets (RFC 9325 3.4); where that cannot be done there are no tickets any more.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from mta.interfaces import IEventLog
 from mta.status import MailError
 from mta.tls.certificate import ContextMaker, Leaf, Loaded, Pair, mistake, openssl_words, stamp_of
 from mta.tls.client_certificate import ClientJudge, chain_shown
-from mta.tls.connection import TlsConnection
+from mta.tls.connection import TlsConnection, is_resumed
 from mta.tls.policy import Achieved
 from mta.tls.sni import Contexts, Names, Selection
 
@@ -54,11 +55,16 @@ class Prepared:
 
 @attrs.frozen(slots=True, eq=False)
 class _Offer:
-    """All that handshakes are made from, of one reading of the files."""
+    """All that handshakes are made from, of one reading of the files, at a time in seconds since the epoch."""
 
     maker: ContextMaker
     default: Loaded
     selection: Selection
+    made: float
+
+    def is_worn(self, now: float) -> bool:
+        """The key of its tickets is too old, or the clock has gone back."""
+        return self.default.tickets and not 0 <= now - self.made < DAY
 
 
 class ServerTls:
@@ -144,21 +150,23 @@ class ServerTls:
         names = Names(settings.sni)
         contexts = Contexts(maker, settings.sni_cached, self._report)
         selection = Selection(names, contexts, maker.refusing() if settings.sni_unknown == "reject" else None)
-        choose = selection.choose if settings.sni or selection.refusing else None
-        default = maker.make([Pair(settings.certificate, settings.key), *names.everywhere], choose)
+        choose = selection.choose if names.pairs or selection.refusing else None
+        default = maker.make([Pair(settings.certificate, settings.key), *names.everywhere], choose, alone=choose is None)
         names.add_default(name for leaf in default.leaves for name in leaf.names)
         if before := self._offer or self._before:
             contexts.adopt(before.selection.contexts, names.pairs)
-        return _Offer(maker, default, selection)
+        return _Offer(maker, default, selection, self._now())
 
     def look(self) -> None:
         """Have the files changed?  Then they are read; what cannot be used is logged once and tried at each look."""
         offer, settings = self._offer, self._settings
         if settings.certificate is None:
             return
+        is_changed = True
         if offer is not None:
             offer.selection.contexts.look()
-            if not (self.fault or offer.maker.changed or _changed(offer.default, settings, offer.selection.names)):
+            is_changed = bool(self.fault) or offer.maker.changed or _changed(offer.default, settings, offer.selection.names)
+            if not (is_changed or offer.is_worn(self._now())):
                 return
         known = self.fault
         try:
@@ -167,8 +175,9 @@ class ServerTls:
             if error.reason != known:
                 self._tell("certificate_fault", {"certificate": str(settings.certificate), "reason": error.reason})
         else:
-            expires = _date(self.not_after)
-            self._tell("certificate_loaded", {"certificate": str(settings.certificate), "expires": expires})
+            if is_changed:
+                expires = _date(self.not_after)
+                self._tell("certificate_loaded", {"certificate": str(settings.certificate), "expires": expires})
 
     def alarms(self, now: float) -> Iterator[tuple[str, Mapping[str, object]]]:
         """What an operator should hear once a day, as (event, fields): faults, and certificates that end or are weak."""
@@ -187,9 +196,12 @@ class ServerTls:
         """What `transport.startTLS` takes.  Raises MailError (454) when no connection can be made."""
         if self._offer is None:
             raise mistake(self.fault or "no certificate is configured")
+        offer = self._offer
         try:
-            connection = _Connection(self._offer.default.context, self._offer.selection.refusing)
+            connection = _Connection(offer.default.context, offer.selection.refusing)
             connection.set_accept_state()
+            if offer.is_worn(self._now()):
+                connection.set_options(SSL.OP_NO_TICKET)
         except Exception as error:  # whatever it is: behind 220 it would be too late, and before it no reason to end a session
             raise mistake(f"no TLS connection can be made: {openssl_words(error)}") from error
         return Prepared(connection)
@@ -269,6 +281,7 @@ def facts(handle: SSL.Connection) -> Achieved:
         bits=handle.get_cipher_bits() or 0,
         chain=chain,
         chain_error=chain_error,
+        resumed=is_resumed(handle),
     )
 
 

@@ -122,6 +122,7 @@ class Achieved:
     match_error: str = ""  # why it does not match the TLSA records or fingerprints asked for, "" when it does or none were
     client_certificate: str = ""  # SHA-256 of the one we showed, "" for none
     authenticated: str = ""  # the identity that AUTH gave this connection, "" for none
+    resumed: bool = False  # the session of an earlier connection was gone on with: the chain was shown there
 
     @property
     def verified(self) -> str:

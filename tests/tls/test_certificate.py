@@ -6,14 +6,13 @@ import attrs
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from OpenSSL import SSL
 
 from mta.testing.pki import Authority
 from mta.tls import certificate
 from mta.tls.certificate import ContextMaker, Pair, stamp_of
 from mta.tls.context import ServerTls
 from tests.tls.chains import at, make
-from tests.tls.contexts import AUTHORITY, VERSIONS, ContextCase, client_of, leaf_of, only, talk
+from tests.tls.contexts import AUTHORITY, ContextCase, client_of, leaf_of, only
 from tests.tls.hello import ECDSA_SHA256, RSA_PSS_SHA256, answer, certificates, client_hello, messages
 
 
@@ -118,38 +117,8 @@ class LoadedTests(ContextCase):
 class NeverTests(ContextCase):
     """What no handshake with us does."""
 
-    def test_x18_nothing_is_resumed(self) -> None:
-        """X18: a session of one name is resumed neither under that name nor under another, in either version."""
-        tls = self.serving(self.entry("a", "a.example"), self.entry("b", "b.example"))
-        self.alive: list[SSL.Connection] = []
-        for version in VERSIONS:
-            asked: list[int] = []  # OpenSSL asks about certificates in full handshakes only
-            context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-            context.set_session_cache_mode(SSL.SESS_CACHE_CLIENT)
-            context.set_verify(SSL.VERIFY_PEER, lambda *seen, asked=asked: asked.append(1) is None)
-            only(version)(context)
-            session = self.session(tls, context, b"a.example")
-            for name in (b"a.example", b"b.example", b"mx.example.org"):
-                asked.clear()
-                self.session(tls, context, name, session)
-                self.assertTrue(asked, (version, name))
-
-    def session(self, tls: ServerTls, context: SSL.Context, name: bytes, old: SSL.Session | None = None) -> SSL.Session | None:
-        """Connect, with an old session if there is one, and come away with a new one."""
-        client, server = SSL.Connection(context, None), tls.prepare().connection
-        self.alive.append(client)  # OpenSSL spoils the session of a connection that goes without close_notify
-        client.set_connect_state()
-        client.set_tlsext_host_name(name)
-        if old is not None:
-            client.set_session(old)
-        talk(client, server)
-        server.send(b"250 ok\r\n")
-        talk(client, server)
-        self.assertEqual(client.recv(100), b"250 ok\r\n")  # with it come the tickets of TLS 1.3, where there are any
-        return client.get_session()
-
-    def test_x19_no_ticket_and_no_compression(self) -> None:
-        """X19: the server's flight has neither a session ticket nor a compression method nor a session id to come back with."""
+    def test_x19_no_compression(self) -> None:
+        """X19: the server's flight has neither a compression method nor a session id to come back with, nor a ticket unasked."""
         flight = answer(ServerTls.load(self.settings).prepare().connection, client_hello())
         hello = dict(messages(flight))[2]
         self.assertEqual(hello[34], 0, "a session id")

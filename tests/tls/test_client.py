@@ -112,8 +112,8 @@ class ClientTlsTests(ClientCase):
         self.assertEqual(self.tls.achieved(client, owed()).version, "TLSv1.2")
         self.assertRaises(SSL.Error, self.connect, prepare=lambda context: only(SSL.TLS1_1_VERSION, context))
 
-    def test_no_client_certificate_and_no_resumption(self) -> None:
-        """C50: a server that asks for a certificate gets none and the handshake stands; sessions are not resumed."""
+    def test_no_client_certificate(self) -> None:
+        """C50: a server that asks for a certificate gets none and the handshake stands."""
         asked = lambda context: context.set_verify(SSL.VERIFY_PEER, lambda *args: True)  # noqa: E731
         client, server = self.connect(prepare=asked)
         self.assertIsNone(server.get_peer_certificate(as_cryptography=True))
