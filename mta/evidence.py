@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, DeferredLock
 from mta.config.settings import Settings
 from mta.hints import HintsFile, MemoryHints
 from mta.interfaces import IEventLog, IMailResolver
+from mta.node import ALONE, Node
 from mta.tls.demand import Demands
 from mta.tls.https import Https
 from mta.tls.mtasts_cache import StsPolicies, StsRefresh
@@ -30,7 +31,7 @@ HINTS = "hints.db"  # in data_dir; may be deleted at any time
 class Evidence:
     """hints, demands, reports: what `relay` is given of it.
 
-    lasting: the hints are kept in a file, else in memory alone.  https_port: another than 443 in tests.
+    lasting: the hints are kept in a file (each node has its own), else in memory alone.  https_port: another than 443 in tests.
     """
 
     def __init__(
@@ -42,10 +43,11 @@ class Evidence:
         log: IEventLog,
         random: Random,
         lasting: bool = True,
+        node: Node = ALONE,
         https_port: int = 443,
     ) -> None:
         """MailError when a file of `[tls_client] trust` cannot be used."""
-        self._file = HintsFile(settings.data_dir / HINTS, reactor, log) if lasting else None
+        self._file = HintsFile(settings.data_dir / node.file(HINTS), reactor, log) if lasting else None
         self.hints = self._file or MemoryHints(reactor)
         self._https = Https(reactor, resolver, settings.tls_client.trust, port=https_port)
         policies = StsPolicies(resolver, partial(fetch_policy, self._https), self.hints, reactor, log)
@@ -60,6 +62,7 @@ class Evidence:
             log=log,
             random=random,
             sts_failure=policies.failure,
+            part=node.number,
         )
         self._running = False
         self._turn = DeferredLock()  # the file is read or closed, not both at once

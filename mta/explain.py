@@ -25,7 +25,7 @@ from mta.config.settings import Settings
 from mta.dns.answer import Answer
 from mta.envelope import Refusal, Route, Target
 from mta.generation import next_hops_of
-from mta.hints import MemoryHints
+from mta.hints import LIMITS, MemoryHints
 from mta.interfaces import IEventLog, IHints, IMailResolver
 from mta.relay.destination import MAX_ADDRESSES, StrikeMemory, struck_as, where
 from mta.relay.handover import HandoverPolicy, allowed
@@ -217,11 +217,13 @@ def read_hints(path: Path, clock: IReactorTime) -> MemoryHints:
     """
     path.stat()  # a file that is not there is said in the system's words
     way = "mode=ro" if path.with_name(path.name + "-wal").exists() else "immutable=1"
-    hints = MemoryHints(clock, limit=1_000_000)
+    hints = MemoryHints(clock)
     db = apsw.Connection(f"{path.resolve().as_uri()}?{way}", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
     try:
         db.set_busy_timeout(1000)
-        for kind, key, expires, value in db.execute("SELECT kind, key, expires, value FROM hint"):
+        many = json.dumps([kind for kind in LIMITS if kind])  # greylisting's: nothing about hosts that we send to
+        query = "SELECT kind, key, expires, value FROM hint WHERE kind NOT IN (SELECT value FROM json_each(?))"
+        for kind, key, expires, value in db.execute(query, (many,)):
             with suppress(TypeError, ValueError, RecursionError):
                 hints.put(str(kind), str(key), json.loads(value), float(expires))
     finally:

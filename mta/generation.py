@@ -29,7 +29,7 @@ from mta.tls.policy import Level
 
 __all__ = ["AT_START", "Generation", "Lasting", "kept", "next_hops_of"]
 
-AT_START: Final = ("hostname", "data_dir", "dns", "log", "tlsrpt", "queue.completions")
+AT_START: Final = ("hostname", "data_dir", "dns", "log", "tlsrpt", "queue.completions", "service")
 
 
 @attrs.frozen(slots=True)

@@ -1,8 +1,8 @@
 """Memory about hosts that may be lost at any time: TLS strikes, MTA-STS policies, counts for TLSRPT.
 
 `MemoryHints` provides IHints in this process's memory, `HintsFile` also keeps it in `hints.db` (SQLite) over a restart.
-Reads always come from memory.  It is bounded for each kind: when one is full its entry put longest ago goes, which costs
-a host that was known to be broken one more try, and no kind can push out another.
+Reads always come from memory.  It is bounded for each kind (`LIMITS`): when one is full its entry put longest ago goes,
+which costs a host that was known to be broken one more try, and no kind can push out another.
 
 What changes is collected and written every few seconds in a thread, in one transaction; the reactor never waits for the
 disk, and a kill -9 loses these seconds.  The file may be deleted at any time.  One that is damaged, or not ours, is
@@ -12,9 +12,11 @@ set aside as `hints.db.bad` and begun anew.  A disk that is full or broken is re
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import apsw
@@ -26,31 +28,45 @@ from zope.interface import implementer
 
 from mta.interfaces import IEventLog, IHints
 
-__all__ = ["HintsFile", "MemoryHints"]
+__all__ = ["LIMITS", "HintsFile", "MemoryHints"]
 
 VERSION = 1  # goes up when a kind's values change their form: the file is then begun anew
 APPLICATION_ID = 0x6D746168  # "mtah"
 TABLE = "CREATE TABLE hint(kind TEXT, key TEXT, expires REAL, value TEXT, PRIMARY KEY(kind, key)) STRICT, WITHOUT ROWID"
 SIDES = ("", "-wal", "-shm", "-journal")  # the files that SQLite may have beside the one named
-LOADED = 100_000  # entries at most: no file, whoever made it, fills the memory
+LIMITS: Mapping[str, int] = MappingProxyType(
+    {  # entries of each kind, "" of those that are not named; an entry is some 300 bytes in memory and 100 in the file
+        "": 10_000,
+        "greylist-new": 200_000,  # a spam run must not push out within the delay who is to come again
+        "greylist-passed": 100_000,
+        "greylist-known": 50_000,
+    }
+)
+KINDS = 100  # that are read at most, each up to its limit: no file, whoever made it, fills the memory
+MARKED = 100_000  # changes that wait to be written
 BUSY_TIMEOUT = 1000  # ms; only an operator's shell can hold a lock
 
+Entries = OrderedDict[str, tuple[float, Any]]  # key -> expires, value
 Mark = tuple[str, str]  # kind, key
 Row = tuple[str, str, float, str | None]  # value as JSON; None: forget it
 
 
+NOTHING: Mapping[str, tuple[float, Any]] = MappingProxyType({})
+
+
 @implementer(IHints)
 class MemoryHints:
-    """Hints in dictionaries, the oldest first.  clock: whose seconds `expires` means.  limit: entries of each kind."""
+    """Hints in dictionaries, the oldest first.  clock: whose seconds `expires` means.  limits: as LIMITS."""
 
-    def __init__(self, clock: IReactorTime, limit: int = 10_000) -> None:
+    def __init__(self, clock: IReactorTime, limits: Mapping[str, int] = LIMITS) -> None:
         self._clock = clock
-        self._limit = limit
-        self._kinds: dict[str, dict[str, tuple[float, Any]]] = {}
+        self._limits = limits
+        self._kinds: dict[str, Entries] = {}
 
     def get(self, kind: str, key: str) -> Any | None:
         """What was put, unless it has expired."""
-        entry = self._kinds.get(kind, {}).get(key)
+        entries = self._kinds.get(kind)
+        entry = entries.get(key) if entries is not None else None
         if entry is None:
             return None
         expires, value = entry
@@ -64,20 +80,29 @@ class MemoryHints:
         self._drop(kind, key)
         if value is None:
             return
-        entries = self._kinds.setdefault(kind, {})
+        entries = self._kinds.get(kind)
+        if entries is None:
+            entries = self._kinds[kind] = OrderedDict()
         entries[key] = (expires, value)
         self._changed(kind, key)
-        if len(entries) > self._limit:
-            self._drop(kind, next(iter(entries)))
+        self._trim(kind, entries)
 
     def keys(self, kind: str) -> list[str]:
         """Of all that has not expired, the one put longest ago first."""
         now = self._clock.seconds()
-        return [key for key, (expires, _) in self._kinds.get(kind, {}).items() if now < expires]
+        return [key for key, (expires, _) in self._kinds.get(kind, NOTHING).items() if now < expires]
+
+    def most(self, kind: str) -> int:
+        """Entries that a kind may have."""
+        return self._limits.get(kind, self._limits[""])
+
+    def _trim(self, kind: str, entries: Entries) -> None:
+        while len(entries) > self.most(kind):
+            self._changed(kind, entries.popitem(last=False)[0])
 
     def _drop(self, kind: str, key: str) -> None:
-        entries = self._kinds.get(kind, {})
-        if entries.pop(key, None) is None:
+        entries = self._kinds.get(kind)
+        if entries is None or entries.pop(key, None) is None:
             return
         if not entries:
             del self._kinds[kind]
@@ -100,13 +125,13 @@ class HintsFile(MemoryHints):
 
     _log = Logger()
 
-    def __init__(self, path: Path, reactor: Any, log: IEventLog, limit: int = 10_000) -> None:
-        super().__init__(reactor, limit)
+    def __init__(self, path: Path, reactor: Any, log: IEventLog, limits: Mapping[str, int] = LIMITS) -> None:
+        super().__init__(reactor, limits)
         self._reactor = reactor
         self._events = log
         self._file = _File(path)
         self._path = path
-        self._marks: dict[Mark, None] = {}  # what changed since it was written
+        self._marks: OrderedDict[Mark, None] = OrderedDict()  # what changed since it was written
         self._open = False
         self._failing = False
         self._timer: IDelayedCall | None = None
@@ -132,8 +157,8 @@ class HintsFile(MemoryHints):
     def _changed(self, kind: str, key: str) -> None:
         """To be written.  Bounded: while the disk is full, the file may keep what memory has forgotten."""
         self._marks[kind, key] = None
-        if len(self._marks) > LOADED:
-            del self._marks[next(iter(self._marks))]
+        if len(self._marks) > MARKED:
+            self._marks.popitem(last=False)
         self._arm(self.DELAY)
 
     def _arm(self, delay: float) -> None:
@@ -158,9 +183,7 @@ class HintsFile(MemoryHints):
 
     async def _write_batch(self) -> bool:
         """One transaction.  False when it failed: then its entries are still to be written."""
-        batch = list(self._marks)[: self.BATCH]
-        for mark in batch:
-            del self._marks[mark]
+        batch = [self._marks.popitem(last=False)[0] for _ in range(min(self.BATCH, len(self._marks)))]
         try:
             why = await self._in_thread(self._file.write, [row for mark in batch if (row := self._row(mark)) is not None])
         except (apsw.Error, OSError) as error:
@@ -175,7 +198,7 @@ class HintsFile(MemoryHints):
     def _row(self, mark: Mark) -> Row | None:
         """An entry as it is now."""
         kind, key = mark
-        expires, value = self._kinds.get(kind, {}).get(key, (0.0, None))
+        expires, value = self._kinds.get(kind, NOTHING).get(key, (0.0, None))
         try:
             return kind, key, expires, None if value is None else json.dumps(value, check_circular=False)
         except (TypeError, ValueError, RecursionError):  # a bug of who put it, not a reason to keep nothing at all
@@ -195,17 +218,18 @@ class HintsFile(MemoryHints):
 
     async def _load(self) -> None:
         try:
-            rows, why = await self._in_thread(self._file.load, self._clock.seconds())
+            kinds, why = await self._in_thread(self._file.load, self._clock.seconds(), self.most)
         except (apsw.Error, OSError) as error:
             self._report(error)
             return
         if why:
             self._anew(why)
-        for kind, key, expires, value in rows:
-            entries = self._kinds.setdefault(kind, {})
-            entries.setdefault(key, (expires, value))  # what was put meanwhile is newer
-            if len(entries) > self._limit:
-                self._drop(kind, next(iter(entries)))
+        for kind, entries in kinds.items():
+            for key, entry in self._kinds.get(kind, NOTHING).items():  # what was put meanwhile is newer
+                entries.pop(key, None)
+                entries[key] = entry
+            self._kinds[kind] = entries
+            self._trim(kind, entries)
         self._arm(self.DELAY)
 
     async def _close(self) -> None:
@@ -234,23 +258,26 @@ class _File:
         self._db: apsw.Connection | None = None
         self._inode = 0
 
-    def load(self, now: float) -> tuple[list[tuple[str, str, float, Any]], str]:
+    def load(self, now: float, most: Callable[[str], int]) -> tuple[dict[str, Entries], str]:
         """All that has not expired, what lasts longest last; and why the file had to be begun anew, "" when it had not.
 
-        Raises apsw.Error or OSError.
+        most: entries of a kind; what there is beyond them is forgotten.  Raises apsw.Error or OSError.
         """
         try:
-            return self._read(self._connect(), now), ""
+            db = self._connect()
+            kinds = [kind for (kind,) in db.execute("SELECT DISTINCT kind FROM hint LIMIT ?", (KINDS,))]
+            return {kind: entries for kind in kinds if (entries := self._read(db, kind, now, most(kind)))}, ""
         except BROKEN as error:
-            return [], self._begin_anew(error)
+            return {}, self._begin_anew(error)
 
-    def _read(self, db: apsw.Connection, now: float) -> list[tuple[str, str, float, Any]]:
-        query = "SELECT kind, key, expires, value FROM hint WHERE expires > ? ORDER BY expires DESC LIMIT ?"
-        rows = db.execute(query, (now, LOADED)).fetchall()
+    def _read(self, db: apsw.Connection, kind: str, now: float, most: int) -> Entries:
+        query = "SELECT key, expires, value FROM hint WHERE kind = ? AND expires > ? ORDER BY expires DESC LIMIT ?"
+        rows = db.execute(query, (kind, now, most)).fetchall()
+        over = rows[-1][1] if len(rows) == most else now
         with suppress(apsw.FullError, apsw.ReadOnlyError, apsw.BusyError):
-            db.execute("DELETE FROM hint WHERE expires <= ?", (now,))
+            db.execute("DELETE FROM hint WHERE kind = ? AND (expires <= ? OR expires < ?)", (kind, now, over))
         try:
-            return [(kind, key, expires, json.loads(value)) for kind, key, expires, value in reversed(rows)]
+            return OrderedDict((key, (expires, json.loads(value))) for key, expires, value in reversed(rows))
         except (TypeError, ValueError, RecursionError) as error:
             raise _Foreign(f"a value cannot be read: {error}") from None
 

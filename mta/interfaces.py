@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = [
     "IAccept",
     "IAccount",
+    "IBearerToken",
     "IBodyReader",
     "IBodySink",
     "IDeliveryAgent",
@@ -152,7 +153,7 @@ class IQueue(Interface):
     def adopt(messages: Sequence[Carried]) -> Deferred[None]:
         """Make messages of another queue durable as they were there, but what was taken waits; fires after the sync.
 
-        Their bodies were written to sinks of `body_of`.  All or nothing.  For a queue that no service delivers from yet.
+        Their bodies were written to sinks of `body_of`.  All or nothing.  A service that delivers from it is told (`adopted`).
         """
 
     def claim(wants: Sequence[Want], now: int) -> Deferred[list[Claim]]:
@@ -315,6 +316,17 @@ class IProvenLogin(ICredentials):
     username: bytes = Attribute("UTF-8")
     mechanism: str = Attribute("SCRAM-SHA-256, SCRAM-SHA-256-PLUS, EXTERNAL, XCLIENT")
     certificate: bytes = Attribute('of EXTERNAL: the verified leaf in DER, else b""')
+
+
+class IBearerToken(ICredentials):
+    """Credentials of `twisted.cred`: a token that the client says it was given (OAUTHBEARER, RFC 7628; XOAUTH2).
+
+    A checker that takes them finds out what the token is worth, says the avatar's id, or raises UnauthorizedLogin.
+    """
+
+    username: bytes = Attribute('UTF-8, as whom the client wants to act; b"" where it leaves that to the token')
+    mechanism: str = Attribute("OAUTHBEARER, XOAUTH2")
+    token: bytes = Attribute("as RFC 6750 2.1 writes it")
 
 
 class IScramVerifiers(Interface):

@@ -14,8 +14,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -26,15 +25,26 @@ from twisted.python.failure import Failure
 from mta.config.mistake import ConfigError
 from mta.config.settings import Settings
 from mta.control.queue import QueueCommands
-from mta.control.socket import ControlSocket
+from mta.control.reloads import Reloads
+from mta.control.socket import Answer, Command
 from mta.status import MailError
 
 if TYPE_CHECKING:
     from mta.service import Mta
 
-__all__ = ["Process"]
+__all__ = ["Door", "Process", "end", "give_up", "mistakes_of", "raise_file_limit", "reason_of"]
 
 SWITCH_INTERVAL = 0.001  # seconds
+
+
+class Door(Protocol):
+    """Where commands come in: the control socket, or a worker's channel to its supervisor."""
+
+    def open(self) -> None:
+        """The server is ready.  MailError."""
+
+    def close(self) -> Deferred[None] | None:
+        """It stops.  May be called when it is not open."""
 
 
 class Process(Service):
@@ -42,21 +52,26 @@ class Process(Service):
 
     _log = Logger()
 
-    def __init__(self, make: Callable[[], Mta], reactor: Any, reread: Callable[[], Settings], control: Path) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Mta],
+        reactor: Any,
+        reread: Callable[[], Settings],
+        door: Callable[[Mapping[str, Command]], Door],
+    ) -> None:
         """make: makes the server; MailError is a mistake of the operator's.  Called at once, before twistd forks.
 
-        reread: reads the configuration anew, in a thread; ConfigError.  control: where the control socket is to be.
+        reread: reads the configuration anew, in a thread; ConfigError.  door: makes it, for these commands.
         """
         self._reactor = reactor
         self._reread = reread
-        self._reloading = False
-        self._asked: list[Deferred[Mapping[str, object]]] = []  # for a reload that has not begun
+        self._reloads = Reloads(self._reload)
         try:
             self._mta = make()
         except MailError as error:
-            _give_up(error)
+            give_up(error)
         queue = QueueCommands(self._mta.queue, lambda: int(reactor.seconds() * 1000), self._mta.log)
-        self._control = ControlSocket(control, {"reload": self._reload_asked, **queue.table()}, reactor)
+        self._door = door({"reload": self._reload_asked, "reopen": self._reopen_asked, **queue.table()})
 
     def privilegedStartService(self) -> None:
         """Bind the ports; one that is in use ends the process here."""
@@ -65,7 +80,7 @@ class Process(Service):
         try:
             self._mta.privilegedStartService()
         except MailError as error:
-            _give_up(error)
+            give_up(error)
 
     def startService(self) -> None:
         """Prepare the process, start the server."""
@@ -73,59 +88,42 @@ class Process(Service):
         sys.setswitchinterval(SWITCH_INTERVAL)
         signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload))
         self._mta.failed.addCallback(self._fail)
-        self._mta.ready.addCallback(self._open_control)
-        self._mta.ready.addErrback(lambda failure: self._fail(_reason(failure)))
+        self._mta.ready.addCallback(self._open_door)
+        self._mta.ready.addErrback(lambda failure: self._fail(reason_of(failure)))
         self._mta.startService()
 
-    def _open_control(self, _: None) -> None:
+    def _open_door(self, _: None) -> None:
         if self.running:  # else it was stopped meanwhile
-            self._control.open()
+            self._door.open()
 
     def stopService(self) -> Deferred[None]:
         """Stop the server."""
         super().stopService()  # type: ignore[no-untyped-call]
-        closed = maybeDeferred(self._control.close)
-        closed.addErrback(lambda failure: self._log.failure("the control socket", failure))
+        closed = maybeDeferred(self._door.close)
+        closed.addErrback(lambda failure: self._log.failure("the door of commands", failure))
         return closed.addCallback(lambda _: self._mta.stopService())
 
-    def reload(self) -> Deferred[Mapping[str, object]]:
+    def reload(self) -> Deferred[Answer]:
         """Go on in a new log file, and by the configuration as it is now.  Never errbacks.
 
-        Fires with {"generation", "restart"}, or {"ok": False, "mistakes"} when all stays as it was.  All who ask while a
-        reload runs, which may have read the files already, get one behind it between them.
+        Fires with {"generation", "restart"}, or {"ok": False, "mistakes"} when all stays as it was.  See `Reloads`.
         """
         self._mta.reopen()
-        answer: Deferred[Mapping[str, object]] = Deferred()
-        self._asked.append(answer)
-        if not self._reloading:
-            Deferred.fromCoroutine(self._reload_while_asked())
-        return answer
+        return self._reloads.ask()
 
-    async def _reload_while_asked(self) -> None:
-        self._reloading = True
-        try:
-            while self._asked:
-                waiting, self._asked = self._asked, []
-                said = await self._reload()
-                for answer in waiting:
-                    answer.callback(said)
-        finally:
-            self._reloading = False
-
-    async def _reload_asked(self, _: Mapping[str, Any]) -> Mapping[str, object]:
+    async def _reload_asked(self, _: Mapping[str, Any]) -> Answer:
         return await self.reload()
 
-    async def _reload(self) -> Mapping[str, object]:
+    async def _reopen_asked(self, _: Mapping[str, Any]) -> Answer:
+        self._mta.reopen()
+        return {}
+
+    async def _reload(self) -> Answer:
         try:
             settings = await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._reread)
             done = await self._mta.reload(settings)
-        except ConfigError as error:
-            mistakes = [str(mistake) for mistake in error.mistakes]
-        except MailError as error:
-            mistakes = [error.reason or str(error)]
         except Exception as error:
-            self._log.failure("the reload failed")
-            mistakes = [f"internal trouble: {error!r}"]
+            mistakes = mistakes_of(error, self._log)
         else:
             return {"generation": done.generation, "restart": done.restart}
         for mistake in mistakes:
@@ -133,17 +131,31 @@ class Process(Service):
         return {"ok": False, "mistakes": mistakes}
 
     def _fail(self, reason: object) -> None:
-        """End the process, with status 1.
+        end(self._reactor, self._log, reason)
 
-        twistd has no exit status of its own, so it is set behind it: after it has cleaned up, when Python ends.
-        """
-        print(f"mta: {reason}", file=sys.stderr)
-        self._log.critical("{reason}", reason=reason)
-        atexit.register(_exit, 1)
-        if self._reactor.running:
-            self._reactor.stop()
-        else:
-            self._reactor.callWhenRunning(self._reactor.stop)
+
+def end(reactor: Any, log: Logger, reason: object) -> None:
+    """End the process, with status 1.
+
+    twistd has no exit status of its own, so it is set behind it: after it has cleaned up, when Python ends.
+    """
+    print(f"mta: {reason}", file=sys.stderr)
+    log.critical("{reason}", reason=reason)
+    atexit.register(_exit, 1)
+    if reactor.running:
+        reactor.stop()
+    else:
+        reactor.callWhenRunning(reactor.stop)
+
+
+def mistakes_of(error: Exception, log: Logger) -> list[str]:
+    """Why a reload was refused, in lines for people; a bug is logged.  To be called while it is handled."""
+    if isinstance(error, ConfigError):
+        return [str(mistake) for mistake in error.mistakes]
+    if isinstance(error, MailError):
+        return [error.reason or str(error)]
+    log.failure("the reload failed")
+    return [f"internal trouble: {error!r}"]
 
 
 def raise_file_limit() -> None:
@@ -153,7 +165,7 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _reason(failure: Failure) -> str:
+def reason_of(failure: Failure) -> str:
     """What an operator can act on: the reason of our own errors, the traceback of a bug."""
     if isinstance(failure.value, MailError) and failure.value.reason:
         return failure.value.reason
@@ -161,7 +173,7 @@ def _reason(failure: Failure) -> str:
     return str(failure.value) if known else str(failure.getTraceback())
 
 
-def _give_up(error: MailError) -> NoReturn:
+def give_up(error: MailError) -> NoReturn:
     """The reason in one line, and status 1: it is the operator who can mend it, a traceback would only hide it."""
     print(f"mta: {error.reason or error}", file=sys.stderr)
     raise SystemExit(1) from error

@@ -15,7 +15,7 @@ import os
 import pathlib
 import random
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -30,11 +30,13 @@ from mta.config.mistake import ConfigError
 from mta.config.settings import Settings
 from mta.control.log import EventLog
 from mta.control.socket import NAME as CONTROL
+from mta.control.socket import Command, ControlSocket
 from mta.deliver.service import MaildirAgent
 from mta.dns.client import Resolver
 from mta.evidence import Evidence
 from mta.generation import Generation, Lasting, kept
 from mta.interfaces import IDeliveryAgent, IEventLog, IHandover, IMailResolver, IPolicy, IQueue, IRecipients
+from mta.node import ALONE, Node
 from mta.process import Process
 from mta.queue.ids import id_text
 from mta.queue.service import QueueService
@@ -42,8 +44,10 @@ from mta.queue.sqlite.engine import SqliteQueue
 from mta.receive.court import Outside
 from mta.receive.service import ReceiveService
 from mta.relay.service import RelayService
-from mta.status import transient
+from mta.status import misconfigured, transient
 from mta.tls.watch import CertificateWatch
+from mta.workers.adoption import Adoption
+from mta.workers.supervisor import Supervisor
 
 __all__ = ["Mta", "Options", "makeService", "make_mta"]
 
@@ -77,6 +81,7 @@ class Mta(Service):
         queue: QueueService,
         receive: ReceiveService,
         bounces: BounceAgent,
+        adoption: Adoption | None,
         evidence: Evidence,
         watch: CertificateWatch,
         generation: Generation,
@@ -93,6 +98,7 @@ class Mta(Service):
         self._maildir = maildir
         self._relay = relay
         self._bounces = bounces
+        self._adoption = adoption
         self._evidence = evidence
         self._watch = watch
         self._generation = generation
@@ -119,12 +125,16 @@ class Mta(Service):
                 return  # it was stopped meanwhile, and has undone what was begun
             self._maildir.start()
             self._relay.startService()  # type: ignore[no-untyped-call]
+            if self._adoption is not None:
+                await self._adoption.repeat()
             self.queue.startService()
             if self.queue.ready is not None:
                 await self.queue.ready
             if self.running:  # else it was stopped meanwhile
                 await self.receive.open()
                 self._watch.startService()
+                if self._adoption is not None:
+                    self._adoption.begin()
         except BaseException:
             await self._stop()
             raise
@@ -141,6 +151,8 @@ class Mta(Service):
         self.log.event("stopping", "", {})
         self._watch.stopService()
         await self.receive.stopService()
+        if self._adoption is not None:
+            await self._adoption.stop()
         settled = self.queue.stopService()  # starts nothing from here on, and awaits what runs
         relayed = self._relay.stopService()  # ends what runs: without it the queue would await each next hop that stalls
         await settled
@@ -205,17 +217,24 @@ def make_mta(
     recipients: IRecipients | None = None,
     log: IEventLog | None = None,
     engine: IQueue | None = None,
+    node: Node = ALONE,
 ) -> Mta:
-    """A mail server for any Twisted application (docs/embedding.md).  MailError when a certificate cannot be used."""
+    """A mail server for any Twisted application (docs/embedding.md).  MailError when a certificate cannot be used.
+
+    It is one server in this process: with `[service] workers` above 1 it is a MailError too.  node: of those of a supervisor.
+    """
+    if settings.service.workers > 1:
+        raise misconfigured("service.workers: more than one is for twistd and `mta run`; embedded there is one server")
     own_log = own_resolver = None
     if log is None:
-        log = own_log = EventLog(settings.log, reactor, reactor.seconds)
+        log = own_log = EventLog(settings.log, reactor, reactor.seconds, node.number if node.count > 1 else None)
     if resolver is None:
         resolver = own_resolver = Resolver(reactor, settings.dns, random=random.SystemRandom())
     lasting = Lasting(resolver, log, random.SystemRandom(), handover)
     first = Generation.of(settings, lasting)
-    lasting_hints = engine is None  # whoever brings a queue of his own may want nothing on disk
-    evidence = Evidence(settings, reactor=reactor, resolver=resolver, log=log, random=random.Random(), lasting=lasting_hints)
+    hints_last = engine is None  # whoever brings a queue of his own may want nothing on disk
+    tools: dict[str, Any] = {"reactor": reactor, "resolver": resolver, "log": log, "random": random.Random()}
+    evidence = Evidence(settings, **tools, lasting=hints_last, node=node)
     relay = _relay(settings, first, evidence, reactor, log)
     maildir = MaildirAgent(reactor, first.router.mailbox, hostname=settings.hostname)
     agents: dict[str, IDeliveryAgent] = {"smtp": relay, "maildir": maildir}
@@ -224,25 +243,22 @@ def make_mta(
         if not mta.failed.called:
             mta.failed.callback(reason)
 
-    engine = engine or SqliteQueue(settings.data_dir, reactor, completions=settings.queue.completions, on_fatal=broken)
+    fresh = engine is None
+    engine = engine or _engine(settings, node, reactor, broken)
     queue, bounces = _queue(settings, engine, first, agents, reactor, log)
+    adoption = Adoption(settings.data_dir, node.number, node.count, queue, reactor=reactor, log=log) if fresh else None
     outside = Outside(resolver, evidence.hints, recipients)
-    seams = {"reactor": reactor, "log": log, "policy": policy, "portal": portal, "outside": outside}
+    seams = {"reactor": reactor, "log": log, "policy": policy, "portal": portal, "outside": outside, "listen": node.listen}
     receive = ReceiveService(settings, queue, first.router, tls=first.tls, own_addresses=lasting.addresses, **seams)
-    mta = Mta(
-        log=log,
-        own=(own_log, own_resolver),
-        maildir=maildir,
-        relay=relay,
-        queue=queue,
-        receive=receive,
-        bounces=bounces,
-        evidence=evidence,
-        watch=CertificateWatch(first.tls, reactor, log),
-        generation=first,
-        lasting=lasting,
-    )
+    parts: dict[str, Any] = {"maildir": maildir, "relay": relay, "queue": queue, "receive": receive, "bounces": bounces}
+    parts |= {"adoption": adoption, "evidence": evidence, "watch": CertificateWatch(first.tls, reactor, log)}
+    mta = Mta(log=log, own=(own_log, own_resolver), generation=first, lasting=lasting, **parts)
     return mta
+
+
+def _engine(settings: Settings, node: Node, reactor: Any, broken: Callable[[BaseException], None]) -> IQueue:
+    completions = settings.queue.completions
+    return SqliteQueue(settings.data_dir, reactor, node=node.number, completions=completions, on_fatal=broken)
 
 
 def _relay(settings: Settings, first: Generation, evidence: Evidence, reactor: Any, log: IEventLog) -> RelayService:
@@ -317,8 +333,15 @@ def makeService(options: Options) -> IService:
         _end(["ok"], 0)
     from twisted.internet import reactor  # installed by twistd before it calls this
 
-    control = settings.data_dir / CONTROL
-    return Process(lambda: make_mta(settings, reactor=reactor), reactor, lambda: load(config, options.overrides), control)
+    def reread() -> Settings:
+        return load(config, options.overrides)
+
+    def door(commands: Mapping[str, Command]) -> ControlSocket:
+        return ControlSocket(settings.data_dir / CONTROL, commands, reactor)
+
+    if settings.service.workers > 1:
+        return Supervisor(settings, reactor, reread, door)
+    return Process(lambda: make_mta(settings, reactor=reactor), reactor, reread, door)
 
 
 def _end(lines: Iterable[str], status: int) -> Any:

@@ -90,7 +90,7 @@ client is in the middle of a body. `ended` closes the connection.
 | rcpt | and at least one recipient |
 | body | 354 was said: lines are no commands until CRLF.CRLF |
 | chunks | a chunk of BDAT was taken, the last is to come |
-| dead | a chunk was refused: RSET, EHLO or HELO begin anew (RFC 3030 2) |
+| dead | a chunk was refused: a LAST chunk, RSET, EHLO or HELO end that transaction (RFC 3030 2) |
 | tls | 220 to STARTTLS: the next byte is TLS, and a fresh machine |
 
 The bytes of a chunk stand behind its command (`⏎` is CRLF, `␊` a bare LF). Where BDAT is refused they are read and

@@ -8,7 +8,7 @@ from random import Random
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.config.settings import Dns, Handover, HostListEntry, Log, Queue, RouteAuth, RouteEntry, Settings, Tls, TlsClient
+from mta.config.settings import Dns, Handover, HostListEntry, Log, Queue, RouteAuth, RouteEntry, Service, Settings, Tls, TlsClient
 from mta.generation import AT_START, Generation, Lasting, kept
 from mta.relay.handover import Verdict
 from mta.status import MailError
@@ -38,6 +38,7 @@ class KeptTests(SynchronousTestCase):
             "log": Log(format="json"),
             "tlsrpt": attrs.evolve(SETTINGS.tlsrpt, enabled=False),
             "queue": Queue(completions="lazy", active_limit=7),
+            "service": Service(workers=2),
         }
         new = attrs.evolve(SETTINGS, local_domains=("a.org",), **others)
         wanted = attrs.evolve(SETTINGS, local_domains=("a.org",), queue=Queue(active_limit=7))

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from mta.hints import HintsFile
+from mta.hints import KINDS, HintsFile
 from mta.interfaces import IEventLog, IHints
 from tests.threads import ThreadedClock
 
@@ -24,7 +24,7 @@ import os, signal, sys
 from pathlib import Path
 from mta import hints
 file = hints._File(Path(sys.argv[1]))
-file.load(0.0)
+file.load(0.0, lambda kind: 1000)
 file.write([("k", str(number), 1000.0, "0") for number in range(500)])
 db = file._db
 db.execute("PRAGMA cache_size=1")  # what does not fit into memory goes to the disk before the commit
@@ -120,7 +120,7 @@ class RestartTests(Case):
 
     def test_forgotten_in_the_file_too(self) -> None:
         """What was forgotten, has expired or had to go is not read back."""
-        hints = self.again(limit=2)
+        hints = self.again(limits={"": 2})
         for key in ("1", "2", "3"):
             hints.put("kind", key, key, 1000.0)
         hints.put("other", "x", "x", 1000.0)
@@ -146,10 +146,37 @@ class RestartTests(Case):
         """What lasts longest is kept when there is more than memory holds, and the file shrinks with it."""
         for number in range(10):
             self.hints.put("kind", str(number), number, 100.0 + number)
-        hints = self.again(limit=3)
-        self.assertEqual(hints.keys("kind"), ["7", "8", "9"])
-        self.clock.advance(HintsFile.DELAY)
-        self.assertEqual(len(self.rows()), 3)
+            self.hints.put("large", str(number), number, 9000.0 + number)
+        hints = self.again(limits={"": 3, "large": 4})
+        self.assertEqual((hints.keys("kind"), hints.keys("large")), (["7", "8", "9"], ["6", "7", "8", "9"]))
+        self.assertEqual(len(self.rows()), 7)
+
+    def test_a_large_kind_is_read_beside_the_others(self) -> None:
+        """However much lasts longer, each kind gets its part; what was put before the file is read counts among it."""
+        for number in range(10):
+            self.hints.put("large", str(number), number, 9000.0 + number)
+        self.hints.put("kind", "strike", 1, 100.0)
+        self.successResultOf(self.hints.stop())
+        self.clock.eager = False
+        hints = HintsFile(self.path, self.clock, self.log, {"": 3, "large": 4})
+        started = hints.start()
+        hints.put("large", "9", "newer", 9000.0)
+        hints.put("large", "new", "newest", 9000.0)
+        self.clock.work()
+        self.successResultOf(started)
+        self.assertEqual(([1], ["7", "8", "9", "new"]), ([hints.get("kind", "strike")], hints.keys("large")))
+        self.assertEqual("newer", hints.get("large", "9"))
+        self.clock.eager = True
+        self.successResultOf(hints.stop())
+        self.assertNotIn(("large", "6"), self.rows())
+
+    def test_a_file_of_a_thousand_kinds(self) -> None:
+        """No file, whoever made it, fills the memory."""
+        self.successResultOf(self.hints.stop())
+        with apsw.Connection(str(self.path)) as db:
+            db.executemany("INSERT INTO hint VALUES(?, 'x', 1000.0, '1')", [(f"k{number}",) for number in range(1000)])
+        self.hints = self.opened()
+        self.assertEqual(KINDS, len(self.hints._kinds))
 
     def test_start_while_used(self) -> None:
         """What is put before the file is read is newer than the file."""
@@ -312,9 +339,9 @@ class TroubleTests(Case):
 
     def test_bounded_while_nothing_can_be_written(self) -> None:
         """Endless changes with a disk that takes nothing do not fill the memory."""
-        self.patch(__import__("mta.hints").hints, "LOADED", 50)
+        self.patch(__import__("mta.hints").hints, "MARKED", 50)
         self.clock.eager = False
-        hints = HintsFile(self.path, self.clock, self.log, limit=10)
+        hints = HintsFile(self.path, self.clock, self.log, {"": 10})
         for number in range(500):
             hints.put("kind", str(number), number, 1000.0)
         self.assertEqual((len(hints._marks), len(hints.keys("kind"))), (50, 10))

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 MTA = ROOT / "mta"
 
 SERVING = ("receive", "relay", "deliver", "bounce")  # these rooms never import one another
-SHARED = {"interfaces", "envelope", "status", "config", "smtp", "tls", "dns", "hints", "wire", "rate"}
+SHARED = {"interfaces", "envelope", "status", "config", "smtp", "tls", "dns", "hints", "hostlist", "ports", "wire", "rate"}
 MAY_IMPORT = {
     **dict.fromkeys(SERVING, SHARED),
     "queue": {"interfaces", "envelope", "status", "config", "rate"},
@@ -20,14 +20,17 @@ MAY_IMPORT = {
     "smtp": {"envelope", "status"},
     "dns": {"interfaces", "envelope", "status", "config"},
     "tls": {"interfaces", "envelope", "status", "config"},
-    "config": {"status", "tls", "smtp", "relay", "rate"},  # of relay its parser of host lists
+    "config": {"status", "tls", "smtp", "hostlist", "rate"},
     "control": {"interfaces", "envelope", "status", "config", "queue"},  # of the queue what an operator may do
+    # of the whole process what `twistd mta` does to it, and no room that serves
+    "workers": {"interfaces", "status", "config", "control", "queue", "envelope", "rate", "ports", "process", "generation"},
 }
 PURE = (
     "smtp/*.py",
     "smtp/convert/*.py",
     "status.py",
     "envelope.py",
+    "hostlist.py",
     "rate.py",
     "config/address_list.py",
     "config/rule.py",
@@ -49,6 +52,7 @@ PURE = (
     "receive/auth/peer.py",
     "receive/auth/remembered.py",
     "receive/auth/senders.py",
+    "receive/auth/stand_in.py",
     "receive/dnsbl.py",
     "receive/greylist.py",
     "receive/rules.py",
@@ -68,7 +72,7 @@ PURE = (
     "route/mx.py",
     "relay/destination.py",
     "relay/handover.py",
-    "relay/hostlist.py",
+    "control/merge.py",
     "control/queue_facts.py",
     "cli/queue/follow.py",
     "cli/queue/sheet.py",
@@ -83,6 +87,9 @@ PURE = (
     "bounce/report.py",
     "bounce/status_part.py",
     "bounce/text.py",
+    "workers/frame.py",
+    "workers/restart.py",
+    "workers/shares.py",
 )
 IMPURE = {
     "twisted",

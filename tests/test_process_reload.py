@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mta.config.mistake import ConfigError, Mistake
 from mta.config.settings import Settings
+from mta.control.socket import Command
 from mta.process import Process
 from mta.service import Reloaded
 from tests.threads import ThreadedClock
@@ -43,7 +45,11 @@ class ReloadTests(SynchronousTestCase):
         self.reactor = ThreadedClock(eager=False)
         self.served = Served()
         self.file: Any = self.settings("first.test")  # what the configuration file says
-        self.process = Process(lambda: self.served, self.reactor, self.reread, Path("/nowhere"))  # type: ignore[arg-type, return-value]
+        self.process = Process(lambda: self.served, self.reactor, self.reread, self.door)  # type: ignore[arg-type, return-value]
+
+    def door(self, commands: Mapping[str, Command]) -> Any:
+        """None that opens: the commands are called."""
+        self.commands = commands
 
     def settings(self, hostname: str) -> Settings:
         return Settings(hostname=hostname, data_dir=Path("/nowhere"))
@@ -82,7 +88,7 @@ class ReloadTests(SynchronousTestCase):
     def test_asked_while_the_files_are_read(self) -> None:
         """A reload that has begun to read may have read what was changed since: who asks then gets the answer of the next."""
         first = self.process.reload()
-        asked = ensureDeferred(self.process._control._commands["reload"]({}))
+        asked = ensureDeferred(self.commands["reload"]({}))
         self.reactor.work()
         self.finish()
         self.assertEqual(self.successResultOf(first)["generation"], 2)

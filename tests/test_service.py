@@ -13,7 +13,7 @@ from twisted.application.service import IService
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import TestCase
@@ -22,6 +22,7 @@ from zope.interface.verify import verifyObject
 
 from mta.config.loader import parse
 from mta.config.settings import Dns, Log, RouteEntry, Settings
+from mta.config.settings import Service as ServiceTable
 from mta.control.log import EventLog
 from mta.dns.client import Resolver
 from mta.envelope import Route
@@ -33,6 +34,7 @@ from mta.status import MailError, permanent
 from mta.testing.dns import FakeResolver
 from mta.testing.pki import Authority
 from mta.tls.policy import Level
+from mta.workers.supervisor import Supervisor
 from tests.ports import free_port
 
 LISTEN = '[[listen]]\nendpoint = "tcp:0:interface=127.0.0.1"\n'
@@ -331,6 +333,17 @@ class TwistdTests(TestCase):
         """A good configuration gives an IService, and nothing is opened yet."""
         options = self.options(f'hostname = "a.test"\ndata_dir = "data"\n{LISTEN}', "--set", "limits.message_size=1MiB")
         self.assertTrue(IService.providedBy(makeService(options)))
+
+    def test_workers(self) -> None:
+        """More than one: a supervisor; nothing is opened yet, nobody is started."""
+        options = self.options(f'hostname = "a.test"\ndata_dir = "data"\n{LISTEN}[service]\nworkers = 2\n')
+        self.assertIsInstance(makeService(options), Supervisor)
+
+    def test_workers_embedded(self) -> None:
+        """One server in a process: more is refused, not passed over."""
+        settings = Settings(hostname="a.test", data_dir=Path("/nowhere"), service=ServiceTable(2))
+        error = self.assertRaises(MailError, make_mta, settings, reactor=Clock())
+        self.assertIn("service.workers", str(error.reason))
 
     def test_mistakes_end_the_process(self) -> None:
         """Every mistake at once, status 1."""

@@ -7,6 +7,7 @@ mistake is printed and the exit status is 1.  The same as SIGHUP, but that one t
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import rich_click as click
 
@@ -15,6 +16,8 @@ from mta.cli.check import DEFAULT_CONFIG
 
 __all__ = ["reload"]
 
+PATIENCE: Final = 600.0  # seconds: several workers end in order, one after the other
+
 
 @click.command()
 @click.option("-c", "--config", type=click.Path(path_type=Path), default=DEFAULT_CONFIG, show_default=True)
@@ -22,7 +25,7 @@ __all__ = ["reload"]
 def reload(config: Path, socket: Path | None) -> None:
     """Have the running service read its configuration anew."""
     try:
-        answer = ask(socket or socket_of(config), {"command": "reload"})
+        answer = ask(socket or socket_of(config), {"command": "reload"}, PATIENCE)
     except NoAnswer as error:
         raise click.ClickException(str(error)) from error
     if not answer.get("ok"):

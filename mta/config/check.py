@@ -116,7 +116,7 @@ _MAY_BE_ZERO = frozenset(  # where nothing at all is a setting of its own
     }
 )
 _MAY_BE_LESS = frozenset({"access.dnsbl.score"})
-_MOST = {"relay.port": 65535}
+_MOST = {"relay.port": 65535, "service.workers": 64}
 _MOST_WHOLE = 2**31 - 1
 _MOST_BYTES = 2**40
 _MOST_SECONDS = 3650 * 86400.0
@@ -125,7 +125,7 @@ _DELIVER = "maildir:"
 _DELIVER_LATER = ("lmtp:", "command:")
 _PLACEHOLDERS = ("domain", "user")
 _BRACES = re.compile(r"\{([^{}]*)\}")
-_ROUTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")  # it is part of a destination's name: no ":" and no "/"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")  # of a route, of a listener; part of a destination: no ":" and no "/"
 
 
 def check(settings: Settings) -> Iterator[Finding]:
@@ -197,13 +197,24 @@ def _listen(settings: Settings) -> Iterator[Finding]:
         first = seen.setdefault(listen.endpoint, index)
         if first != index and fault is None and not re.match(r"tcp:(?:port=)?0(?:$|:)", listen.endpoint):
             yield Finding(path, f"listen[{first}] has this endpoint already", (("listen", first),))
+        yield from _listen_name(index, settings)
+
+
+def _listen_name(index: int, settings: Settings) -> Iterator[Finding]:
+    name = settings.listen[index].name
+    path: KeyPath = ("listen", index, "name")
+    if name and not _NAME.fullmatch(name):
+        yield Finding(path, f"letters, digits, '.', '_' and '-' are wanted, not {shown(name)}")
+    first = next(at for at, listen in enumerate(settings.listen) if listen.name == name)
+    if name and first != index:
+        yield Finding(path, f"listen[{first}] is called {name!r} too", (("listen", first, "name"),))
 
 
 def _routes(settings: Settings) -> Iterator[Finding]:
     uses = Counter(route.name for route in settings.route)
     for index, route in enumerate(settings.route):
         path: KeyPath = ("route", index)
-        if not _ROUTE_NAME.fullmatch(route.name):
+        if not _NAME.fullmatch(route.name):
             yield Finding((*path, "name"), f"letters, digits, '.', '_' and '-' are wanted, not {shown(route.name)}")
         elif uses[route.name] > 1:
             yield Finding((*path, "name"), f"another route is called {route.name!r} too")

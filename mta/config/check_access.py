@@ -10,18 +10,24 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Network
+from typing import Any
 
+from mta.config.check_hosts import host_lists
 from mta.config.mistake import Finding, KeyPath, did_you_mean, said, shown
 from mta.config.name import address_fault, domain_fault, is_address
-from mta.config.receiving import AccessRule, Dnsbl, Greylist
-from mta.config.rule import conditions, first_stage, may_be_at, read_reply
+from mta.config.receiving import DNSBL_PLACES, AccessRule, Dnsbl, Greylist
+from mta.config.rule import clients, conditions, first_stage, may_be_at, read_reply
 from mta.config.settings import Settings
+from mta.config.units import Client
+from mta.hostlist import HostLists
 from mta.smtp.address import Path
 
 __all__ = ["check_access"]
 
 UNKNOWN = "unknown"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")  # as of a route: it is looked for in the log
+_PLACE = re.compile(r"\{[^{}]*\}")
+MAX_TEXT = 200  # characters of a reply, before its places are filled
 _CLASSES = {"reject": 5, "defer": 4}
 _LISTED = IPv4Network("127.0.0.0/8")
 
@@ -47,13 +53,15 @@ def check_access(settings: Settings) -> Iterator[Finding]:
 
 
 def _values(path: KeyPath, rule: AccessRule, settings: Settings) -> Iterator[Finding]:
-    judges: dict[str, Callable[[str], str | None]] = {
+    lists = host_lists(settings)
+    judges: dict[str, Callable[[Any], str | None]] = {
+        "client": lambda given: _client_fault(given, lists),
         "client_name": lambda text: None if text == UNKNOWN else _name_fault(text),
         "helo": lambda text: None if _is_literal(text) else _name_fault(text),
         "tls_name": _name_fault,
         "sender": lambda text: None if text == "<>" else _address_fault(text),
         "recipient": _address_fault,
-        "listen": lambda text: _listen_fault(text, [listen.endpoint for listen in settings.listen]),
+        "listen": lambda text: _listen_fault(text, settings),
     }
     for key, fault in judges.items():
         for at, text in enumerate(getattr(rule, key)):
@@ -89,6 +97,7 @@ def _dnsbl(path: KeyPath, dnsbl: Dnsbl) -> Iterator[Finding]:
     yield from said((*path, "zone"), domain_fault(dnsbl.zone))
     if dnsbl.score == 0:
         yield Finding((*path, "score"), "0 would do nothing; more, or less for a list of good ones, is wanted")
+    yield from said((*path, "text"), _text_fault(dnsbl.text))
     if not dnsbl.answers:
         yield Finding((*path, "answers"), "at least one address is wanted")
     for at, network in enumerate(dnsbl.answers):
@@ -123,6 +132,13 @@ def _greylist(greylist: Greylist) -> Iterator[Finding]:
         yield from said((*path, "recipients", at), _address_fault(recipient))
 
 
+def _text_fault(text: str) -> str | None:
+    if not (text.isascii() and (not text or text.isprintable()) and len(text) <= MAX_TEXT):
+        return f"one line of at most {MAX_TEXT} characters in ASCII is wanted"
+    unknown = [place for place in _PLACE.findall(text) if place not in DNSBL_PLACES]
+    return f"{unknown[0]} stands for nothing; {', '.join(DNSBL_PLACES)} do" if unknown else None
+
+
 def _key(domain: str) -> str:
     return domain.rstrip(".").lower() if domain_fault(domain) else Path("", domain.rstrip(".")).domain_key
 
@@ -142,5 +158,14 @@ def _is_literal(text: str) -> bool:
     return text == f"[{inner}]" and is_address(inner[5:] if inner[:5].lower() == "ipv6:" else inner)
 
 
-def _listen_fault(text: str, endpoints: list[str]) -> str | None:
-    return None if text in endpoints else f"no [[listen]] has this endpoint{did_you_mean(text, endpoints)}"
+def _listen_fault(text: str, settings: Settings) -> str | None:
+    known = [word for listen in settings.listen for word in (listen.name, listen.endpoint) if word]
+    return None if text in known else f"no [[listen]] has this name or endpoint{did_you_mean(text, known)}"
+
+
+def _client_fault(given: Client, lists: HostLists) -> str | None:
+    try:
+        clients([given], lists)
+    except ValueError as error:
+        return str(error)
+    return None

@@ -13,6 +13,8 @@ from datetime import date
 from mta.config.mistake import Finding, KeyPath, said
 from mta.config.name import destination_fault, next_hop_fault
 from mta.config.settings import Auth, Listen, RouteAuth, RouteEntry, Settings
+from mta.smtp.bearer import BEARER
+from mta.smtp.sasl import TLS_ONLY
 from mta.smtp.scram import PLUS
 from mta.tls.policy import LEVELS, Level
 from mta.tls.policy_table import PolicyTable
@@ -59,15 +61,20 @@ def _offers(path: KeyPath, listen: Listen, settings: Settings) -> Iterator[Findi
         if set(getattr(listen, key)) - {"EXTERNAL"} and not known:
             text = "mechanisms are offered, and neither [auth] passwords nor [auth] dovecot says who may log in"
             yield Finding((*path, key), text, (("auth", "passwords"), ("auth", "dovecot")))
-    for mechanism in ("EXTERNAL", PLUS):
+    for mechanism in TLS_ONLY:
         if mechanism in listen.auth_clear:
             yield Finding((*path, "auth_clear"), f"{mechanism} is for TLS: it goes into auth_tls")
     if "EXTERNAL" in listen.auth_tls and settings.tls.client_cert == "none":
         text = "EXTERNAL wants a client certificate, and [tls] client_cert does not ask for one"
         yield Finding((*path, "auth_tls"), text, (("tls", "client_cert"),))
     if settings.auth.dovecot:
-        beyond = sorted({"CRAM-MD5", PLUS} & {*listen.auth_clear, *listen.auth_tls})
-        yield from [Finding((*path, "auth_tls"), f"{mechanism} is not to be had from [auth] dovecot") for mechanism in beyond]
+        if PLUS in listen.auth_tls:
+            yield Finding((*path, "auth_tls"), f"{PLUS} is not to be had from [auth] dovecot")
+    elif known:
+        for mechanism in BEARER:
+            if mechanism in listen.auth_tls:
+                text = f"{mechanism} is judged by [auth] dovecot; the lines of [auth] passwords know no tokens"
+                yield Finding((*path, "auth_tls"), text, (("auth", "dovecot"),))
     if listen.auth_tls and listen.tls == "none":
         yield Finding((*path, "auth_tls"), "never offered on a port with tls = 'none'", ((*path, "tls"),))
     if listen.auth_clear and listen.tls == "implicit":

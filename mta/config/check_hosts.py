@@ -1,4 +1,4 @@
-"""The host lists of [handover] and [[hostlist]], judged by the parser that the relay uses (`relay/hostlist.py`).
+"""The host lists of [handover] and [[hostlist]], judged by the parser that is used when they are asked (`mta/hostlist.py`).
 
 docs/tls.md, "Host lists".  A bad item is a mistake of the configuration, never a host that is quietly not in the list;
 `/file` items are read here as they are read at start.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mta.config.mistake import Finding, KeyPath, shown
 from mta.config.settings import Settings
-from mta.relay.hostlist import HostList, HostLists
+from mta.hostlist import HostList, HostLists
 
 __all__ = ["check_hosts", "host_lists"]
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
+from typing import Final
 
 import attrs
 
-from mta.config.units import Network, Seconds, Size, seconds
+from mta.config.units import Client, Network, Seconds, Size, seconds
 
-__all__ = ["Access", "AccessRule", "Auth", "Dnsbl", "Greylist", "Limits", "Listen", "RecipientTable"]
+__all__ = ["DNSBL_PLACES", "Access", "AccessRule", "Auth", "Dnsbl", "Greylist", "Limits", "Listen", "RecipientTable"]
 
 
 @attrs.frozen(slots=True)
@@ -31,6 +32,7 @@ class Listen:
     auth_tls: tuple[str, ...] = attrs.field()  # and in TLS; both empty: no AUTH
     vrfy: str = "252"  # 252 | off | local: clients in relay_from and those who have logged in hear who is here
     withhold: tuple[str, ...] = ()  # keywords of EHLO that are not offered, and what belongs to them is not known
+    name: str = ""  # by which rules and the log speak of it
 
     @mail_requires.default
     def _mail_requires(self) -> str:
@@ -62,7 +64,7 @@ class AccessRule:
     name: str
     action: str  # accept | reject | defer | hold | discard | warn (says so in the log, nothing else)
     at: str = ""  # connect | helo | auth | mail | rcpt; "": as soon as all that it asks about is known
-    client: tuple[Network, ...] = ()
+    client: tuple[Client, ...] = ()  # networks, "+name" for those of a [[hostlist]]
     client_name: tuple[str, ...] = ()  # by forward-confirmed reverse DNS: domain, "*.domain", "unknown"
     helo: tuple[str, ...] = ()  # name, "*.domain", address literal
     tls: tuple[str, ...] = ()  # none | any | the lowest version
@@ -70,8 +72,11 @@ class AccessRule:
     sender: tuple[str, ...] = ()  # user@domain, domain, "*.domain", "<>"
     recipient: tuple[str, ...] = ()  # user@domain, domain, "*.domain"
     account: tuple[str, ...] = ()  # of a login; "*" any
-    listen: tuple[str, ...] = ()  # endpoints of [[listen]]
+    listen: tuple[str, ...] = ()  # names or endpoints of [[listen]]
     reply: str = ""  # "550 5.7.1 text", of reject and defer
+
+
+DNSBL_PLACES: Final = ("{client}", "{zone}", "{txt}")  # in [[access.dnsbl]] text
 
 
 @attrs.frozen(slots=True)
@@ -82,6 +87,7 @@ class Dnsbl:
     score: int = 1  # below 0: a list of good ones
     answers: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"),)  # those that count; never 127.0.0.1 and 127.255.255.0/24
     timeout: Seconds = seconds(5)  # then it scores nothing
+    text: str = ""  # said to who is refused, with {client}, {zone} and {txt}, what the list says; "": that, or a plain one
 
 
 @attrs.frozen(slots=True)

@@ -7,13 +7,16 @@ earlier; at AUTH all is known but what only a message has.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from mta.config.receiving import AccessRule
+from mta.config.units import Client, Network
+from mta.hostlist import HostList, HostLists
 from mta.smtp.reply import BadReply, parse_reply
 from mta.status import Reply
 
-__all__ = ["FACTS", "STAGES", "first_stage", "may_be_at", "read_reply"]
+__all__ = ["FACTS", "STAGES", "clients", "conditions", "first_stage", "may_be_at", "read_reply"]
 
 AUTH: Final = "auth"
 STAGES: Final = ("connect", "helo", "mail", "rcpt")  # in their order; AUTH may come at any time behind helo
@@ -37,6 +40,13 @@ _MAX_REPLY: Final = 400  # characters
 def conditions(rule: AccessRule) -> list[str]:
     """Those that are given."""
     return [fact for fact in FACTS if getattr(rule, fact)]
+
+
+def clients(given: Iterable[Client], lists: HostLists) -> tuple[Network, ...]:
+    """The networks in `client`, those of the lists that it names among them.  ValueError for a list that asks for more."""
+    named = [item for item in given if isinstance(item, str)]
+    listed = [network for item in named for network in HostList.parse((item,), lists).networks()]
+    return (*[item for item in given if not isinstance(item, str)], *listed)
 
 
 def first_stage(rule: AccessRule) -> str:

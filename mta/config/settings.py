@@ -32,6 +32,7 @@ __all__ = [
     "RouteAuth",
     "RouteEntry",
     "Seconds",
+    "Service",
     "Settings",
     "SiteEntry",
     "Size",
@@ -280,6 +281,13 @@ class Log:
 
 
 @attrs.frozen(slots=True)
+class Service:
+    """[service]"""
+
+    workers: int = 1  # processes, each a whole server with a queue file of its own; 1: no other process than this
+
+
+@attrs.frozen(slots=True)
 class Settings:
     """The whole of mta.toml."""
 
@@ -307,3 +315,4 @@ class Settings:
     dns: Dns = Dns()
     relay: Relay = Relay()
     log: Log = Log()
+    service: Service = Service()

@@ -18,7 +18,6 @@ from cattrs.errors import BaseValidationError, ForbiddenExtraKeysError
 from cattrs.gen import make_dict_structure_fn, override
 
 from mta.config import value
-from mta.config.future import is_future
 from mta.config.mistake import Finding, KeyPath, Wanted, did_you_mean, shown
 from mta.config.receiving import AccessRule, Dnsbl, RecipientTable
 from mta.config.schema import holder_of, is_array, keys_of, row_class, tables
@@ -36,6 +35,7 @@ from mta.config.settings import (
     Sni,
     TlsPolicyEntry,
 )
+from mta.config.units import Client
 
 __all__ = ["STAND_INS", "structure"]
 
@@ -117,8 +117,6 @@ def _step(error: BaseException) -> KeyPath:
 def _unknown(path: KeyPath) -> str:
     """A key that is nowhere; the right one may be near, or the key in the wrong table."""
     name = str(path[-1])
-    if is_future(path):
-        return "not built yet"
     if near := did_you_mean(name, (known for known, _ in keys_of(holder_of(path)))):
         return f"unknown key{near}"
     if len(path) > 1 and name in dict(keys_of(Settings)):
@@ -140,6 +138,7 @@ def _converter(directory: Path) -> Converter:
         (Seconds, value.read_duration),
         (Size, value.read_size),
         (Network, value.read_network),
+        (Client, value.read_client),
         (Path, lambda given: value.read_path(given, directory)),
     )
     for kind, reader in readers:

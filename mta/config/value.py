@@ -16,11 +16,13 @@ from pathlib import Path
 
 from mta.config.mistake import Wanted, shown
 from mta.config.settings import Network, Seconds, Size
+from mta.config.units import Client
 
 __all__ = [
     "absolute",
     "duration_text",
     "read_boolean",
+    "read_client",
     "read_date",
     "read_duration",
     "read_network",
@@ -142,6 +144,13 @@ def read_network(value: object) -> Network:
         else:
             raise Wanted(f"{shown(value)} has bits behind its prefix; did you mean '{meant}'?")
     raise Wanted(f'a network or an address is wanted ("192.0.2.0/24", "2001:db8::1"), not {shown(value)}')
+
+
+def read_client(value: object) -> Client:
+    """A network, or "+name": those of a [[hostlist]]."""
+    if isinstance(value, str) and value.startswith("+"):
+        return read_text(value)
+    return read_network(value)
 
 
 def read_path(value: object, directory: Path) -> Path:

@@ -133,11 +133,11 @@ def format_json(name: str, queue_id: str, time: str, fields: Mapping[str, object
 class EventLog:
     """The log of one MTA, on standard output ("-") or in a file that is appended to.
 
-    now: seconds since the epoch.  errors: writes that failed; lost: lines that were dropped.  Between `close` and `open`
-    events are counted as lost.
+    now: seconds since the epoch.  worker: its number, for lines that are about no message.  errors: writes that failed;
+    lost: lines that were dropped.  Between `close` and `open` events are counted as lost.
     """
 
-    def __init__(self, settings: Log, reactor: IReactorTime, now: Callable[[], float]) -> None:
+    def __init__(self, settings: Log, reactor: IReactorTime, now: Callable[[], float], worker: int | None = None) -> None:
         self.errors = 0
         self.lost = 0
         self._told = 0  # lost lines that the log itself has reported
@@ -146,6 +146,7 @@ class EventLog:
         self._reactor = reactor
         self._now = now
         self._keys = Keys()
+        self._worker = worker
         self._stamped = -1
         self._stamp = ""
         self._lines: list[str] = []  # not written yet
@@ -164,6 +165,8 @@ class EventLog:
         if self._output is None or self._kept > _KEEP:
             self.lost += 1
             return
+        if self._worker is not None and not queue_id:
+            fields = {**fields, "worker": self._worker}
         self._lines.append(self._format(name, queue_id, self._time(), fields, self._keys))
         if self._pending is None:
             self._pending = self._reactor.callLater(GATHER, self._flush)
@@ -287,7 +290,7 @@ class _Output:
         if self._poll is not None:
             if not self._poll.poll(wait):
                 return 0
-            data = data[:_CHUNK]
+            data = _lines_of(data)
         try:
             return os.write(self._fd, data)
         except BlockingIOError:
@@ -297,3 +300,10 @@ class _Output:
         """Close it, whatever that says."""
         with suppress(OSError):
             os.close(self._fd)
+
+
+def _lines_of(data: memoryview) -> memoryview:
+    """As much as a pipe takes at once: whole lines, for other workers write into the same one.  A longer line goes in pieces."""
+    start = data[:_CHUNK]
+    end = bytes(start).rfind(b"\n") + 1
+    return start[: end or _CHUNK]

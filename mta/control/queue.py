@@ -30,7 +30,7 @@ from mta.queue.service import QueueService
 from mta.queue.state import Alteration, Selector, cut_reply
 from mta.status import MailError, Scope, permanent
 
-__all__ = ["ANSWER_SIZE", "QueueCommands"]
+__all__ = ["ANSWER_SIZE", "DESTINATIONS", "MAX_ID", "PAGE", "QueueCommands", "whole"]
 
 ANSWER_SIZE: Final = 48 << 10  # bytes of rows in one answer, about
 PAGE: Final = 100  # rows in one answer
@@ -71,8 +71,8 @@ class QueueCommands:
         return {"now": self._now()}
 
     async def _list(self, request: Request) -> Answer:
-        selector, after = _selector(request), _whole(request, "after", MAX_ID)
-        limit = min(_whole(request, "limit", MAX_ID) or PAGE, PAGE)
+        selector, after = _selector(request), whole(request, "after", MAX_ID)
+        limit = min(whole(request, "limit", MAX_ID) or PAGE, PAGE)
         rows = await self._queue.browse(selector, after, limit)
         shown, size = list[Facts](), 0
         for row in rows:
@@ -85,7 +85,7 @@ class QueueCommands:
         return {"rows": shown, "after": rows[len(shown) - 1].id if more else 0}
 
     async def _summary(self, request: Request) -> Answer:
-        limit = min(_whole(request, "limit", MAX_ID) or DESTINATIONS, DESTINATIONS)
+        limit = min(whole(request, "limit", MAX_ID) or DESTINATIONS, DESTINATIONS)
         found = await self._queue.summary(self._now(), limit)
         return summary_facts(found, await self._queue.destinations())
 
@@ -106,7 +106,7 @@ class QueueCommands:
     # -- what alters
 
     async def _alter(self, request: Request) -> Answer:
-        selector, after = _selector(request), _whole(request, "after", MAX_ID)
+        selector, after = _selector(request), whole(request, "after", MAX_ID)
         word = _text(request, "action")
         if word == REROUTE:
             count, after = await self._service.reroute(selector, after, BITE)
@@ -151,7 +151,8 @@ def _understood(read: Callable[[Any], T], value: object) -> T:
         raise _refused(str(error)) from None
 
 
-def _whole(request: Request, key: str, most: int) -> int:
+def whole(request: Request, key: str, most: int) -> int:
+    """A number of a request, 0 where it says none.  MailError."""
     value = request.get(key, 0)
     if type(value) is not int or not 0 <= value <= most:
         raise _refused(f"{key} is a whole number from 0")

@@ -29,7 +29,7 @@ from twisted.python.failure import Failure
 
 from mta.status import MailError, misconfigured
 
-__all__ = ["ADDRESS_LIMIT", "LINE_LIMIT", "NAME", "Command", "ControlSocket", "short_name"]
+__all__ = ["ADDRESS_LIMIT", "LINE_LIMIT", "NAME", "Answer", "Command", "ControlSocket", "obeyed", "short_name"]
 
 NAME: Final = "control.sock"  # in the data directory
 LINE_LIMIT: Final = 64 << 10  # bytes of a request
@@ -108,19 +108,24 @@ class ControlSocket:
             request = json.loads(line)
         except (ValueError, RecursionError):
             return _fault("the request is no JSON")
-        name = request.get("command") if isinstance(request, dict) else None
-        if not isinstance(name, str):
-            return _fault('the request has no "command"')
-        command = self._commands.get(name)
-        if command is None:
-            return _fault(f"unknown command {name[:60]!r}; there are: {', '.join(sorted(self._commands))}")
-        try:
-            return {"ok": True, **await command(request)}
-        except MailError as error:
-            return _fault(error.reason or str(error))
-        except Exception:
-            _bugs.failure("the command {name} failed", name=name)
-            return _fault("internal trouble: see the log of the service")
+        return await obeyed(self._commands, request)
+
+
+async def obeyed(commands: Mapping[str, Command], request: object) -> Answer:
+    """What there is to say to a request that could be read.  Never raises."""
+    name = request.get("command") if isinstance(request, dict) else None
+    if not isinstance(request, dict) or not isinstance(name, str):
+        return _fault('the request has no "command"')
+    command = commands.get(name)
+    if command is None:
+        return _fault(f"unknown command {name[:60]!r}; there are: {', '.join(sorted(commands))}")
+    try:
+        return {"ok": True, **await command(request)}
+    except MailError as error:
+        return _fault(error.reason or str(error))
+    except Exception:
+        _bugs.failure("the command {name} failed", name=name)
+        return _fault("internal trouble: see the log of the service")
 
 
 class _Door(Factory):

@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from mta.envelope import BodyRef
 from mta.interfaces import IBodySink
-from mta.queue.ids import id_text, node_of, parse_id
+from mta.queue.ids import id_text, parse_id
 from mta.status import MailError, transient
 
 __all__ = ["INLINE_LIMIT", "BodySink", "InThread", "Spool", "storage_error", "sync_directory", "unlink"]
@@ -163,11 +163,10 @@ class SpoolFile:
 class Spool:
     """The folder of the large bodies.  in_thread: calls a function in a thread of the engine's pool."""
 
-    def __init__(self, directory: Path, in_thread: InThread, node: int = 0) -> None:
+    def __init__(self, directory: Path, in_thread: InThread) -> None:
         self.directory = directory
         self.tmpfile = getattr(os, "O_TMPFILE", 0)
         self._in_thread = in_thread
-        self._node = node
         self._durable: set[str] = set()  # of the 256 folders those whose names are on the disk
         self._fresh: set[int] = set()  # linked or about to be, the queue has not been given the message
         self._storing: set[int] = set()  # the queue has it, the commit is not known
@@ -273,7 +272,7 @@ class Spool:
     def old_files(self, folder: int, now: int) -> tuple[list[int], list[Path]]:
         """In a thread: what lies in one of the 256 folders (and, with the first, in the spool itself) for over an hour.
 
-        Ids of our node that no message on its way holds; temporary files of our node.
+        Ids that no message on its way holds; temporary files.
         """
         ids, temporary = [], []
         for path in [*listed(self.directory / f"{folder:02x}"), *(listed(self.directory) if folder == 0 else ())]:
@@ -282,7 +281,7 @@ class Spool:
                 old = path.stat().st_mtime * 1000 <= now - ORPHAN_AGE
             except (ValueError, OSError):
                 continue  # not ours, or gone meanwhile
-            if not old or node_of(id) != self._node or id in self._fresh or id in self._storing:
+            if not old or id in self._fresh or id in self._storing:
                 continue
             if path.suffix:
                 temporary.append(path)

@@ -34,6 +34,7 @@ from mta.queue.memory_rows import (
     recipient,
     shown,
     summaries,
+    will_be_told,
 )
 from mta.queue.retry import GATHER, NEVER_TRIED
 from mta.queue.state import (
@@ -294,7 +295,9 @@ class MemoryQueue:
         elif action is Alteration.REMOVE:
             self._remove(row)
         else:
-            row.state, row.due = State.WAITING, now
+            is_put_off = row.attempts == 0 and self._messages[row.message].message.flags & Flag.PUT_OFF
+            later = row.due if is_put_off and action is Alteration.RELEASE else 0  # not before its release (RFC 4865)
+            row.state, row.due = State.WAITING, max(now, later)
             if row.claim is None:
                 self._file(row)
 
@@ -330,7 +333,7 @@ class MemoryQueue:
         return True
 
     def overdue(self, before: int, after: int = 0, limit: int = 100) -> Deferred[list[Overdue]]:
-        old = sorted(id for id, kept in self._messages.items() if after < id < id_at(before) and not has_time(kept.message))
+        old = sorted(id for id, kept in self._messages.items() if after < id < id_at(before) and not will_be_told(kept.message))
         found = (late(self._messages[id], self._rows) for id in old)
         return succeed(list(islice((overdue for overdue in found if overdue is not None), limit)))
 

@@ -29,6 +29,7 @@ __all__ = [
     "recipient",
     "shown",
     "summaries",
+    "will_be_told",
 ]
 
 
@@ -224,6 +225,11 @@ def _summary(name: str, rows: list[Recipient], now: int) -> DestSummary:
 def has_time(message: Message) -> bool:
     """Its sender has said when he wants to be told (RFC 2852, mode N)."""
     return message.deliver_by > 0 and not message.flags & Flag.BY_RETURN
+
+
+def will_be_told(message: Message) -> bool:
+    """And that moment comes before the message is given up."""
+    return has_time(message) and message.deliver_by < message.expires
 
 
 def late(kept: Kept, rows: Mapping[int, Recipient]) -> Overdue | None:

@@ -39,11 +39,18 @@ class Rerouting:
         self._running = False
         self._router = router
         self._last = 0  # ms; a walk that begins later is the last one
+        self._doubts = 0  # how often mail has come that was filed by nobody knows which routes
 
     def use(self, router: IRouter) -> None:
         """Other routes from now on; `run` is to be called."""
         self._router = router
         self._last = self._now() + STORING
+
+    async def doubt(self) -> None:
+        """Mail has come that other routes may have filed; `run` is to be called."""
+        self._doubts += 1
+        await self._queue.note(KEY, "")
+        self._done = ""
 
     async def run(self) -> None:
         """Bring everything on its way by the routes of now, if that has not been done.  May be called at any time."""
@@ -57,10 +64,10 @@ class Rerouting:
                 if self._done:  # from now on the mail is filed by none of both, whatever comes: also by the old ones again
                     await self._queue.note(KEY, "")
                     self._done = ""
-                is_last = self._now() >= self._last
+                is_last, doubts = self._now() >= self._last, self._doubts
                 if await self._walk(router):
                     return
-                if router is self._router:
+                if router is self._router and doubts == self._doubts:
                     if not is_last:
                         return
                     await self._queue.note(KEY, router.digest)

@@ -94,7 +94,7 @@ class QueueService(Service):
         )
         told: dict[str, Any] = {"waiting": self._waits, "now": self._now, "log": log}
         self._rerouting = Rerouting(queue, router, **told)
-        self._warnings = Warnings(queue, warn, file=self._filed, **told) if warn is not None else None
+        self._warnings = Warnings(queue, warn, file=self._filed, lifetime=self._lifetime, **told) if warn is not None else None
         self._delay_warning(settings)
         self._timer: IDelayedCall | None = None
         self._timer_at = 0  # ms
@@ -117,7 +117,13 @@ class QueueService(Service):
         if self._started:
             self._begin(self._rerouting.run(), "routing anew")
 
+    def _lifetime(self, dest: str) -> float:
+        """Seconds that mail is kept for a destination."""
+        own = self._scheduler.lifetime
+        return max(self._kept, own(dest) if own is not None else 0.0)
+
     def _delay_warning(self, settings: Settings) -> None:
+        self._kept = settings.retry.queue_lifetime
         if self._warnings is not None:
             self._warnings.age = int(settings.dsn.delay_warning * 1000)
 
@@ -357,6 +363,15 @@ class QueueService(Service):
     def reroute(self, selector: Selector, after: int = 0, limit: int = BITE) -> Deferred[tuple[int, int]]:
         """Route anew some of those recipients that nobody has: how many were moved, and 0 or the `after` to go on with."""
         return Deferred.fromCoroutine(self._rerouting.bite(selector, after, limit))
+
+    def adopted(self) -> Deferred[None]:
+        """Mail of another queue has come into ours: it is routed anew, and found."""
+        return Deferred.fromCoroutine(self._adopted())
+
+    async def _adopted(self) -> None:
+        await self._rerouting.doubt()
+        self._begin(self._rerouting.run(), "routing anew")
+        await self._discover(None)
 
     def discover(self, dest: str | None = None) -> Deferred[None]:
         """Find at once what an operator's act has made due, of one destination or of all."""

@@ -13,6 +13,7 @@ The numbers are on disk; never change them.  docs/queue.md has the crash table.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum, IntEnum
 
 import attrs
@@ -39,6 +40,7 @@ __all__ = [
     "cut_reply",
     "is_plain",
     "marked",
+    "total",
 ]
 
 REPLY_LIMIT = 400  # bytes of a stored reply: the beginning tells why, the rest would fill the queue
@@ -216,6 +218,20 @@ class CopyReport:
     files: int
     refused: tuple[tuple[int, str], ...] = ()
     skipped: int = 0
+
+
+def total(reports: Iterable[CopyReport]) -> CopyReport:
+    """What several have done together."""
+    done = CopyReport(0, 0, 0)
+    for each in reports:
+        done = CopyReport(
+            done.messages + each.messages,
+            done.recipients + each.recipients,
+            done.files + each.files,
+            done.refused + each.refused,
+            done.skipped + each.skipped,
+        )
+    return done
 
 
 def cut_reply(reply: Reply | str) -> str:

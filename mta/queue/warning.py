@@ -1,5 +1,6 @@
 """Delay warnings: the sender hears, once, that mail still waits (RFC 3461 4.1 and 5.2.5): when it has waited for `[dsn]
-delay_warning`, or at the time that he has named himself (RFC 2852, mode N), which is then the only one.
+delay_warning`, or at the time that he has named himself (RFC 2852, mode N), which is then the only one, unless the mail would
+be given up before.  Mail that was put off (RFC 4865) waits since its release.
 
 Every minute the messages whose time has come are asked from the queue; the reporter makes the warning, and the queue stores
 it and the mark "warned" in one transaction, so that no crash makes it two or none.  A walk goes on where the last one ended,
@@ -33,6 +34,7 @@ class Warnings:
     """report: makes the warning, or nothing where it is not wanted after all; no outcomes.  file: fills in where it goes.
 
     waiting: told where something waits now.  now: ms.  age: ms after which a sender is warned who has named no time, 0: never.
+    lifetime: seconds that mail is kept for a destination.
     """
 
     _log = Logger()
@@ -44,6 +46,7 @@ class Warnings:
         *,
         file: Callable[[NewMessage, int], NewMessage],
         waiting: Callable[[str, int, int, int], None],
+        lifetime: Callable[[str], float],
         now: Callable[[], int],
         log: IEventLog,
     ) -> None:
@@ -51,6 +54,7 @@ class Warnings:
         self._report = report
         self._file = file
         self._waiting = waiting
+        self._lifetime = lifetime
         self._now = now
         self._events = log
         self._running = False
@@ -82,10 +86,18 @@ class Warnings:
     async def _walk_by_age(self, before: int) -> None:
         while late := await self._queue.overdue(before, self._after, BITE):
             for overdue in late:
-                if not _is_put_off(overdue, self._now()):
+                if self._began(overdue) < before:
                     await self._warn(overdue)
                 self._after = overdue.message.id
         self._after = max(self._after, id_at(before) - 1)
+
+    def _began(self, overdue: Overdue) -> int:
+        """When it began to wait: at its receipt or release, with which its lifetime began (RFC 4865 4.2.3)."""
+        message, claims = overdue.message, overdue.claims
+        if not message.flags & PUT_OFF:
+            return message.created
+        first = min(claim.due for claim in claims) if all(claim.attempts == 0 for claim in claims) else 0
+        return max(message.expires - int(max(self._lifetime(claim.dest) for claim in claims) * 1000), first)
 
     async def _warn(self, overdue: Overdue) -> None:
         message, name = overdue.message, id_text(overdue.message.id)
@@ -111,10 +123,3 @@ class Warnings:
         for new in spawn:
             for to in new.recipients:
                 self._waiting(to.dest, to.lane, to.due, now)
-
-
-def _is_put_off(overdue: Overdue, now: int) -> bool:
-    """Nobody was tried, for the release that its sender has named has not come (RFC 4865)."""
-    if not overdue.message.flags & PUT_OFF:
-        return False
-    return all(claim.attempts == 0 and claim.due > now for claim in overdue.claims)

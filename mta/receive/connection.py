@@ -142,6 +142,7 @@ class Connection(Ending):
         self.security.leave()
         self.allowance.leave()
         if self._counted:
+            self.machine.abandon()
             common.connections.leave(self.key)
             common.log.event("disconnect", "", self._summary(why))
         self.forget()
@@ -218,6 +219,7 @@ class Connection(Ending):
             **attrs.asdict(self.counters, recurse=False),
             "tls_version": self.achieved.version or None,
             "cipher": self.achieved.cipher or None,
+            "tls_resumed": "yes" if self.achieved.resumed else None,
         }
 
     # ---- the turn

@@ -10,6 +10,7 @@ from __future__ import annotations
 import attrs
 from twisted.internet.interfaces import IReactorTime
 
+from mta.config.check_hosts import host_lists
 from mta.config.receiving import Greylist
 from mta.config.settings import Settings
 from mta.interfaces import IEventLog, IHints, IMailResolver, IPolicy, IRecipients
@@ -44,7 +45,7 @@ class Court:
     def of(cls, settings: Settings, policy: IPolicy | None, outside: Outside, clock: IReactorTime, log: IEventLog) -> Court:
         """MailError for a file that cannot be read, and for what was not brought."""
         access, home = settings.access, home_of(settings)
-        rules = Rules.of(settings)
+        rules = Rules.of(settings, host_lists(settings))
         judges: list[IPolicy] = []
         if access.recipients:
             judges.append(RecipientJudge(RecipientFiles.read(access.recipients)))

@@ -4,27 +4,35 @@ RFC 5782: a client 192.0.2.9 is looked up as 9.2.0.192.ZONE, an IPv6 client nibb
 127.0.0.0/8 means "listed".  127.0.0.1 is never one (5: a list must not have it), 127.255.255.0/24 says that the list does
 not want to serve us, and whatever lies outside of 127.0.0.0/8 comes from who bought the dead list's name.  The judge is
 asked at RCPT, so that the log says who wanted to write to whom; clients in relay_from, logins and the postmaster
-(RFC 5321 4.5.1) are not judged.  Pure; the asking is `inquiry.py`.
+(RFC 5321 4.5.1) are not judged.  A good list that does not answer might have taken off enough: what would be refused
+for good is put off then.  Who is refused hears what the list says of him (its TXT record, 2.1), which is a stranger's text:
+one line of printable ASCII, cut.  Pure; the asking is `inquiry.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network, ip_address
 from typing import Any, Final
 
 from zope.interface import implementer
 
-from mta.config.receiving import Access, Dnsbl
+from mta.config.receiving import DNSBL_PLACES, Access, Dnsbl
 from mta.interfaces import IPolicy
 from mta.receive.access import Address
 from mta.status import MailError, Reply
 
-__all__ = ["DnsblJudge", "clean_name", "hits", "is_exempt", "listed_as", "refuses_us"]
+__all__ = ["MAX_TEXT", "DnsblJudge", "clean_name", "clean_text", "hits", "is_exempt", "listed_as", "refuses_us"]
 
 ALWAYS_CLEAN: Final = IPv4Address("127.0.0.1")
 _LISTED: Final = IPv4Network("127.0.0.0/8")
 _REFUSES: Final = IPv4Network("127.255.255.0/24")
+
+MAX_TEXT: Final = 200  # characters of what a list says; a line of a reply has 510 (RFC 5321 4.5.3.1.5)
+
+_BLANKS: Final = re.compile(r"[\x00-\x20\x7f]+")
+_PLACE: Final = re.compile("|".join(map(re.escape, DNSBL_PLACES)))
 
 
 def listed_as(client: Address, zone: str) -> str:
@@ -48,6 +56,12 @@ def refuses_us(records: Iterable[str]) -> bool:
     return any(ip_address(record) in _REFUSES for record in records)
 
 
+def clean_text(record: bytes) -> str:
+    """A TXT record as it may stand in a reply and in the log; "" where nothing of it may."""
+    text = record.decode("ascii", "replace").replace("\ufffd", "?")
+    return _BLANKS.sub(" ", text).strip()[:MAX_TEXT].rstrip()
+
+
 def _counts(record: Address, dnsbl: Dnsbl) -> bool:
     if record not in _LISTED or record in _REFUSES or record == ALWAYS_CLEAN:
         return False
@@ -68,19 +82,35 @@ class DnsblJudge:
     def __init__(self, access: Access) -> None:
         self._reject = access.dnsbl_reject
         self._defer = access.dnsbl_defer
+        self._lists = sorted(access.dnsbl, key=lambda dnsbl: -dnsbl.score)  # the heaviest first
 
-    def judge(self, stage: str, facts: Mapping[str, Any]) -> MailError | None:
+    def judge(self, stage: str, facts: Mapping[str, Any]) -> Coroutine[Any, Any, MailError] | None:
         """See IPolicy."""
         lists: Mapping[str, int] = facts["dnsbl"]
         if not lists or is_exempt(facts):
             return None
         score = sum(lists.values())
         if self._reject and score >= self._reject:
-            code, enhanced = 550, "5.7.1"
+            sure = score + sum(min(0, points) for points in facts["dnsbl_silent"].values()) >= self._reject
         elif self._defer and score >= self._defer:
-            code, enhanced = 450, "4.7.1"
+            sure = False
         else:
             return None
+        return self._no(facts, lists, sure)
+
+    async def _no(self, facts: Mapping[str, Any], lists: Mapping[str, int], sure: bool) -> MailError:
         bad = ", ".join(zone for zone, points in lists.items() if points > 0)
-        text = f"Client host [{facts['address']}] is listed by {bad}"
-        return MailError(Reply(code, enhanced, text), f"dnsbl score {score}: {bad}")
+        dnsbl = next(dnsbl for dnsbl in self._lists if dnsbl.zone in lists)
+        text = await _text(dnsbl, str(facts["address"]), bad, facts["dnsbl_text"])
+        reply = Reply(550, "5.7.1", text) if sure else Reply(450, "4.7.1", text)
+        return MailError(reply, f"dnsbl score {sum(lists.values())}: {bad}")
+
+
+async def _text(dnsbl: Dnsbl, client: str, bad: str, said: Callable[[str], Awaitable[str]]) -> str:
+    """The operator's text, else what the list says, behind what we say."""
+    txt = "" if dnsbl.text and "{txt}" not in dnsbl.text else await said(dnsbl.zone)
+    if not dnsbl.text:
+        plain = f"Client host [{client}] is listed by {bad}"
+        return f"{plain}: {txt}" if txt else plain
+    places = dict(zip(DNSBL_PLACES, (client, dnsbl.zone, txt or f"listed by {dnsbl.zone}"), strict=True))
+    return _PLACE.sub(lambda match: places[match[0]], dnsbl.text)

@@ -95,9 +95,12 @@ class Hearing(Connection):
             "client": self.address,
             "address": self._known_client(),
             "client_name": self.client_name or ("" if self.whence.known else UNKNOWN),
-            "client_name_failed": inquiry is not None and inquiry.client_name_failed and self.origin.name is None,
+            "client_name_failed": self._name_failed(),
             "dnsbl": inquiry.lists if inquiry is not None else NOTHING,
+            "dnsbl_silent": inquiry.silent if inquiry is not None else NOTHING,
+            "dnsbl_text": inquiry.text if inquiry is not None else None,
             "listen": self.listener.listen.endpoint,
+            "listen_name": self.listener.listen.name,
             "trusted": self.trusted,
             "account": self.account,
             "helo": self.helo,
@@ -110,6 +113,12 @@ class Hearing(Connection):
     def client_name(self) -> str:
         """As XCLIENT or else the DNS calls the client; "" not known."""
         return self.origin.name or (self.inquiry.client_name if self.inquiry is not None else "")
+
+    def _name_failed(self) -> bool:
+        """Its name may be known another time."""
+        if self.origin.name is not None:
+            return self.origin.name_failed
+        return self.inquiry is not None and self.inquiry.client_name_failed
 
     def _tls_names(self) -> tuple[str, ...]:
         """The names in a client certificate that verifies; it is read once."""

@@ -3,7 +3,8 @@
 RFC 1035 3.5 (PTR), RFC 8601 2.7.3 (iprev: a name counts only when it leads back to the address), RFC 5782 (lists).  All is asked
 when the client connects, at the same time, and waited for only where somebody wants to know: the greeting waits for
 nothing unless a rule judges names there.  A lookup that fails or takes too long is an answer too: the name is "unknown"
-with `client_name_failed`, a list scores nothing.  A list that is dead, lists everybody or refuses us is told once, and once
+with `client_name_failed`, a list scores nothing and is `silent`.  What a list says of its hit is asked for only when it is
+wanted, for who is refused, and once for a client.  A list that is dead, lists everybody or refuses us is told once, and once
 when it is well again; its hits are not believed meanwhile.
 """
 
@@ -21,13 +22,14 @@ from mta.config.receiving import Access, Dnsbl
 from mta.dns.answer import Answer
 from mta.interfaces import IEventLog, IMailResolver
 from mta.receive.access import Address, client_address
-from mta.receive.dnsbl import clean_name, hits, listed_as, refuses_us
+from mta.receive.dnsbl import clean_name, clean_text, hits, listed_as, refuses_us
 from mta.receive.rules import UNKNOWN
 
 __all__ = ["Inquiries", "Inquiry"]
 
 NAMES: Final = 5  # of a client that are looked at: who has a hundred wants us to ask a hundred questions
 NAME_TIME: Final = 10.0  # seconds for the name, forth and back
+TEXT_TIME: Final = 2.0  # seconds for what a list says: it decides nothing
 CANCELLED: Final = "cancelled"
 
 _HOST: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]{0,251}[a-z0-9_])?")
@@ -39,16 +41,18 @@ class Inquiry:
     """About one client.  Reads as it stands; `until` is for who cannot go on without.
 
     client: whom it is about.  client_name: "" not known yet or not asked for, "unknown" where there is none.  lists: zone ->
-    score of its hit.
+    score of its hit.  silent: zone -> score that a hit would have, of those that did not answer.
     """
 
-    __slots__ = ("_asked", "_inquiries", "_waiting", "client", "client_name", "client_name_failed", "lists")
+    __slots__ = ("_asked", "_inquiries", "_texts", "_waiting", "client", "client_name", "client_name_failed", "lists", "silent")
 
     def __init__(self, inquiries: Inquiries, client: Address) -> None:
         self.client = client
         self.client_name = ""
         self.client_name_failed = False
         self.lists: dict[str, int] = {}
+        self.silent: dict[str, int] = {}
+        self._texts: dict[str, str] = {}
         self._inquiries = inquiries
         self._asked: dict[str, Deferred[None]] = {}  # "" is the name, else a zone; gone when answered
         self._waiting: list[tuple[bool, bool, Deferred[None]]] = []
@@ -62,6 +66,12 @@ class Inquiry:
         waiting: Deferred[None] = Deferred()
         self._waiting.append((name, lists, waiting))
         return waiting
+
+    async def text(self, zone: str) -> str:
+        """What a list says of the client, fit for a reply; "" where it says nothing in time."""
+        if zone not in self._texts:
+            self._texts[zone] = await self._inquiries.text(self.client, zone)
+        return self._texts[zone]
 
     def leave(self) -> None:
         """The client has gone: nobody wants to know any more."""
@@ -125,7 +135,7 @@ class Inquiries:
         if self._names:
             inquiry.ask("", self._name(inquiry, client), NAME_TIME, lambda why: self._no_name(inquiry))
         for dnsbl in () if trusted else self._lists:
-            inquiry.ask(dnsbl.zone, self._list(inquiry, client, dnsbl), dnsbl.timeout, self._fault_of(dnsbl.zone))
+            inquiry.ask(dnsbl.zone, self._list(inquiry, client, dnsbl), dnsbl.timeout, self._fault_of(inquiry, dnsbl))
         return inquiry
 
     # ---- the name
@@ -153,14 +163,34 @@ class Inquiries:
         answer = await self._resolver.query(listed_as(client, zone), "A")
         fault = _fault(answer)
         if not fault and hits(answer.records, dnsbl):
-            test = await self._resolver.query(clean_name(zone), "A")
-            fault = "it lists everybody" if test.records else _fault(test)
+            answer = await self._resolver.query(clean_name(zone), "A")
+            fault = "it lists everybody" if answer.records else _fault(answer)
             if not fault:
                 inquiry.lists[zone] = dnsbl.score
+        if answer.failed:
+            inquiry.silent[zone] = dnsbl.score
         self._tell(zone, fault)
 
-    def _fault_of(self, zone: str) -> Callable[[str], None]:
-        return lambda why: self._tell(zone, why) if why != CANCELLED else None
+    def _fault_of(self, inquiry: Inquiry, dnsbl: Dnsbl) -> Callable[[str], None]:
+        def silent(why: str) -> None:
+            if why != CANCELLED:
+                inquiry.silent[dnsbl.zone] = dnsbl.score
+                self._tell(dnsbl.zone, why)
+
+        return silent
+
+    async def text(self, client: Address, zone: str) -> str:
+        """The list's TXT record (RFC 5782 2.1), its first with a text."""
+        try:
+            asked = self._resolver.query(listed_as(client, zone), "TXT")
+            if not asked.called:
+                asked.addTimeout(TEXT_TIME, self.clock)
+            answer = await asked
+        except CancelledError:
+            raise
+        except Exception:  # too late, or a bug: the client is refused all the same, without a text
+            return ""
+        return next(filter(None, map(clean_text, answer.records)), "")
 
     def _tell(self, zone: str, fault: str) -> None:
         """Once when it begins, once when it ends."""

@@ -3,6 +3,11 @@
 `mta.interfaces.IPolicy`, docs/embedding.md.  The judges of a stage are asked in order, the first that answers anything but
 None has decided, and nobody is asked behind it.  An answer may be a value, a Deferred or a coroutine; as long as all of
 them are values no Deferred is made.  What a judge raises is the caller's to turn into 451: it is never a yes.
+
+No mail is lost because the DNS does not answer.  Where the client's name could not be looked up, 450 4.7.25 takes the place
+of every end that cannot be undone (refused for good, thrown away) if the rule that decides asks for the name, or if a rule
+in front that does, and whose other conditions hold, might have let the mail by (accept, hold, defer) and so kept the
+one that decides, a rule or a judge behind the rules, from being asked.  Whatever keeps the mail stands: accept, hold, defer.
 """
 
 from __future__ import annotations
@@ -20,12 +25,16 @@ from mta.interfaces import IEventLog, IPolicy
 from mta.receive.rules import Kind, Rule, Rules
 from mta.status import MailError, Reply
 
-__all__ = ["STAGES", "Judges", "RuleJudge"]
+__all__ = ["IN_DOUBT", "NO_NAME", "STAGES", "Judges", "RuleJudge"]
 
 STAGES: Final = frozenset({"connect", "helo", "auth", "starttls", "mail", "rcpt", "data", "end"})
 
 NO_NAME: Final = Reply(450, "4.7.25", "Your host name cannot be looked up now, try again later")  # RFC 7372 3.3
 
+IN_DOUBT: Final = object()  # a judge's answer: nothing to say, but it might have let this mail by
+
+_LETS_BY: Final = frozenset({Kind.ACCEPT, Kind.HOLD, Kind.DEFER})
+_ENDS: Final = frozenset({Kind.REJECT, Kind.DISCARD})  # for good
 _ACTIONS: Final = {Kind.ACCEPT: Action.ACCEPT, Kind.HOLD: Action.HOLD, Kind.DISCARD: Action.DISCARD}
 
 
@@ -57,6 +66,8 @@ def _ask(judges: tuple[IPolicy, ...], stage: str, facts: Mapping[str, Any]) -> A
             answer = Deferred.fromCoroutine(answer)
         if isinstance(answer, Deferred):
             return answer.addCallback(_answered, judges[number:], stage, facts)
+        if answer is IN_DOUBT:
+            return _ask_in_doubt(judges[number:], stage, facts)
         if answer is not None:
             return _value(answer)
     return None
@@ -65,6 +76,25 @@ def _ask(judges: tuple[IPolicy, ...], stage: str, facts: Mapping[str, Any]) -> A
 def _answered(answer: Any, judges: tuple[IPolicy, ...], stage: str, facts: Mapping[str, Any]) -> Any:
     """Who answers late is waited for: those behind him are asked only when he has nothing to say."""
     return _ask(judges, stage, facts) if answer is None else answer
+
+
+def _ask_in_doubt(judges: tuple[IPolicy, ...], stage: str, facts: Mapping[str, Any]) -> Any:
+    """Those behind who might not have been asked: what they refuse for good is put off."""
+    try:
+        answer = _ask(judges, stage, facts)
+    except MailError as error:
+        return _put_off(error)
+    return answer.addBoth(_put_off) if isinstance(answer, Deferred) else _put_off(answer)
+
+
+def _put_off(answer: Any) -> Any:
+    verdict = answer.value if isinstance(answer, Failure) and isinstance(answer.value, MailError) else answer
+    if isinstance(verdict, MailError):
+        return MailError(NO_NAME, verdict.reason or str(verdict.reply)) if verdict.reply.is_permanent else verdict
+    ruling = Ruling(verdict, "policy") if isinstance(verdict, Action) else verdict
+    if isinstance(ruling, Ruling) and ruling.action is Action.DISCARD:
+        return MailError(NO_NAME, ruling.reason)
+    return verdict
 
 
 def _value(answer: Any) -> Any:
@@ -85,22 +115,30 @@ class RuleJudge:
         self._log = log
         self.stages = rules.stages
 
-    def judge(self, stage: str, facts: Mapping[str, Any]) -> MailError | Ruling | None:
-        """See IPolicy."""
+    def judge(self, stage: str, facts: Mapping[str, Any]) -> Any:
+        """See IPolicy; IN_DOUBT where no rule matches, and one that lets by would, for all we know."""
         for rule in self._rules.matching(stage, facts):
             self._log.event("rule", "", _told(rule, stage, facts))
-            if rule.kind is Kind.WARN:
-                continue
-            return _answer(rule, in_doubt=rule.asks_name and facts["client_name_failed"])
-        return None
+            if rule.kind is not Kind.WARN:
+                return _answer(rule, rule.kind in _ENDS and self._in_doubt(stage, facts, rule))
+        return IN_DOUBT if self._passed_over(stage, facts, None) else None
+
+    def _in_doubt(self, stage: str, facts: Mapping[str, Any], rule: Rule) -> bool:
+        return facts["client_name_failed"] and (rule.asks_name or self._passed_over(stage, facts, rule))
+
+    def _passed_over(self, stage: str, facts: Mapping[str, Any], decides: Rule | None) -> bool:
+        """A rule in front of the one that decides would let this mail by if the client has the right name."""
+        if not facts["client_name_failed"]:
+            return False
+        return any(rule.kind in _LETS_BY for rule in self._rules.but_for_the_name(stage, facts, decides))
 
 
 def _answer(rule: Rule, in_doubt: bool) -> MailError | Ruling:
-    """in_doubt: a name that could not be looked up now may be the right one another time.  No mail is lost by that."""
-    why, reply, action = f"rule {rule.name}", rule.reply, _ACTIONS.get(rule.kind)
-    if in_doubt and rule.kind in (Kind.REJECT, Kind.DISCARD):
+    """in_doubt: see the head of the file."""
+    why, action = f"rule {rule.name}", _ACTIONS.get(rule.kind)
+    if in_doubt:
         return MailError(NO_NAME, why)
-    return MailError(reply, why) if action is None else Ruling(action, why)
+    return MailError(rule.reply, why) if action is None else Ruling(action, why)
 
 
 def _told(rule: Rule, stage: str, facts: Mapping[str, Any]) -> dict[str, object]:

@@ -3,8 +3,9 @@
 RFC 3207 (who is offered STARTTLS), RFC 4954 (mechanisms in clear and in TLS), RFC 8689 (REQUIRETLS in TLS only).  All
 that differs from client to client is chosen here, from options that were made once: in clear or in TLS, with STARTTLS or
 without, with the limits of a stranger or without those that clients in relay_from are exempt from.  MT-PRIORITY is for those
-only whose mail we relay (RFC 6710 5: a stranger would have all of his urgent): submission ports and relay_from.  DELIVERBY
-is for all, from a minute on.  A listener that demands logins which nobody can check is a MailError at the start.
+only whose mail we relay (RFC 6710 5: a stranger would have all of his urgent): relay_from, and logins.  It is offered
+wherever AUTH is, for nobody says EHLO again behind AUTH; a higher priority without a login is lowered.  DELIVERBY is for all,
+from a minute on.  A listener that demands logins which nobody can check is a MailError at the start.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from mta.config.settings import Limits, Listen
 from mta.receive.access import Address, is_in
 from mta.receive.common import Common
 from mta.receive.origin import Whence
-from mta.smtp.sasl import SERVER
+from mta.smtp.sasl import SERVER, TLS_ONLY
 from mta.smtp.scram import PLUS
 from mta.smtp.server import ReceiverOptions
 from mta.smtp.xclient import XCLIENT, XFORWARD
@@ -46,11 +47,15 @@ class Listener:
             raise _mistake(listen, 'tls = "implicit" needs a certificate ([tls])')
         if common.accounts is None and (listen.auth_clear or listen.auth_tls):
             raise _mistake(listen, "AUTH needs [auth] passwords or dovecot, or a portal")
+        for mechanism in TLS_ONLY:
+            if mechanism in listen.auth_clear:
+                raise _mistake(listen, f"{mechanism} is for TLS: it goes into auth_tls")
         for mechanism in (*listen.auth_clear, *listen.auth_tls):
             if common.accounts is not None and (missing := common.accounts.lacks(mechanism)):
                 raise _mistake(listen, f"{mechanism} needs what is not there: {missing}")
         plain = _options(common, listen)
         in_tls = attrs.evolve(plain, auth=_usual(listen.auth_tls), auth_elsewhere=(), requiretls=True)
+        in_tls = attrs.evolve(in_tls, mt_priority=listen.submission or bool(listen.auth_tls))
         return cls(
             common=common,
             listen=listen,
@@ -118,7 +123,8 @@ def _options(common: Common, listen: Listen) -> ReceiverOptions:
         withhold=frozenset(listen.withhold),
         binarymime=True,
         deliver_by=LEAST_BY,
-        mt_priority=listen.submission,
+        mt_priority=listen.submission or bool(listen.auth_clear),
+        priority_by_login=True,
         future_release=LATEST_RELEASE if listen.submission else 0,
         now=common.clock.seconds,
     )
@@ -131,7 +137,8 @@ def _usual(mechanisms: tuple[str, ...]) -> tuple[str, ...]:
 
 def _both(options: ReceiverOptions) -> tuple[ReceiverOptions, ReceiverOptions]:
     """For a stranger, and for clients in relay_from: without the limits that they are exempt from ([limits])."""
-    return options, attrs.evolve(options, max_transactions=0, max_recipients_total=0, max_commands=0, mt_priority=True)
+    exempt = attrs.evolve(options, max_transactions=0, max_recipients_total=0, max_commands=0)
+    return options, attrs.evolve(exempt, mt_priority=True, priority_by_login=False)
 
 
 def _mistake(listen: Listen, what: str) -> MailError:

@@ -19,6 +19,7 @@ from mta.receive.access import AccessRules, Address, client_address
 from mta.receive.limits.connections import client_key
 from mta.receive.proxy import HeaderReader, ProxyFault
 from mta.receive.rules import UNKNOWN
+from mta.smtp.xclient import TEMPORARY
 from mta.status import Reply
 
 if TYPE_CHECKING:
@@ -112,7 +113,14 @@ class Origin:
     @property
     def name(self) -> str | None:
         """What XCLIENT calls the client, None where it has said nothing; then the DNS may know."""
-        return (self.said["name"] or UNKNOWN) if "name" in self.said else None
+        if "name" not in self.said:
+            return None
+        return UNKNOWN if self.name_failed else self.said["name"] or UNKNOWN
+
+    @property
+    def name_failed(self) -> bool:
+        """XCLIENT has said that whoever is in front could not look it up now."""
+        return self.said.get("name") == TEMPORARY
 
     # ---- XCLIENT
 

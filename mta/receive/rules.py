@@ -18,8 +18,9 @@ from typing import Any, Final
 import attrs
 
 from mta.config.receiving import AccessRule
-from mta.config.rule import conditions, first_stage, read_reply
+from mta.config.rule import clients, conditions, first_stage, read_reply
 from mta.config.settings import Network, Settings
+from mta.hostlist import HostLists
 from mta.smtp.address import Path, parse_address
 from mta.status import Reply
 
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 UNKNOWN: Final = "unknown"  # the name of a client that has no confirmed one
+NAME: Final = "client_name"
 _VERSIONS: Final = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 
 REFUSED: Final = Reply(550, "5.7.1", "Refused by the policy of this server")
@@ -67,7 +69,7 @@ class Rule:
     @property
     def asks_name(self) -> bool:
         """It asks for the client's name in the DNS."""
-        return any(fact == "client_name" for fact, _ in self.conditions)
+        return any(fact == NAME for fact, _ in self.conditions)
 
 
 class Rules:
@@ -75,35 +77,41 @@ class Rules:
 
     __slots__ = ("_by_stage", "asks_tls_name", "named_at", "stages")
 
-    def __init__(self, rules: Sequence[AccessRule], home: str) -> None:
-        """home: the domain that a bare <postmaster> means."""
-        made = [_made(rule) for rule in rules]
+    def __init__(self, rules: Sequence[AccessRule], home: str, lists: HostLists | None = None) -> None:
+        """home: the domain that a bare <postmaster> means.  lists: what "+name" speaks of.  ValueError for a bad one."""
+        made = [_made(rule, lists or HostLists()) for rule in rules]
         self.stages = frozenset(rule.stage for rule in made)
         self._by_stage = {stage: _Stage([rule for rule in made if rule.stage == stage], home) for stage in self.stages}
         self.named_at = frozenset(rule.stage for rule in made if rule.asks_name)
         self.asks_tls_name = any(rule.tls_name for rule in rules)
 
     @classmethod
-    def of(cls, settings: Settings) -> Rules:
+    def of(cls, settings: Settings, lists: HostLists) -> Rules:
         """Those of a configuration.  ValueError, MailError for what `mta check` refuses."""
-        return cls(settings.access.rule, home_of(settings))
+        return cls(settings.access.rule, home_of(settings), lists)
 
     def matching(self, stage: str, facts: Facts) -> Iterator[Rule]:
         """In the order of the file, up to the one that decides: only the last may be another than WARN."""
         at = self._by_stage.get(stage)
         return at.matching(facts) if at is not None else iter(())
 
+    def but_for_the_name(self, stage: str, facts: Facts, decides: Rule | None) -> Iterator[Rule]:
+        """Those in front of the rule that decides (None: all) that miss nothing but the right name of the client."""
+        at = self._by_stage.get(stage)
+        return at.but_for_the_name(facts, decides) if at is not None else iter(())
+
 
 class _Stage:
     """The rules of one stage, each indexed by the condition that is likely to be the narrowest."""
 
-    __slots__ = ("_anyway", "_index", "_keys", "_rules")
+    __slots__ = ("_anyway", "_index", "_keys", "_named", "_rules")
 
     def __init__(self, rules: Sequence[Rule], home: str) -> None:
         self._rules = rules
         self._keys = _readers(rules, home)
         self._index: dict[str, dict[Hashable, list[int]]] = {}
         self._anyway: list[int] = []  # without conditions
+        self._named = [number for number, rule in enumerate(rules) if rule.asks_name]
         for number, rule in enumerate(rules):
             if not rule.conditions:
                 self._anyway.append(number)
@@ -127,8 +135,17 @@ class _Stage:
                 if rule.kind is not Kind.WARN:
                     return
 
-    def _holds(self, rule: Rule, facts: Facts, known: dict[str, frozenset[Hashable]]) -> bool:
+    def but_for_the_name(self, facts: Facts, decides: Rule | None) -> Iterator[Rule]:
+        end = len(self._rules) if decides is None else self._rules.index(decides)
+        known: dict[str, frozenset[Hashable]] = {}
+        for number in self._named:
+            if number < end and self._holds(self._rules[number], facts, known, but_for=NAME):
+                yield self._rules[number]
+
+    def _holds(self, rule: Rule, facts: Facts, known: dict[str, frozenset[Hashable]], but_for: str = "") -> bool:
         for fact, wanted in rule.conditions:
+            if fact == but_for:
+                continue
             keys = known.get(fact)
             if keys is None:
                 known[fact] = keys = frozenset(self._keys[fact](facts))
@@ -146,10 +163,13 @@ def home_of(settings: Settings) -> str:
     return Path("", home.rstrip(".")).domain_key
 
 
-def _made(rule: AccessRule) -> Rule:
+def _made(rule: AccessRule, lists: HostLists) -> Rule:
     kind = Kind(rule.action)
     reply = (read_reply(rule.reply) if rule.reply else None) or (NOT_NOW if kind is Kind.DEFER else REFUSED)
-    wanted = tuple((fact, _WRITTEN[fact](getattr(rule, fact))) for fact in conditions(rule))
+    given = {fact: getattr(rule, fact) for fact in conditions(rule)}
+    if rule.client:
+        given["client"] = clients(rule.client, lists)  # of an empty list nobody is: the condition stays
+    wanted = tuple((fact, _WRITTEN[fact](values)) for fact, values in given.items())
     return Rule(rule.name, kind, reply, rule.at or first_stage(rule), wanted)
 
 
@@ -232,7 +252,7 @@ def _readers(rules: Sequence[Rule], home: str) -> Mapping[str, Callable[[Facts],
         "account": lambda facts: (facts["account"], "*") if facts["account"] else (),
         "client_name": lambda facts: _name_keys(facts["client_name"]),
         "tls_name": lambda facts: [key for name in facts["tls_names"] for key in _name_keys(name)],
-        "listen": lambda facts: (facts["listen"],),
+        "listen": lambda facts: (facts["listen"], facts["listen_name"]),
         "tls": lambda facts: _tls_keys(facts["tls_version"]),
     }
 

@@ -10,23 +10,23 @@ clients hear 421 at once, running transactions have 30 seconds to get their answ
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import attrs
 from twisted.application.service import Service
 from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred, DeferredList, DeferredLock, maybeDeferred, succeed
-from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort, IStreamServerEndpoint
+from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from mta import ports
 from mta.config.settings import Listen, Settings
 from mta.interfaces import IAccept, IEventLog, IPolicy, IRouter
+from mta.receive.auth.accounts import Accounts
 from mta.receive.common import Common
 from mta.receive.court import Outside
 from mta.receive.listener import Listener
@@ -39,9 +39,7 @@ __all__ = ["ReceiveService"]
 GRACE: Final = 30.0  # seconds that a running transaction has at the stop
 
 _CLOSED: Final = "nothing is received now: the settings stay"
-_TCP = re.compile(r"tcp[46]?:")
 _bugs = Logger()
-_parse: Callable[[Any, str], IStreamServerEndpoint] = serverFromString
 
 
 class _Door(Factory):
@@ -75,7 +73,7 @@ class ReceiveService(Service):
 
     own_addresses: has (address, port) of every TCP port that is open, for routing's sake: no mail is sent to oneself.
     portal: who may log in (its avatars are IAccount), None for `[auth] passwords`.  random: that many unforeseeable bytes.
-    outside: where the rules of [access] look things up.
+    outside: where the rules of [access] look things up.  listen: gives the ports in place of `ports.listen_on`, and says where.
     MailError when the passwords cannot be read, or AUTH is offered and there is nothing to check it with.
     """
 
@@ -95,8 +93,11 @@ class ReceiveService(Service):
         portal: Portal | None = None,
         random: Callable[[int], bytes] = os.urandom,
         outside: Outside | None = None,
+        listen: ports.Listen | None = None,
     ) -> None:
         self._reactor = reactor
+        self._listen_on = listen or partial(ports.listen_on, reactor)
+        self._announces = listen is None
         self._log = log
         self._own_addresses: set[tuple[str, int]] = set() if own_addresses is None else own_addresses
         self._common = Common.of(settings, accept, router, log, reactor, policy, tls, portal, random, outside)
@@ -104,6 +105,7 @@ class ReceiveService(Service):
         self._binding: list[Deferred[Any]] | None = None
         self._ports: list[_Open] = []
         self._faults: list[MailError] = []
+        self._former: list[Accounts] = []  # of settings of before; who was connected then goes on by them
         self._changing = DeferredLock()
 
     @property
@@ -148,10 +150,12 @@ class ReceiveService(Service):
         everything: Deferred[Any] = DeferredList([unbound, gone, changed], fireOnOneErrback=True)
         return everything.addCallback(self._nobody_asks)
 
-    def _nobody_asks(self, _: object) -> Deferred[None] | None:
-        common = self._common
-        common.workers.stop()
-        return None if common.accounts is None else common.accounts.stop()
+    def _nobody_asks(self, _: object) -> Deferred[Any]:
+        self._common.workers.stop()
+        accounts, self._former = self._former, []
+        if self._common.accounts is not None:
+            accounts.append(self._common.accounts)
+        return DeferredList([each.stop() for each in accounts])
 
     def reconfigure(self, settings: Settings, router: IRouter, tls: ServerTls) -> Deferred[None]:
         """Serve by other settings from now on: those who are connected go on by the old ones, every count goes on.
@@ -171,8 +175,9 @@ class ReceiveService(Service):
         opened = await self._bind_also(missing)
         fresh = iter(opened)
         common.limit()
-        if self._common.accounts is not None:
-            self._common.accounts.stop(common.accounts)
+        former = self._common.accounts
+        if former is not None and former.retire(common.accounts):
+            self._former.append(former)
         self._common, self._listeners = common, listeners
         self._ports = [place or next(fresh) for place in places]
         for listener, place in zip(listeners, self._ports, strict=True):
@@ -225,12 +230,7 @@ class ReceiveService(Service):
 
     def _listen(self, listener: Listener) -> Deferred[_Open]:
         door = _Door(listener)
-        port: Deferred[IListeningPort] = maybeDeferred(self._begin_to_listen, door)
-        return port.addCallbacks(lambda port: _Open(door, port), lambda failure: _refused(listener.listen, failure))
-
-    def _begin_to_listen(self, door: _Door) -> Deferred[IListeningPort]:
-        endpoint = _parse(self._reactor, _with_backlog(door.listener.listen.endpoint))
-        return endpoint.listen(door)
+        return self._listen_on(listener.listen.endpoint, door).addCallback(lambda port: _Open(door, port))
 
     def _bind_now(self) -> None:
         self._bind()
@@ -255,10 +255,13 @@ class ReceiveService(Service):
 
     def _announce(self, place: _Open) -> None:
         """Say what the port is in truth: `tcp:0` has got a number."""
-        address, number = _address(place)
+        if not self._announces:
+            return
+        address, number = ports.address_of(place.port)
         listen = place.listen
         tls = "none" if listen.tls == "starttls" and not self._common.tls.offered else listen.tls
-        what = {"service": "receive", "endpoint": listen.endpoint, "address": address, "port": number, "tls": tls}
+        what: dict[str, object] = {"service": "receive", "name": listen.name or None, "endpoint": listen.endpoint}
+        what |= {"address": address, "port": number, "tls": tls}
         self._log.event("listening", "", what)
 
     def _unbind(self) -> Deferred[None]:
@@ -281,33 +284,11 @@ class ReceiveService(Service):
             cut.cancel()
 
 
-def _close(ports: list[_Open]) -> Deferred[None]:
-    closed: Deferred[Any] = DeferredList([maybeDeferred(place.port.stopListening) for place in ports])
+def _close(places: list[_Open]) -> Deferred[None]:
+    closed: Deferred[Any] = DeferredList([maybeDeferred(place.port.stopListening) for place in places])
     return closed.addCallback(lambda _: None)
-
-
-def _address(place: _Open) -> tuple[str, int]:
-    """Where it is reached; 0 where there are no port numbers."""
-    host: Any = place.port.getHost()
-    return (host.host, host.port) if hasattr(host, "port") else (str(host), 0)
 
 
 def _addresses(places: list[_Open]) -> set[tuple[str, int]]:
     """Those with a port number."""
-    return {address for address in map(_address, places) if address[1]}
-
-
-def _refused(listen: Listen, failure: Failure) -> _Open:
-    raise misconfigured(f"cannot listen on {listen.endpoint}: {_in_words(failure)}")
-
-
-def _in_words(failure: Failure) -> str:
-    error = failure.value
-    if isinstance(error, CannotListenError) and isinstance(error.socketError, OSError):
-        return str(error.socketError.strerror)
-    return failure.getErrorMessage()
-
-
-def _with_backlog(endpoint: str) -> str:
-    """Twisted's backlog of 50 turns a burst of clients into waits of a second each (lost SYNs)."""
-    return f"{endpoint}:backlog=1024" if _TCP.match(endpoint) and "backlog=" not in endpoint else endpoint
+    return {address for place in places if (address := ports.address_of(place.port))[1]}

@@ -18,8 +18,8 @@ import attrs
 from zope.interface import implementer
 
 from mta.config.settings import Handover
+from mta.hostlist import HostList, HostLists
 from mta.interfaces import IHandover
-from mta.relay.hostlist import HostList, HostLists
 from mta.tls.policy import Achieved, Level, Required
 
 __all__ = ["PRESETS", "HandoverPolicy", "ReuseKey", "Verdict", "allowed"]

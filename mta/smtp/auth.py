@@ -12,17 +12,18 @@ import re
 from typing import Final, TypeAlias
 
 from mta.smtp import wording
-from mta.smtp.credentials import Credentials, Question, ServerExchange, Terms, Undecodable, Verifier, decode, encode
+from mta.smtp.bearer import why_refused
+from mta.smtp.credentials import Credentials, Question, ServerExchange, Step, Terms, Undecodable, Verifier, decode, encode
 from mta.smtp.options import ReceiverOptions
+from mta.smtp.sasl import SERVER_FIRST
 from mta.smtp.scram import PLUS
 from mta.status import MailError, Reply
 
-__all__ = ["Exchange", "Next", "begin"]
+__all__ = ["Exchange", "Next", "Refusal", "begin", "refuse"]
 
 _ARGUMENT: Final = re.compile(rb"([A-Za-z0-9_-]{1,20})(?: +([^ ]+))?")  # RFC 4422 3.1: sasl-mech
 _CANCEL: Final = b"*"
 _EMPTY: Final = b"="  # an initial response of no octets
-_OURS_FIRST: Final = frozenset({"CRAM-MD5"})  # elsewhere the client may answer the first challenge before it is given
 
 Next: TypeAlias = Reply | Question | Credentials
 
@@ -54,7 +55,22 @@ class Exchange:
         except StopIteration as end:
             credentials: Credentials = end.value
             return credentials
-        return _challenge(step) if isinstance(step, bytes) else step
+        return _next(step)
+
+
+class Refusal:
+    """Behind an exchange whose client must hear what is wrong before it is refused (RFC 7628 3.2.3)."""
+
+    __slots__ = ("_reply",)
+
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
+
+    def answer(self, line: bytes) -> Next:
+        """Whatever the client says to it."""
+        if line == _CANCEL:
+            raise MailError(wording.AUTH_CANCELLED)
+        return self._reply
 
 
 def begin(argument: bytes, options: ReceiverOptions) -> tuple[Exchange, Next]:
@@ -65,15 +81,24 @@ def begin(argument: bytes, options: ReceiverOptions) -> tuple[Exchange, Next]:
     mechanism, initial = match[1].decode("ascii").upper(), match[2]
     if mechanism not in options.auth:
         raise MailError(wording.AUTH_NEEDS_TLS if mechanism in options.auth_elsewhere else wording.AUTH_UNKNOWN)
-    if initial is not None and mechanism in _OURS_FIRST:
+    if initial is not None and mechanism in SERVER_FIRST:
         raise MailError(wording.AUTH_NOT_FIRST)
     fresh = options.challenge() if options.challenge is not None else b""
     steps = options.mechanisms[mechanism](Terms(fresh, options.binding, PLUS in options.auth))
     first, exchange = next(steps), Exchange(steps)
     if initial is None:
-        assert isinstance(first, bytes)
-        return exchange, _challenge(first)
+        return exchange, _next(first)
     return exchange, exchange.answer(b"" if initial == _EMPTY else initial)
+
+
+def refuse(mechanism: str, reply: Reply) -> tuple[Refusal, Reply] | None:
+    """What comes before this refusal, and the challenge that says why; None where there is nothing to be said."""
+    why = why_refused(mechanism) if reply.is_permanent else b""
+    return (Refusal(reply), _challenge(why)) if why else None
+
+
+def _next(step: Step) -> Next:
+    return _challenge(step) if isinstance(step, bytes) else step
 
 
 def _challenge(octets: bytes) -> Reply:

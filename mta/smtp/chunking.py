@@ -4,7 +4,8 @@ A chunk is counted, and read, whatever it is worth: one that is refused (out of 
 session) is read and dropped, and then the refusal is said, so that no byte of it is ever a command.  Only where its size
 cannot be read, or CHUNKING was not offered and nobody should have sent one, does the conversation end.  A refused chunk
 makes the transaction dead (`State.DEAD`) until RSET or a new EHLO; more chunks, which may be under way, are 503 and
-no mistake.  A LAST chunk that the session refuses ends the transaction, as the end of DATA does.
+no mistake.  A LAST chunk ends the transaction whatever is said to it, as the end of DATA does (RFC 5321 4.1.1.4): with it the
+message is complete, and what a client that waits for nothing has sent behind it belongs to the next.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from __future__ import annotations
 from mta.smtp import wording
 from mta.smtp.chunk import Chunk, ChunkedBody, parse_chunk
 from mta.smtp.conversation import Conversation
-from mta.smtp.event import BodyChunk, BodyEnd, BodyStart, ChunkEnd
+from mta.smtp.event import BodyChunk, BodyEnd, BodyStart, ChunkEnd, Reset
 from mta.smtp.options import Counters, ReceiverOptions
 from mta.smtp.order import State
+from mta.smtp.xclient import NOT_FORWARDED
 from mta.status import Reply
 
 __all__ = ["Chunking"]
@@ -23,7 +25,7 @@ __all__ = ["Chunking"]
 class Chunking(Conversation):
     """The part of the receiver that takes chunks; commands and answers are in server.py."""
 
-    __slots__ = ("_binary", "_chunks", "_offers_chunking", "_recipients", "_rejected")
+    __slots__ = ("_binary", "_chunks", "_offers_chunking", "_recipients", "_rejected", "forwarded")
 
     def __init__(self, options: ReceiverOptions, counters: Counters, state: State) -> None:
         super().__init__(options, counters, state)
@@ -32,11 +34,19 @@ class Chunking(Conversation):
         self._chunks: ChunkedBody | None = None
         self._recipients = 0  # accepted, in this transaction
         self._rejected = 0
+        self.forwarded = NOT_FORWARDED
 
     @property
     def in_transaction(self) -> bool:
         """Between an accepted MAIL and its end."""
         return self._state in (State.MAIL, State.RCPT, State.BODY, State.CHUNKS, State.DEAD)
+
+    def _forget(self) -> None:
+        """Drop the mail transaction, if there is one."""
+        if self.in_transaction:
+            self.forwarded = NOT_FORWARDED
+            self._enter(State.READY)
+            self._events.append(Reset())
 
     # ---- the command
 
@@ -113,7 +123,9 @@ class Chunking(Conversation):
             self._say(refusal)
         else:
             self._refuse(b"BDAT", refusal)
-        if self.in_transaction:
+        if chunk.is_last:
+            self._forget()
+        elif self.in_transaction:
             self._enter(State.DEAD)
 
     # ---- answers

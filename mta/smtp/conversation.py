@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeAlias
 
 from mta.smtp import wording
-from mta.smtp.auth import Exchange, Next
+from mta.smtp.auth import Exchange, Next, Refusal
 from mta.smtp.chunk import Chunk
 from mta.smtp.command import split
 from mta.smtp.credentials import Credentials, PassedOn, Verifier, VerifierWanted
@@ -33,7 +33,7 @@ from mta.smtp.event import (
     Verify,
     XClient,
 )
-from mta.smtp.grammar import MAX_AUTH_LINE
+from mta.smtp.grammar import MAX_AUTH_LINE, MAX_COMMAND_LINE
 from mta.smtp.line import LineBuffer, LineTooLong, Unframed
 from mta.smtp.options import Counters, ReceiverOptions
 from mta.smtp.order import Gate, State, is_foreign, misplaced
@@ -78,7 +78,7 @@ class Conversation:
         self._question: Question | None = None  # waits for its answer
         self._body: BodyReader | None = None
         self._chunk: Chunk | None = None
-        self._exchange: Exchange | None = None
+        self._exchange: Exchange | Refusal | None = None
         self._gate: Gate | None = None
         self._enter(state)
 
@@ -141,7 +141,7 @@ class Conversation:
         question, self._question = self._question, None
         if question is None and self.ended:
             return
-        if self._exchange is None or type(question) is not AuthStep:
+        if type(self._exchange) is not Exchange or type(question) is not AuthStep:
             raise RuntimeError("no step of AUTH waits")
         self._go_on(self._exchange.supply(answer))
         self._parse()
@@ -154,6 +154,10 @@ class Conversation:
         self._enter(State.ENDED)
         self._body = self._chunk = self._exchange = self._question = None
         self._lines.clear()
+
+    def abandon(self) -> None:
+        """The client has gone: an exchange that somebody else holds is over."""
+        self._exchange = None
 
     # ---- bytes
 
@@ -173,10 +177,12 @@ class Conversation:
         """Take a line and obey it; False when there is no whole line."""
         verb = b""
         try:
-            line = self._lines.take_line()
+            line = self._lines.take_line(self._options.max_line)
             if line is None:
                 return False
             verb, argument = split(line)
+            if len(line) > MAX_COMMAND_LINE - 2 and verb != b"AUTH":
+                raise LineTooLong
             self._obey(verb, argument, line)
         except MailError as error:
             self._refuse(verb, error.reply)
@@ -204,7 +210,7 @@ class Conversation:
             else:
                 self._refuse(known, reply)
 
-    def _read_response(self, exchange: Exchange) -> bool:
+    def _read_response(self, exchange: Exchange | Refusal) -> bool:
         """Take a line as the response to a challenge; False when there is no whole line."""
         try:
             line = self._lines.take_line(MAX_AUTH_LINE)
@@ -228,6 +234,9 @@ class Conversation:
         elif not isinstance(step, Reply):
             self._exchange = None
             self._ask(Auth(step))
+        elif step.code != 334:  # the client has heard why
+            self._exchange = None
+            self._say(step)
         elif self.buffered:  # RFC 4954 4: AUTH is the last command of its group; who answers unasked is no client
             self._unsynchronised(b"AUTH")
         else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from hmac import HMAC, compare_digest
 from typing import ClassVar, Final, TypeAlias
 
@@ -17,16 +17,17 @@ import attrs
 from mta.smtp.grammar import CONTROL
 
 __all__ = [
+    "BearerCredentials",
     "ClientExchange",
     "CramCredentials",
     "Credentials",
     "ExternalCredentials",
     "Held",
+    "JudgedCredentials",
     "Login",
     "PassedOn",
     "PlainCredentials",
     "Question",
-    "ScramCredentials",
     "ServerExchange",
     "Step",
     "Terms",
@@ -37,6 +38,7 @@ __all__ = [
     "decode",
     "encode",
     "name_in",
+    "saslname_in",
     "text_in",
 ]
 
@@ -89,8 +91,9 @@ class CramCredentials:
 
 
 @attrs.frozen(slots=True)
-class ScramCredentials:
-    """SCRAM, judged by the exchange itself.  error: why the client has not proved to be the user, "" when it has."""
+class JudgedCredentials:
+    """Judged by the exchange itself (SCRAM), or by whoever held it.  error: why the client has not proved to be the user, "" when
+    it has."""
 
     mechanism: str
     authzid: str
@@ -111,7 +114,17 @@ class ExternalCredentials:
         return self.authzid
 
 
-Credentials: TypeAlias = PlainCredentials | CramCredentials | ScramCredentials | ExternalCredentials
+@attrs.frozen(slots=True)
+class BearerCredentials:
+    """A token (OAUTHBEARER, XOAUTH2), "" for none.  user: as whom the client wants to act, "" where the token is to say that."""
+
+    mechanism: str
+    user: str
+    token: str = attrs.field(repr=False)
+    authzid: ClassVar[str] = ""
+
+
+Credentials: TypeAlias = PlainCredentials | CramCredentials | JudgedCredentials | ExternalCredentials | BearerCredentials
 
 # ---- what an exchange must know of the accounts before it can go on
 
@@ -136,20 +149,38 @@ class VerifierWanted:
 
 
 class Held:
-    """One exchange that somebody else holds.  He may keep it weakly: it goes when the client gives up."""
+    """One exchange that somebody else holds.  He is told when it is over here, however that came."""
 
-    __slots__ = ("__weakref__",)
+    __slots__ = ("__weakref__", "_is_over", "_tell")
+
+    def __init__(self) -> None:
+        self._is_over = False
+        self._tell: Callable[[], object] | None = None
+
+    def when_over(self, tell: Callable[[], object]) -> None:
+        """Call this then, at once if it is over already.  It must not raise."""
+        if self._is_over:
+            tell()
+        else:
+            self._tell = tell
+
+    def end(self) -> None:
+        """It is over."""
+        tell, self._tell, self._is_over = self._tell, None, True
+        if tell is not None:
+            tell()
 
 
 @attrs.frozen(slots=True)
 class PassedOn:
     """A mechanism that somebody else understands goes on with his challenge (octets), or ends with credentials.
 
-    exchange: the same object at each step of one exchange, and of no other.
+    response: None where he speaks first and the client has said nothing.  exchange: the same object at each step of one
+    exchange, and of no other.
     """
 
     mechanism: str
-    response: bytes = attrs.field(repr=False)
+    response: bytes | None = attrs.field(repr=False)
     exchange: Held
     user: ClassVar[str] = ""
 
@@ -194,6 +225,13 @@ def name_in(octets: bytes) -> str:
     if CONTROL.search(text):  # RFC 4013 2.3
         raise Undecodable
     return text
+
+
+def saslname_in(octets: bytes) -> str:
+    """A name as SCRAM and OAUTHBEARER say it (RFC 5802 5.1): "=2C" and "=3D" stand for comma and "="; no other "=" may be."""
+    if b"=" in octets.replace(b"=2C", b"").replace(b"=3D", b""):
+        raise Undecodable
+    return name_in(octets.replace(b"=2C", b",").replace(b"=3D", b"="))
 
 
 def text_in(octets: bytes) -> str:

@@ -11,7 +11,9 @@ from collections.abc import Callable
 
 import attrs
 
+from mta.smtp.bearer import BEARER
 from mta.smtp.extension import KEYWORDS
+from mta.smtp.grammar import MAX_AUTH_LINE, MAX_COMMAND_LINE
 from mta.smtp.order import REQUIREMENTS
 from mta.smtp.sasl import SERVER, Mechanisms
 from mta.smtp.scram import PLUS, SCRAM
@@ -44,15 +46,22 @@ class ReceiverOptions:
     deliver_by: int | None = None  # DELIVERBY: the fewest seconds of BY, 0 when we do not say (RFC 2852 2); None: not offered
     future_release: int = 0  # FUTURERELEASE: the most seconds that mail is held (RFC 4865 3); 0: not offered
     mt_priority: bool = False  # MT-PRIORITY (RFC 6710)
+    priority_by_login: bool = False  # and one over 0 is granted to those only who have logged in
     now: Callable[[], float] | None = None  # seconds since the epoch, for FUTURERELEASE
     vrfy: str = "252"  # 252 | off | local: the session answers
     withhold: frozenset[str] = frozenset()  # keywords of extension.py that are not offered; what belongs to them is unknown
     entitled: tuple[str, ...] = ()  # XCLIENT, XFORWARD (xclient.py) as they are offered; without these they are refused
     refuse_all: Reply | None = None  # to every command but QUIT: the client certificate that we require was not shown
+    max_line: int = attrs.field(init=False, repr=False)  # octets of a command, with CRLF
     max_auth_failures: int = 3  # the next AUTH ends the conversation; here and below 0 is no limit
     max_transactions: int = 1000
     max_recipients_total: int = 0  # accepted
     max_commands: int = 0
+
+    @max_line.default
+    def _max_line(self) -> int:
+        """A token comes with its command, and is long (RFC 4954 4 leaves the limit to the server's mechanisms)."""
+        return MAX_AUTH_LINE if not {*BEARER}.isdisjoint(self.auth) else MAX_COMMAND_LINE
 
     def __attrs_post_init__(self) -> None:
         if self.mail_requires not in REQUIREMENTS:

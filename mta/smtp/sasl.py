@@ -1,5 +1,5 @@
 """The mechanisms of AUTH without SMTP: PLAIN (RFC 4616), LOGIN (no RFC: Username, Password), CRAM-MD5 (RFC 2195), EXTERNAL
-(RFC 4422 A), SCRAM-SHA-256 and its -PLUS (RFC 7677, scram.py).
+(RFC 4422 A), SCRAM-SHA-256 and its -PLUS (RFC 7677, scram.py), as a server OAUTHBEARER and XOAUTH2 (RFC 7628, bearer.py).
 
 A server exchange is a generator: it gives challenges or questions to the session, is sent responses or answers, and returns
 the credentials to be judged; who may log in is no question of this file.  A client exchange is sent challenges and gives
@@ -16,6 +16,7 @@ from hashlib import sha256
 from hmac import digest as keyed_digest
 from typing import Final, TypeAlias
 
+from mta.smtp.bearer import BEARER, bearer
 from mta.smtp.credentials import (
     ClientExchange,
     CramCredentials,
@@ -34,7 +35,18 @@ from mta.smtp.credentials import (
 )
 from mta.smtp.scram import PLUS, SCRAM, give_scram, scram
 
-__all__ = ["CLIENT", "MECHANISMS", "MUTUAL", "SERVER", "Mechanisms", "choose", "identity", "pass_on"]
+__all__ = [
+    "CLIENT",
+    "MECHANISMS",
+    "MUTUAL",
+    "SERVER",
+    "SERVER_FIRST",
+    "TLS_ONLY",
+    "Mechanisms",
+    "choose",
+    "identity",
+    "pass_on",
+]
 
 _OPEN: Final = frozenset({"PLAIN", "LOGIN"})  # they show the password to whoever listens
 _CRAM: Final = re.compile(rb"(.+) ([0-9A-Fa-f]{32})", re.S)  # RFC 2195 2: user, blank, digest
@@ -68,15 +80,18 @@ def _external(terms: Terms) -> ServerExchange:
 
 
 def pass_on(mechanism: str, terms: Terms) -> ServerExchange:
-    """A mechanism that is held by somebody else, step by step."""
+    """A mechanism that is held by somebody else, step by step.  He hears when it is over, also when it is thrown away."""
     exchange = Held()
-    response = _octets((yield b""))
-    while True:
-        answer = yield PassedOn(mechanism, response, exchange)
-        if not isinstance(answer, bytes):
-            assert not isinstance(answer, Verifier)
-            return answer
-        response = _octets((yield answer))
+    response = None if mechanism in SERVER_FIRST else _octets((yield b""))
+    try:
+        while True:
+            answer = yield PassedOn(mechanism, response, exchange)
+            if not isinstance(answer, bytes):
+                assert not isinstance(answer, Verifier)
+                return answer
+            response = _octets((yield answer))
+    finally:
+        exchange.end()
 
 
 def _password(octets: bytes) -> str:
@@ -100,8 +115,11 @@ SERVER: Final[Mechanisms] = {
     SCRAM: partial(scram, SCRAM),
     PLUS: partial(scram, PLUS),
     "EXTERNAL": _external,
+    **{name: partial(bearer, name) for name in BEARER},
 }
 MECHANISMS: Final = tuple(SERVER)
+SERVER_FIRST: Final = frozenset({"CRAM-MD5"})  # elsewhere the client may answer the first challenge before it is given
+TLS_ONLY: Final = ("EXTERNAL", PLUS, *BEARER)  # RFC 7628 4: who hears a token has it
 
 # ---- the client's part: what may be said at once (no octets: nothing), then a response to each challenge
 

@@ -19,8 +19,8 @@ import attrs
 
 from mta.smtp.credentials import (
     ClientExchange,
+    JudgedCredentials,
     Login,
-    ScramCredentials,
     ServerExchange,
     Terms,
     Undecodable,
@@ -28,7 +28,7 @@ from mta.smtp.credentials import (
     VerifierWanted,
     decode,
     encode,
-    name_in,
+    saslname_in,
 )
 from mta.smtp.saslprep import saslprep
 
@@ -112,7 +112,7 @@ def scram(mechanism: str, terms: Terms) -> ServerExchange:
     first = _FIRST.fullmatch(_octets((yield b"")))
     if first is None:
         raise Undecodable
-    user, authzid = _unescaped(first[7]), _unescaped(first[5]) if first[5] else ""
+    user, authzid = saslname_in(first[7]), saslname_in(first[5]) if first[5] else ""
     error = _binding_error(mechanism, first, terms)
     verifier = yield VerifierWanted(mechanism, user)
     assert isinstance(verifier, Verifier)
@@ -134,7 +134,7 @@ def scram(mechanism: str, terms: Terms) -> ServerExchange:
         end = yield b"v=" + encode(_hmac(verifier.server_key, signed))
         if end:  # RFC 4954 4: the answer to data that come with success is empty
             raise Undecodable
-    return ScramCredentials(mechanism, authzid, user, error)
+    return JudgedCredentials(mechanism, authzid, user, error)
 
 
 def _binding_error(mechanism: str, first: re.Match[bytes], terms: Terms) -> str:
@@ -156,13 +156,6 @@ def _is_proof(verifier: Verifier, signed: bytes, proof: bytes) -> bool:
 def _octets(answer: object) -> bytes:
     assert isinstance(answer, bytes)
     return answer
-
-
-def _unescaped(octets: bytes) -> str:
-    """A saslname (RFC 5802 5.1): "=2C" and "=3D" stand for comma and "="; no other "=" may be."""
-    if b"=" in octets.replace(b"=2C", b"").replace(b"=3D", b""):
-        raise Undecodable
-    return name_in(octets.replace(b"=2C", b",").replace(b"=3D", b"="))
 
 
 # ---- the client's part

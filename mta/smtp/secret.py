@@ -30,12 +30,14 @@ _BCRYPT: Final = re.compile(r"\$2[aby]\$[0-3][0-9]\$[./A-Za-z0-9]{53}")
 
 @attrs.frozen(slots=True)
 class Secret:
-    """matches: is this the password?  It may take long (`is_slow`); it never raises.
+    """matches: is this the password?  It may take long (`is_slow`); it never raises.  cost: a text that is the same for secrets
+    that take the same work.
 
     plain: the password itself, where the file has it.  verifier: what SCRAM needs, where the file has that.
     """
 
     matches: Callable[[bytes], bool] = attrs.field(repr=False)
+    cost: str = attrs.field(default="", repr=False)
     plain: bytes | None = attrs.field(default=None, repr=False)
     verifier: Verifier | None = attrs.field(default=None, repr=False)
 
@@ -62,7 +64,7 @@ def _plain(text: str) -> Secret:
         raise ValueError("a password is wanted")
     password = text.encode()
     digest = sha256(password).digest()  # so that its length is in no time either
-    return Secret(lambda given: compare_digest(sha256(given).digest(), digest), plain=password)
+    return Secret(lambda given: compare_digest(sha256(given).digest(), digest), cost="plain", plain=password)
 
 
 def _argon2(text: str) -> Secret:
@@ -81,7 +83,7 @@ def _argon2(text: str) -> Secret:
         except argon2.exceptions.InvalidHashError:
             return False
 
-    return Secret(matches)
+    return Secret(matches, text.rpartition("$")[0].rpartition("$")[0])
 
 
 def _bcrypt(text: str) -> Secret:
@@ -95,13 +97,14 @@ def _bcrypt(text: str) -> Secret:
         except ValueError:  # over 72 bytes, or with a NUL: no password of bcrypt
             return False
 
-    return Secret(matches)
+    return Secret(matches, text[: len("$2b$12")])
 
 
 def _sha_crypt(name: str, text: str) -> Secret:
     scheme = getattr(_library("passlib.hash", "libpass"), name)
     try:
-        whole = scheme.from_string(text).checksum is not None
+        read = scheme.from_string(text)
+        whole, rounds = read.checksum is not None, read.rounds
     except ValueError:
         whole = False
     if not whole:
@@ -113,7 +116,7 @@ def _sha_crypt(name: str, text: str) -> Secret:
         except ValueError:  # with a NUL, or longer than 4096
             return False
 
-    return Secret(matches)
+    return Secret(matches, f"{name} {rounds}")
 
 
 def _crypt(text: str) -> Secret:
@@ -135,7 +138,7 @@ def _scram(text: str) -> Secret:
         # A key of HMAC is filled up with zero octets (RFC 2104 2): with them it would be the same password.
         return compare_digest(fresh.stored_key, verifier.stored_key) and b"\0" not in given
 
-    return Secret(matches, verifier=verifier)
+    return Secret(matches, f"scram {len(verifier.salt)} {verifier.iterations}", verifier=verifier)
 
 
 def _library(name: str, package: str) -> Any:

@@ -23,7 +23,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from mta.smtp import wording
-from mta.smtp.auth import begin
+from mta.smtp.auth import begin, refuse
 from mta.smtp.chunking import Chunking
 from mta.smtp.command import BINARYMIME, SMTPUTF8, parse_hello, parse_mail, parse_nothing, parse_rcpt, parse_vrfy
 from mta.smtp.conversation import Event
@@ -70,7 +70,6 @@ class Receiver(Chunking):
         "_withheld",
         "authenticated",
         "extended",
-        "forwarded",
         "hello_name",
     )
 
@@ -92,7 +91,6 @@ class Receiver(Chunking):
         self.hello_name = ""
         self.extended = False  # EHLO, not HELO
         self.authenticated = authenticated  # 235 was said
-        self.forwarded = NOT_FORWARDED
         self._set_gate()
 
     # ---- what the session sees
@@ -143,6 +141,8 @@ class Receiver(Chunking):
             if event.parameters and not TERMS.isdisjoint(event.parameters):
                 now = options.now() if options.now is not None else 0.0
                 terms = read_terms(event.parameters, options.deliver_by or 0, options.future_release, now)
+                if terms.priority > 0 and options.priority_by_login and not self.authenticated:
+                    terms = attrs.evolve(terms, priority=0, lowered=True)
                 event = attrs.evolve(event, terms=terms)
             self._ask(event)
 
@@ -265,12 +265,15 @@ class Receiver(Chunking):
         self._say(Reply(reply.code, "", text), enhanced=False)
 
     def _auth_answered(self, event: Auth, reply: Reply) -> None:
+        refusal = refuse(event.credentials.mechanism, reply)
+        if refusal is not None:
+            self._exchange, reply = refusal
         self._say(reply)
         if reply.code == 235:
             self.authenticated = True
             self._set_gate()
-        else:
-            self._counters.auth_failures += reply.is_permanent  # 454 is our own trouble
+        else:  # 454 is our own trouble
+            self._counters.auth_failures += refusal is not None or reply.is_permanent
 
     def _step_answered(self, event: AuthStep, reply: Reply) -> None:
         """The session cannot help: AUTH ends without credentials."""
@@ -279,7 +282,7 @@ class Receiver(Chunking):
         self._counters.auth_failures += reply.is_permanent
 
     def _mail_answered(self, event: MailFrom, reply: Reply) -> None:
-        self._say(reply)
+        self._say(wording.LOWERED if event.terms.lowered and reply.is_positive else reply)
         if reply.is_positive:
             self._utf8 = bool(event.flags & SMTPUTF8)
             self._binary = bool(event.flags & BINARYMIME)
@@ -339,13 +342,6 @@ class Receiver(Chunking):
     def _set_gate(self) -> None:
         options = self._options
         self._gate = gate(options.mail_requires, self._secure, self.authenticated, options.refuse_all)
-
-    def _forget(self) -> None:
-        """Drop the mail transaction, if there is one."""
-        if self.in_transaction:
-            self.forwarded = NOT_FORWARDED
-            self._enter(State.READY)
-            self._events.append(Reset())
 
     def _count_rejected(self) -> None:
         self._rejected += 1

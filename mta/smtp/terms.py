@@ -68,12 +68,13 @@ class DeliverBy:
 class Terms:
     """What MAIL said; None and 0 where it said nothing.
 
-    release: not before, in seconds since the epoch (RFC 4865).  priority: -9 to 9 (RFC 6710).
+    release: not before, in seconds since the epoch (RFC 4865).  priority: -9 to 9 (RFC 6710); lowered: it asked for more.
     """
 
     deliver_by: DeliverBy | None = None
     release: float | None = None
     priority: int = 0
+    lowered: bool = False
 
     @property
     def facts(self) -> Mapping[str, object]:

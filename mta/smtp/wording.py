@@ -13,6 +13,7 @@ from mta.status import Reply
 
 OK: Final = Reply(250, "2.0.0", "Ok")
 BYE: Final = Reply(221, "2.0.0", "Bye")
+LOWERED: Final = Reply(250, "2.3.6", "0 is the new priority, a higher one is for those who log in")  # RFC 6710: X.3.6
 WILL_TRY: Final = Reply(252, "2.5.0", "Cannot verify, but will accept mail and try to deliver it")  # RFC 5321 3.5.3
 HELP: Final = Reply(214, "2.0.0", "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT")
 HELP_TLS: Final = Reply(214, "2.0.0", "EHLO HELO STARTTLS MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT")

@@ -3,8 +3,8 @@
 XCLIENT changes who the client *is* (access, limits, log), XFORWARD only what the log says about the next message.  The
 parsers take the argument of the command and raise MailError, 501 5.5.4, for whatever is not by the grammar: an attribute that is
 not offered, one named twice, bad xtext, an address or port that is none.  [UNAVAILABLE] and [TEMPUNAVAIL] are None: the
-client itself does not know.  Values are xtext; a blank, a control character or anything beyond ASCII in them is refused, for
-they go into the log and the trace.  Pure.
+client itself does not know; but XCLIENT's NAME=[TEMPUNAVAIL] is TEMPORARY, a lookup that failed for now.  Values are xtext; a
+blank, a control character or anything beyond ASCII in them is refused, for they go into the log and the trace.  Pure.
 """
 
 from __future__ import annotations
@@ -20,17 +20,19 @@ from mta.smtp.event import XClient
 from mta.smtp.grammar import HELLO_NAME
 from mta.status import MailError, Reply
 
-__all__ = ["NOT_FORWARDED", "XCLIENT", "XFORWARD", "parse_xclient", "parse_xforward"]
+__all__ = ["NOT_FORWARDED", "TEMPORARY", "XCLIENT", "XFORWARD", "parse_xclient", "parse_xforward"]
 
 XCLIENT: Final = "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT"  # as EHLO offers it
 XFORWARD: Final = "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE"
 NOT_FORWARDED: Final[Mapping[str, str]] = MappingProxyType({})
 
+TEMPORARY: Final = "[TEMPUNAVAIL]"  # no host name looks like that
+
 MAX_VALUE: Final = 255
 
 _BAD: Final = Reply(501, "5.5.4", "Bad attribute")
 _SYNTAX: Final = Reply(501, "5.5.4", "Syntax: command attribute=value ...")
-_UNKNOWN: Final = frozenset({"[UNAVAILABLE]", "[TEMPUNAVAIL]"})
+_UNKNOWN: Final = frozenset({"[UNAVAILABLE]", TEMPORARY})
 _GRAPHIC: Final = re.compile(r"[!-~]+")
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
 _PORT: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
@@ -38,7 +40,7 @@ _PORT: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
 
 def parse_xclient(argument: bytes) -> XClient:
     """XCLIENT's attributes, in lower case -> value."""
-    return XClient(_attributes(argument, _OF_XCLIENT))
+    return XClient(_attributes(argument, _OF_XCLIENT, doubt="name"))
 
 
 def parse_xforward(argument: bytes, so_far: Mapping[str, str]) -> Mapping[str, str]:
@@ -47,7 +49,8 @@ def parse_xforward(argument: bytes, so_far: Mapping[str, str]) -> Mapping[str, s
     return {name: value for name, value in {**so_far, **said}.items() if value is not None}
 
 
-def _attributes(argument: bytes, known: Mapping[str, Callable[[str], str]]) -> dict[str, str | None]:
+def _attributes(argument: bytes, known: Mapping[str, Callable[[str], str]], doubt: str = "") -> dict[str, str | None]:
+    """doubt: the attribute that may be known another time."""
     found: dict[str, str | None] = {}
     for word in argument.split():
         name, equals, value = word.decode("latin-1").partition("=")
@@ -57,7 +60,10 @@ def _attributes(argument: bytes, known: Mapping[str, Callable[[str], str]]) -> d
         text = from_xtext(value)
         if len(text) > MAX_VALUE or not _GRAPHIC.fullmatch(text):
             raise MailError(_BAD)
-        found[name] = None if text.upper() in _UNKNOWN else known[name](text)
+        if text.upper() in _UNKNOWN:
+            found[name] = TEMPORARY if name == doubt and text.upper() == TEMPORARY else None
+        else:
+            found[name] = known[name](text)
     if not found:
         raise MailError(_SYNTAX)
     return found

@@ -31,8 +31,8 @@ from zope.interface import implementer
 from mta.smtp.credentials import (
     CramCredentials,
     Credentials,
+    JudgedCredentials,
     PlainCredentials,
-    ScramCredentials,
     ServerExchange,
     Terms,
     Undecodable,
@@ -291,7 +291,7 @@ class _Peer(Protocol):
 
     def _judge(self, claimed: Credentials) -> None:
         password = self._server.users.get(claimed.user, "")
-        good = isinstance(claimed, ScramCredentials) and not claimed.error
+        good = isinstance(claimed, JudgedCredentials) and not claimed.error
         good = good or (isinstance(claimed, PlainCredentials) and claimed.password == password)
         good = good or (isinstance(claimed, CramCredentials) and claimed.is_proof_of(password))
         if self._answer(["login"], "235 2.7.0 welcome" if password and good else "535 5.7.8 no") == "235":

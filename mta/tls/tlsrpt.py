@@ -256,9 +256,12 @@ def _failure(required: Required, result: str, detail: str, sending: str) -> dict
     return entry
 
 
-def report_id(domain: str, start: datetime, hostname: str) -> str:
-    """4.4: the same for each attempt to send it, so that a report that arrives twice is known for one."""
-    return f"{start:%Y-%m-%d}.{domain}@{hostname}"
+def report_id(domain: str, start: datetime, hostname: str, part: int = 0) -> str:
+    """4.4: the same for each attempt to send it, so that a report that arrives twice is known for one.
+
+    part: of several reports on one day, each of a worker of its own.
+    """
+    return f"{start:%Y-%m-%d}{f'+{part}' if part else ''}.{domain}@{hostname}"
 
 
 def report(tally: Tally, identity: str, start: datetime, organization: str, contact: str) -> dict[str, Any]:

@@ -48,6 +48,7 @@ class TlsReports(Service):
 
     reactor: time.  random: when the reports are sent.  sts_failure: why the last fetch of a domain's MTA-STS policy failed, None
     where it did not; counted with each session.  uncounted: sessions of this day for which there was no room.
+    part: the number of the worker that counts.
     """
 
     name = "tlsrpt"
@@ -65,12 +66,14 @@ class TlsReports(Service):
         log: IEventLog,
         random: Random,
         sts_failure: Callable[[str], StsError | None] = lambda _: None,
+        part: int = 0,
     ) -> None:
         self.uncounted = 0
         self._enabled = settings.tlsrpt.enabled
         self._organization = settings.tlsrpt.organization or settings.hostname
         self._contact = settings.tlsrpt.contact or f"postmaster@{settings.hostname}"
         self._hostname = settings.hostname
+        self._part = part
         self._sources = settings.relay.source_address
         self._hints = hints
         self._resolver = resolver
@@ -244,7 +247,7 @@ class TlsReports(Service):
         if answer.failed:
             return str(answer)
         urls = [address for address in report_addresses(answer.records) if not address.lower().startswith("mailto:")]
-        tally, identity = Tally(self._hints.get(_kind(day), domain)), report_id(domain, day, self._hostname)
+        tally, identity = Tally(self._hints.get(_kind(day), domain)), report_id(domain, day, self._hostname, self._part)
         if not urls or not tally.plain:
             return ""
         body = packed(report(tally, identity, day, self._organization, self._contact))

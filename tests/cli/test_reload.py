@@ -23,7 +23,7 @@ class ReloadTests(SynchronousTestCase):
         self.asked: list[tuple[Path, dict[str, Any]]] = []
 
     def reload(self, answer: dict[str, Any] | Exception, *arguments: str) -> Result:
-        def ask(path: Path, request: dict[str, Any]) -> dict[str, Any]:
+        def ask(path: Path, request: dict[str, Any], _: float) -> dict[str, Any]:
             self.asked.append((path, request))
             if isinstance(answer, Exception):
                 raise answer

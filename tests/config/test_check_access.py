@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
 from tests.config.common import LEAST, ConfigCase
 
 RULE = '[[access.rule]]\nname = "r"\naction = "reject"\n'
@@ -21,6 +23,36 @@ class RuleTests(ConfigCase):
             '[[access.rule]]\nname = "all"\naction = "warn"\nat = "rcpt"\n'
         )
         self.assertEqual(["r", "all"], [rule.name for rule in self.load(LEAST + text).access.rule])
+
+    def test_lists(self) -> None:
+        """`client` takes "+name" of a [[hostlist]] that has addresses alone; whatever else it leads to is a mistake."""
+        lists = (
+            '[[hostlist]]\nname = "ours"\nhosts = ["!10.0.0.1", "10.0.0.0/30"]\n'
+            '[[hostlist]]\nname = "mx"\nhosts = ["192.0.2.1", "mx.example.org"]\n'
+        )
+        [rule] = self.load(f'{LEAST}{RULE}client = ["192.0.2.0/24", "+ours"]\n{lists}').access.rule
+        self.assertEqual((ip_network("192.0.2.0/24"), "+ours"), rule.client)
+        self.say(
+            f'{RULE}client = ["+ours", "+mx", "+nix", "192.0.2.1"]\n{lists}',
+            "4: access.rule[0].client[1]: host list item 'mx.example.org': addresses and networks are wanted here",
+            "4: access.rule[0].client[2]: host list item '+nix': no [[hostlist]] has this name",
+        )
+        self.say(
+            f'{RULE}client = ["ours"]\n{lists}',
+            '4: access.rule[0].client[0]: a network or an address is wanted ("192.0.2.0/24", "2001:db8::1"), not \'ours\'',
+        )
+
+    def test_listeners(self) -> None:
+        """By the name of a [[listen]] or by its endpoint; names once each."""
+        listen = '[[listen]]\nendpoint = "tcp:{}"\nname = "{}"\n'
+        text = f'{RULE}listen = ["mx", "tcp:587"]\n' + listen.format(25, "mx") + listen.format(587, "")
+        self.assertEqual(("mx", "tcp:587"), self.load(LEAST + text).access.rule[0].listen)
+        self.say(
+            f'{RULE}listen = ["mail", "tcp:26"]\n' + listen.format(25, "mx") + listen.format(26, "mx") + listen.format(27, "a:b"),
+            "4: access.rule[0].listen[0]: no [[listen]] has this name or endpoint",
+            "10: listen[1].name: listen[0] is called 'mx' too",
+            "13: listen[2].name: letters, digits, '.', '_' and '-' are wanted, not 'a:b'",
+        )
 
     def test_names_and_words(self) -> None:
         """A name that can be looked for, once; known actions, stages, versions."""
@@ -46,7 +78,7 @@ class RuleTests(ConfigCase):
             "8: access.rule[0].tls_name[0]: a name or '*.domain' is wanted, not '*'",
             "9: access.rule[0].sender[0]: user@domain, a domain or '*.domain' is wanted, not 'a@@b'",
             "10: access.rule[0].recipient[0]: user@domain, a domain or '*.domain' is wanted, not '<>'",
-            "11: access.rule[0].listen[0]: no [[listen]] has this endpoint; did you mean 'tcp:2525'?",
+            "11: access.rule[0].listen[0]: no [[listen]] has this name or endpoint; did you mean 'tcp:2525'?",
         )
 
     def test_stage(self) -> None:
@@ -86,6 +118,7 @@ class OtherTests(ConfigCase):
         text = (
             'local_domains = "a.example"\n[access]\ndnsbl_reject = 3\ndnsbl_defer = 0\nrelay_domains = "b.example"\n'
             '[[access.dnsbl]]\nzone = "bl.example"\nscore = 2\nanswers = ["127.0.0.2", "127.0.0.8/29"]\ntimeout = "3s"\n'
+            'text = "{client} is in {zone}: {txt}"\n'
             '[[access.dnsbl]]\nzone = "good.example"\nscore = -2\n'
             '[[access.recipients]]\ndomains = ["b.example"]\nfile = "b.txt"\n[access.greylist]\ndelay = "1m"\npass_after = 0\n'
         )
@@ -127,4 +160,19 @@ class OtherTests(ConfigCase):
             "17: access.greylist.v6_prefix: at most 128 is wanted, not 129",
             "18: access.greylist.names[0]: a name or '*.domain' is wanted, not 'a b'",
             "19: access.greylist.recipients[0]: user@domain, a domain or '*.domain' is wanted, not '@'",
+        )
+
+    def test_texts(self) -> None:
+        """What is said to a listed client: one line, ASCII, places that stand for something."""
+        long = "x" * 201
+        self.say(
+            f'[[access.dnsbl]]\nzone = "a.example"\ntext = "gr\u00fc\u00df"\n'
+            f'[[access.dnsbl]]\nzone = "b.example"\ntext = "{long}"\n'
+            '[[access.dnsbl]]\nzone = "c.example"\ntext = "a\\r\\n250 b"\n'
+            '[[access.dnsbl]]\nzone = "d.example"\ntext = "see {zone} {url} {txt}"\n'
+            '[[access.dnsbl]]\nzone = "e.example"\ntext = "Not you"\n',
+            "3: access.dnsbl[0].text: one line of at most 200 characters in ASCII is wanted",
+            "6: access.dnsbl[1].text: one line of at most 200 characters in ASCII is wanted",
+            "9: access.dnsbl[2].text: one line of at most 200 characters in ASCII is wanted",
+            "12: access.dnsbl[3].text: {url} stands for nothing; {client}, {zone}, {txt} do",
         )

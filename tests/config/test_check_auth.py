@@ -9,7 +9,9 @@ from tests.config.common import LEAST, ConfigCase
 KNOWN = f"{', '.join(map(repr, KEYWORDS[:-1]))} or {KEYWORDS[-1]!r}"
 
 
-MECHANISM_WANTED = "'PLAIN', 'LOGIN', 'CRAM-MD5', 'SCRAM-SHA-256', 'SCRAM-SHA-256-PLUS' or 'EXTERNAL' is wanted"
+MECHANISM_WANTED = (
+    "'PLAIN', 'LOGIN', 'CRAM-MD5', 'SCRAM-SHA-256', 'SCRAM-SHA-256-PLUS', 'EXTERNAL', 'OAUTHBEARER' or 'XOAUTH2' is wanted"
+)
 
 
 class ListenTests(ConfigCase):
@@ -100,9 +102,10 @@ class ListenTests(ConfigCase):
     def test_for_tls_only(self) -> None:
         """S23: EXTERNAL and channel binding have no place in clear text; EXTERNAL wants certificates that are asked for."""
         self.port(
-            'auth_clear = ["EXTERNAL", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"]',
+            'auth_clear = ["EXTERNAL", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "XOAUTH2"]',
             "3: listen[0].auth_clear: EXTERNAL is for TLS: it goes into auth_tls",
             "3: listen[0].auth_clear: SCRAM-SHA-256-PLUS is for TLS: it goes into auth_tls",
+            "3: listen[0].auth_clear: XOAUTH2 is for TLS: it goes into auth_tls",
         )
         text = "EXTERNAL wants a client certificate, and [tls] client_cert does not ask for one"
         self.port('auth_tls = ["EXTERNAL", "SCRAM-SHA-256-PLUS"]', f"3: listen[0].auth_tls: {text}")
@@ -111,12 +114,21 @@ class ListenTests(ConfigCase):
         )
         self.port('auth_tls = "EXTERNAL"')  # the certificate says it all: no passwords are needed
 
+    def test_tokens(self) -> None:
+        """A file of passwords knows none: only Dovecot does (and a portal, whose settings are not in a file)."""
+        text = "is judged by [auth] dovecot; the lines of [auth] passwords know no tokens"
+        self.port(
+            'auth_tls = ["OAUTHBEARER", "PLAIN", "XOAUTH2"]',
+            f"3: listen[0].auth_tls: OAUTHBEARER {text}",
+            f"3: listen[0].auth_tls: XOAUTH2 {text}",
+        )
+
     def test_dovecot(self) -> None:
         """Instead of a file; what it cannot do for us is not offered; a map of senders wants the binding."""
         self.tail = '[tls]\ncertificate = "tls/cert.pem"\nkey = "tls/key.pem"\n[auth]\ndovecot = "/run/dovecot/auth-client"\n'
-        self.port('auth_tls = ["PLAIN", "LOGIN", "SCRAM-SHA-256"]')
-        for mechanism in ("CRAM-MD5", "SCRAM-SHA-256-PLUS"):
-            self.port(f'auth_tls = "{mechanism}"', f"3: listen[0].auth_tls: {mechanism} is not to be had from [auth] dovecot")
+        self.port('auth_tls = ["PLAIN", "LOGIN", "SCRAM-SHA-256", "CRAM-MD5", "OAUTHBEARER", "XOAUTH2"]')
+        text = "SCRAM-SHA-256-PLUS is not to be had from [auth] dovecot"
+        self.port('auth_tls = "SCRAM-SHA-256-PLUS"', f"3: listen[0].auth_tls: {text}")
         self.tail += 'passwords = "users"\nsender_map = "users"\n'
         self.port(
             'auth_tls = "PLAIN"',

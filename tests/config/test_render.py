@@ -40,6 +40,7 @@ from mta.config.settings import (
     TlsPolicyEntry,
 )
 from mta.config.structure import structure
+from mta.config.units import Client
 
 FILE = Path("/etc/mta/mta.toml")
 
@@ -148,4 +149,5 @@ VALUES = {
     tuple[str, ...]: st.lists(WORD, max_size=3).map(tuple),
     tuple[Path, ...]: st.lists(PATH, max_size=3).map(tuple),
     tuple[Network, ...]: st.lists(ROUTED, max_size=3).map(tuple),
+    tuple[Client, ...]: st.lists(ROUTED | WORD.map("+{}".format), max_size=3).map(tuple),
 }

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mta.config.receiving import AccessRule
-from mta.config.rule import FACTS, STAGES, first_stage, may_be_at, read_reply
+from mta.config.rule import FACTS, STAGES, clients, first_stage, may_be_at, read_reply
+from mta.hostlist import HostLists
 from mta.smtp.reply import serialise
 from mta.status import Reply
 
@@ -81,3 +82,15 @@ class ReplyTests(SynchronousTestCase):
         reply = read_reply(text)
         if reply is not None:
             self.assertEqual(f"{text}\r\n".encode(), serialise(reply, enhanced=True))
+
+
+class ClientsTests(SynchronousTestCase):
+    """`clients`."""
+
+    def test_lists(self) -> None:
+        """Networks as they are, with those of the lists; a list that is not there, or asks for a name, is a ValueError."""
+        lists = HostLists({"ours": ("!10.0.0.0/9", "10.0.0.0/8"), "mx": ("mx.example.org",), "none": ()})
+        given = (ip_network("192.0.2.0/24"), "+none", "+ours")
+        self.assertEqual((ip_network("192.0.2.0/24"), ip_network("10.128.0.0/9")), clients(given, lists))
+        for wrong in ("+nix", "+mx"):
+            self.assertRaises(ValueError, clients, (wrong,), lists)

@@ -10,7 +10,6 @@ from typing import Any
 
 import attrs
 
-from mta.config.future import NOT_BUILT_KEYS
 from mta.config.loader import load
 from mta.config.receiving import Access, Greylist
 from mta.config.render import value_text
@@ -60,12 +59,6 @@ class ManualTests(ConfigCase):
             if row := re.match(r"\| `(\w+)` \| (.*?) \| \S", line):
                 found.append((table, row[1], row[2]))
         self.assertEqual(sorted(wanted), sorted(found))
-
-    def test_what_is_not_built(self) -> None:
-        """The last section names every key of later releases, and no other."""
-        section = MANUAL.read_text().partition("## Not built yet")[2]
-        named = {word.strip("[]") for word in re.findall(r"`(.*?)`", section)}
-        self.assertEqual(NOT_BUILT_KEYS, named)
 
 
 class ShippedFileTests(ConfigCase):

@@ -30,13 +30,6 @@ class StructureTests(ConfigCase):
             "2: limits.local_domains: unknown key here; 'local_domains' belongs at the top of the file, above the first [table]",
         )
 
-    def test_not_built_yet(self) -> None:
-        """A key of the finished server says that its time has not come."""
-        self.say(
-            "[service]\nworkers = 1\n",
-            "1: service: not built yet",
-        )
-
     def test_wrong_types(self) -> None:
         """Nothing is coerced, anywhere."""
         self.say(

@@ -70,6 +70,13 @@ class ValueTests(SynchronousTestCase):
         for wrong in ("localhost", "", 10, "10.0.0.0/33"):
             self.assertIn("a network or an address is wanted", self.refused(value.read_network, wrong))
 
+    def test_clients(self) -> None:
+        """A network, or the name of a list."""
+        self.assertEqual(ip_network("10.0.0.0/8"), value.read_client("10.0.0.0/8"))
+        self.assertEqual("+ours", value.read_client("+ours"))
+        for wrong in ("ours", "!+ours", 10):
+            self.assertIn("a network or an address is wanted", self.refused(value.read_client, wrong))
+
     def test_paths(self) -> None:
         """Relative ones start at the directory; links are not followed, for they may be swapped later."""
         self.assertEqual(Path("/etc/var/x"), value.read_path("../var/x", Path("/etc/mta")))

@@ -311,6 +311,34 @@ class TroubleTests(LogCase):
         self.assertEqual([str(n) for n in range(3000)], [parse_line(line).fields["n"] for line in data.decode().splitlines()])
         self.assertEqual((0, 0), (log.lost, log.errors))
 
+    def test_whole_lines_into_a_pipe(self) -> None:
+        """Workers share one: each write ends with a line, where a line is not longer than a pipe takes at once."""
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, reader)
+        self.patch(module, "STDOUT", writer)
+        written: list[bytes] = []
+        write = os.write
+        self.patch(os, "write", lambda fd, data: (written.append(bytes(data)), write(fd, data))[1])
+        log = self.log("-")
+        os.close(writer)
+        for number in range(200):
+            log.event("connect", "", {"n": number, "text": "x" * 50})
+        log.event("connect", "", {"text": "y" * 9000})
+        self.clock.advance(GATHER)
+        log.close()
+        self.assertTrue(len(written) > 3)
+        self.assertEqual([], [data for data in written[:-3] if not data.endswith(b"\n") or len(data) > 4096])
+        self.assertEqual(201, os.read(reader, 1 << 16).count(b"\n"))
+
+    def test_worker(self) -> None:
+        """Its number stands where no message is meant; a message's line has its id, and needs none."""
+        log = EventLog(Log("text", str(self.file)), self.clock, lambda: NOW, 3)
+        log.open()
+        log.event("connect", "", {"n": 1})
+        log.event("queued", "3QA9", {"n": 2})
+        log.close()
+        self.assertEqual(["3", None], [parse_line(line).fields.get("worker") for line in self.file.read_text().splitlines()])
+
     def test_a_reader_that_has_gone(self) -> None:
         """EPIPE is counted, and the end of the service is not held up."""
         reader, writer = os.pipe()

@@ -14,7 +14,7 @@ from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from mta.config.settings import Limits, Listen, Sni, Tls
+from mta.config.settings import Limits, Listen, Size, Sni, Tls
 from mta.envelope import BodyRef, NewMessage
 from mta.interfaces import IAccept, IPolicy
 from mta.receive.auth.accounts import Account
@@ -46,6 +46,21 @@ class Offer:
     slow: bool = False
 
 
+TIGHT = Limits(  # whatever is done twice is once too often
+    message_size=Size(40),
+    header_size=Size(20),
+    recipients_per_message=1,
+    errors=1,
+    auth_failures=1,
+    transactions_per_connection=2,
+    recipients_per_connection=2,
+    commands_per_connection=7,
+    rejected_per_connection=1,
+    bytes_per_connection=Size(60),
+    message_rate=("2/min",),
+    rejected_rate=("1/min",),
+    tarpit_errors=1,
+)
 OFFERS = [
     Offer(),
     Offer({"handshakes_at_once": 1, "starttls_needs_ehlo": False}, {"auth_tls": MECHANISMS, "auth_clear": MECHANISMS}),
@@ -53,6 +68,7 @@ OFFERS = [
     Offer({"client_cert": "require"}, {"mail_requires": "tls"}),
     Offer({"client_cert": "ask", "starttls_in_transaction": "refuse"}, {"auth_tls": MECHANISMS, "mail_requires": "tls+auth"}),
     Offer({"sni_unknown": "reject"}, limits=Limits(errors=3, commands_per_connection=12, tls_sessions_per_minute=4)),
+    Offer({}, {"auth_tls": MECHANISMS, "auth_clear": MECHANISMS, "vrfy": "local"}, limits=TIGHT),
 ]
 
 

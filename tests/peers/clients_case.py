@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import socket
 import tempfile
 from email.message import EmailMessage
 from email.policy import SMTPUTF8
@@ -58,7 +59,7 @@ class ClientCase(SynchronousTestCase):
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
         self.folder.chmod(0o755)
-        self._seen = len(self.site.mta.log())
+        self._seen = len(self._log())
 
     def mailbox(self, name: str = "box") -> Mailbox:
         """A new one, for this test."""
@@ -84,7 +85,17 @@ class ClientCase(SynchronousTestCase):
 
     def seen(self, event: str) -> list[Entry]:
         """The lines of an event since the test began."""
-        return [entry for entry in self.site.mta.log()[self._seen :] if entry.event == event]
+        return [entry for entry in self._log()[self._seen :] if entry.event == event]
+
+    def _log(self) -> list[Entry]:
+        """All that has happened up to now.  Lines are gathered before they are written: the line of a connection of ours is waited for."""
+        with socket.create_connection(("127.0.0.1", self.site.mta.port)) as marker:
+            marker.recv(100)
+            port = str(marker.getsockname()[1])
+            wait_for(
+                lambda: any(entry.fields["port"] == port for entry in self.site.mta.log("connect")), "the line of a connection"
+            )
+        return self.site.mta.log()
 
 
 class EveryClient:

@@ -20,7 +20,7 @@ UNBOUND='unbound'
 ACCOUNTS='postfix Debian-exim mtapeer smmta smmsp opensmtpd opensmtpq nsd unbound'
 TOOLS='m4 ldnsutils sasl2-bin libsasl2-modules swaks libnet-ssleay-perl libio-socket-ssl-perl strace openssl procps util-linux mount'
 CLIENTS='msmtp s-nail curl gsasl'
-NODEMAILER=10.6.0
+NODEMAILER=9.1.1  # the newest that says it runs on the node 18 of Debian 12; from 10.0 on it wants 20
 export DEBIAN_FRONTEND=noninteractive
 
 runs() {  # does every program start?
@@ -91,7 +91,7 @@ apt-get -o DPkg::Lock::Timeout=180 install -y -qq --no-install-recommends "$DOVE
     tail -5 "$PREFIX/apt.log" >&2
     exit 1
 }
-npm install --prefix "$PREFIX/nodemailer" --ignore-scripts --no-audit --no-fund --no-package-lock --loglevel=error \
+npm install --prefix "$PREFIX/nodemailer" --engine-strict --ignore-scripts --no-audit --no-fund --no-package-lock --loglevel=error \
     "nodemailer@$NODEMAILER" >>"$PREFIX/apt.log" 2>&1 || {
     tail -5 "$PREFIX/apt.log" >&2
     exit 1

@@ -1,4 +1,4 @@
-"""nodemailer, of JavaScript programs: it sends the whole envelope and DATA without waiting (RFC 2920)."""
+"""nodemailer, of JavaScript programs: the newest version for the node that Debian 12 has (install.sh)."""
 
 from __future__ import annotations
 
@@ -37,10 +37,9 @@ class NodemailerTests(EveryClient, ClientCase):
         self.assertEqual(("ü.bin", content), (attached.get_filename(), attached.get_content()))
 
     def test_all_refused(self) -> None:
-        """DATA has been sent when the only recipients are refused: 554 to it, and no message of nothing."""
+        """When the only recipients are refused it hears 550 for each, and sends no message of nothing."""
         self.check_refused(self.order("nobody@local.test", "nothing@local.test"), "550")
-        [entry] = [entry for entry in self.seen("rejected") if entry.fields["stage"] == "data"]
-        self.assertEqual("554 5.5.1 No valid recipients", entry.fields["reply"])
+        self.assertEqual(["rcpt"] * 2, [entry.fields["stage"] for entry in self.seen("rejected")])
 
     def test_requiretls(self) -> None:
         """RFC 8689: REQUIRETLS in MAIL."""

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mta.envelope import BOUNCE, Flag, Kind, NewRecipient, Notify
 from mta.queue.state import Alteration, Overdue, Selector
 from mta.status import MailError
-from tests.queue.harness import BUSY, DEST, HOUR, START, UNKNOWN, QueueHarness, changed, ids
+from tests.queue.harness import BUSY, DAY, DEST, HOUR, START, UNKNOWN, QueueHarness, changed, ids
 
 if TYPE_CHECKING:
 
@@ -123,6 +123,14 @@ class DelayRows(Rows):
         self.assertEqual((overdue.message.deliver_by, noticed), overdue.place)
         self.now += HOUR
         self.assertEqual([returned, plain], [late.message.id for late in await self.late()])
+
+    async def test_q21_a_time_that_never_comes(self) -> None:
+        """A named time beyond the message's own: it would be given up without a word before, so its age counts."""
+        never = await self.timed(2 * DAY, lifetime=DAY)
+        at_the_end = await self.timed(DAY, lifetime=DAY)
+        await self.timed(DAY - 1, lifetime=DAY)
+        self.now += 2 * HOUR
+        self.assertEqual([never, at_the_end], [late.message.id for late in await self.late()])
 
     async def test_q21_at_its_time_once(self) -> None:
         """Warned once, over a crash; who wants no word, what is held and the null sender are not found; what waits on is."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.envelope import BOUNCE, Kind
+from mta.envelope import BOUNCE, Flag, Kind
 from mta.queue.retry import NEVER_TRIED
 from mta.queue.state import Alteration, DestState, Selector, State
 from mta.status import MailError
@@ -53,6 +53,28 @@ class OperatorRows(Rows):
         self.assertEqual(State.HELD, (await self.row(id + 1)).state)
         self.assertEqual(1, await self.alter(Alteration.RELEASE, message=id))
         self.assertEqual([(id + 1, self.now)], [(claim.id, claim.due) for claim in await self.claim()])
+
+    async def test_released_before_its_time(self) -> None:
+        """What its sender has put off (RFC 4865) goes at its time; RETRY, and what was tried, goes now, and so does what is past it."""
+        put_off, when = {"flags": int(Flag.PUT_OFF)}, self.now + HOUR
+        rule, _ = await self.accept(self.to(due=when), hold="rule r", **put_off)
+        waits, _ = await self.accept(self.to(due=when), **put_off)
+        retried, _ = await self.accept(self.to(due=when), **put_off)
+        (tried,) = await self.taken(**put_off)
+        await self.defer(tried, after=HOUR)
+        for id in (waits, tried.message):
+            await self.alter(Alteration.HOLD, message=id)
+        for id in (rule, waits, tried.message):
+            self.assertEqual(1, await self.alter(Alteration.RELEASE, message=id))
+        self.assertEqual(1, await self.alter(Alteration.RETRY, message=retried))
+        await self.crash()
+        dues = [(await self.row(id + 1)).due for id in (rule, waits, tried.message, retried)]
+        self.assertEqual([when, when, self.now, self.now], dues)
+        self.assertEqual({tried.id, retried + 1}, {*ids(await self.claim())})
+        await self.alter(Alteration.HOLD, message=rule)
+        self.now = when + HOUR
+        await self.alter(Alteration.RELEASE, message=rule)
+        self.assertEqual(self.now, (await self.row(rule + 1)).due)
 
     async def test_hold_at_enqueue(self) -> None:
         """A message that comes with a reason to hold it is never on its way, nor over a crash, until it is released."""

@@ -264,7 +264,7 @@ class LifeTests(SpoolCase):
         self.assertFalse(self.spool.give(sink.id))
 
     def test_orphans(self) -> None:
-        """Over an hour old, ours, and of no message on its way; temporary files too; nothing else."""
+        """Over an hour old, and of no message on its way, also one that came from another node; temporary files too; nothing else."""
         sinks = [self.kept() for _ in range(4)]
         self.spool.give(sinks[1].id)
         self.spool.give(sinks[2].id)
@@ -273,7 +273,7 @@ class LifeTests(SpoolCase):
         self.spool.stored(sinks[3].id, False)
         other = Generator(lambda: NOW, node=3).block(1)
         stale = Generator(lambda: NOW - 9).block(1)
-        (self.spool.path(other)).write_bytes(b"another node's")
+        (self.spool.path(other)).write_bytes(b"of a node whose mail was adopted")
         (self.spool.path(other).parent / "notes.txt").write_bytes(b"not ours")
         (self.directory / f"{id_text(stale)}.tmp").write_bytes(b"left over")
         folder = self.spool.path(other).parent.name
@@ -281,7 +281,7 @@ class LifeTests(SpoolCase):
             os.utime(path, (NOW / 1000, NOW / 1000))
         self.assertEqual(([], []), self.spool.old_files(int(folder, 16), NOW + HOUR - 1))
         ids, _ = self.spool.old_files(int(folder, 16), NOW + HOUR)
-        self.assertEqual({sinks[2].id, sinks[3].id}, set(ids))
+        self.assertEqual({sinks[2].id, sinks[3].id, other}, set(ids))
         self.assertEqual([f"{id_text(stale)}.tmp"], [path.name for path in self.spool.old_files(0, NOW + HOUR)[1]])
 
     def test_refused_again_and_again(self) -> None:

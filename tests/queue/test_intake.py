@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mta.config.settings import Queue, Seconds, Size
 from mta.envelope import Refusal
-from mta.queue.state import State
+from mta.queue.state import Alteration, Selector, State
 from mta.status import MailError, transient
 from tests.queue.station import LATER, Station, delivered
 
@@ -51,6 +51,19 @@ class IntakeTests(SynchronousTestCase):
         self.assertEqual((0, []), (self.scheduler.active, self.station.smtp.seen))
         self.station.advance(61)
         self.assertEqual([(TO,)], self.station.smtp.seen)
+
+    def test_release_of_what_a_rule_held(self) -> None:
+        """An operator lets it go before its time: it goes in its time, and is found then."""
+        station = self.station
+        message = attrs.evolve(station.message(TO), release=station.now() + 60_000, hold="rule r")
+        self.successResultOf(station.service.accept(message))
+        station.advance(10)
+        self.successResultOf(station.engine.alter(Selector(), Alteration.RELEASE, station.now()))
+        self.successResultOf(station.service.discover())
+        station.advance(45)
+        self.assertEqual([], station.smtp.seen)
+        station.advance(10)
+        self.assertEqual([(TO,)], station.smtp.seen)
 
     def test_engine_refuses(self) -> None:
         """Its MailError reaches the client, the kept places are given back, nothing is delivered."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import attrs
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from mta.envelope import Refusal, Route
@@ -264,3 +265,41 @@ class OperatorTests(Case):
             self.successResultOf(self.station.service.discover(dest))
             self.assertEqual([], self.station.left)
             self.station.smtp.answer = deferred
+
+
+class AdoptedTests(Case):
+    """Mail that came from another queue."""
+
+    def test_routed_anew_and_found(self) -> None:
+        """Whatever routes it was filed by, and although nothing has changed here."""
+        router = LocalRouter()
+        self.reload(router)
+        self.accepted(TO)
+        self.station.advance(90)
+        row = next(iter(self.station.engine._rows.values()), None)
+        self.assertIsNone(row, "delivered at home")
+        self.home.answer = deferred
+        self.accepted(TO)
+        (row,) = self.station.engine._rows.values()
+        row.dest = "smtp:default/example.org"  # as it was filed elsewhere
+        self.successResultOf(self.station.service.adopted())
+        self.assertEqual({TO: "maildir:home/"}, self.dests())
+
+    def test_while_a_walk_is_on(self) -> None:
+        """What came behind the walk's back is walked through once more before the new digest is kept."""
+        self.accepted(TO)
+        rerouting = self.station.service._rerouting
+        walks: list[int] = []
+        walk = rerouting._walk
+
+        async def walked(router: FakeRouter) -> int:
+            walks.append(1)
+            if len(walks) == 1:
+                await rerouting.doubt()
+            return await walk(router)
+
+        self.patch(rerouting, "_walk", walked)
+        rerouting.use(LocalRouter())
+        rerouting._last = 0
+        self.successResultOf(Deferred.fromCoroutine(rerouting.run()))
+        self.assertEqual((2, "2"), (len(walks), self.successResultOf(self.station.engine.noted("routes"))))

@@ -6,7 +6,7 @@ import attrs
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.config.settings import Dsn, Seconds
+from mta.config.settings import DestinationEntry, Dsn, Seconds
 from mta.envelope import NewMessage, Refusal, Settlement
 from mta.queue.state import Alteration, Overdue, Selector
 from mta.status import transient
@@ -169,9 +169,22 @@ class WarningTests(SynchronousTestCase):
         self.assertEqual(1, len(self.asked))
 
     def test_before_its_release(self) -> None:
-        """What its sender has put off himself (RFC 4865) is not late yet; if it waits longer, he hears of that."""
+        """What its sender has put off himself (RFC 4865) is late when it has waited since its release, and not before."""
         station = self.station
         message = attrs.evolve(station.message(TO), release=station.now() + 2 * HOURS_4 * 1000)
+        self.successResultOf(station.service.accept(message))
+        for seconds in (2 * HOURS_4 - 10, HOURS_4):
+            station.advance(seconds)
+            self.assertEqual([], self.asked)
+        station.advance(3700)
+        self.assertEqual([message.id], [overdue.message.id for overdue in self.asked])
+
+    def test_before_its_release_where_mail_is_kept_longer(self) -> None:
+        """Its release is known all the same, by the longest time of its destinations."""
+        station = self.station
+        entry = DestinationEntry(("example.org",), lifetime=Seconds(9 * 86400.0))
+        station.service.reconfigure(attrs.evolve(station.settings, destination=(entry,)), station.router)
+        message = attrs.evolve(station.message(TO), release=station.now() + HOURS_4 * 1000)
         self.successResultOf(station.service.accept(message))
         station.advance(2 * HOURS_4 - 10)
         self.assertEqual([], self.asked)

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from mta.config.receiving import Access, AccessRule, Dnsbl, Greylist, RecipientTable
+from mta.config.settings import HostListEntry
 from mta.envelope import Action
 from mta.hints import MemoryHints
 from mta.interfaces import IRecipients
@@ -115,6 +116,26 @@ class ConversationTests(DoorCase):
         self.resolver.asked.clear()
         self.assertEqual("250", self.rcpt(address="192.0.2.7")[:3])
         self.assertEqual(0, self.resolver.asked.total())
+
+    def test_lists_and_listeners(self) -> None:
+        """A rule for one port by its name, for clients in a list by theirs."""
+        rule = AccessRule("no", "reject", "rcpt", client=("+bad",), listen=("mx",))
+        access = attrs.evolve(SETTINGS.access, rule=(rule,))
+        lists = (HostListEntry("bad", ("!203.0.113.10", "203.0.113.0/24")),)
+        for name, address, code in (("mx", STRANGER, "550"), ("mx", "203.0.113.10", "250"), ("", STRANGER, "250")):
+            self.begin(listen={"name": name}, access=access, hostlist=lists)
+            self.assertEqual(code, self.rcpt(address=address)[:3], (name, address))
+
+    def test_dnsbl_text(self) -> None:
+        """What the list says is in the answer, asked for once however many recipients there are; nobody else costs a question."""
+        self.records.update({**HIT, "9.113.0.203.bl.example": {**HIT["9.113.0.203.bl.example"], "TXT": ["spam\r\nseen"]}})
+        self.door(dnsbl=(Dnsbl("bl.example"),))
+        session, _ = self.hello()
+        wanted = "550 5.7.1 Client host [203.0.113.9] is listed by bl.example: spam seen"
+        self.assertEqual([wanted, wanted], self.say(session, MAIL + RCPT + RCPT)[1:])
+        self.assertEqual(1, self.resolver.asked["9.113.0.203.bl.example", "TXT"])
+        self.assertEqual("250", self.rcpt(address="203.0.113.10")[:3])
+        self.assertEqual(0, self.resolver.asked["10.113.0.203.bl.example", "TXT"])
 
     def test_name_at_connect(self) -> None:
         """A rule that judges names at the connection makes the greeting wait; one that judges at RCPT does not."""

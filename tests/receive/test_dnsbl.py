@@ -8,10 +8,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from mta.config.receiving import Access, Dnsbl
-from mta.receive.dnsbl import DnsblJudge, clean_name, hits, listed_as, refuses_us
+from mta.receive.dnsbl import MAX_TEXT, DnsblJudge, clean_name, clean_text, hits, listed_as, refuses_us
 from mta.status import MailError
 from tests.receive.test_rules import facts
 
@@ -45,12 +46,89 @@ class ListTests(SynchronousTestCase):
         self.assertEqual([True, False], [refuses_us((answer,)) for answer in ("127.255.255.252", "127.0.0.2")])
 
 
+class TextTests(SynchronousTestCase):
+    """What a list says of its hit is a stranger's text."""
+
+    def test_clean(self) -> None:
+        """One line of printable ASCII; whatever else is in it is replaced."""
+        for record, wanted in (
+            (b"Blocked, see https://bl.example/?ip=192.0.2.9", "Blocked, see https://bl.example/?ip=192.0.2.9"),
+            (b"a\r\n250 2.0.0 Ok\r\n", "a 250 2.0.0 Ok"),
+            (b"  a \t\0 b\x7f", "a b"),
+            (b"gr\xfc\xc3\x9fe", "gr???e"),
+            (b"\r\n \0", ""),
+            (b"", ""),
+            (b"x" * 300, "x" * MAX_TEXT),
+        ):
+            self.assertEqual(wanted, clean_text(record), record)
+
+    @hypothesis_settings(deadline=None, max_examples=200)
+    @given(st.binary(max_size=400))
+    def test_any_bytes(self, record: bytes) -> None:
+        """Never a control character, never more than is wanted."""
+        text = clean_text(record)
+        self.assertTrue(text.isascii() and (text.isprintable()) and len(text) <= MAX_TEXT and text == text.strip())
+
+
 class JudgeTests(SynchronousTestCase):
     """`DnsblJudge`."""
 
+    def setUp(self) -> None:
+        self.asked: list[str] = []
+        self.texts: dict[str, str] = {}
+        self.lists: tuple[Dnsbl, ...] = ()
+
+    async def text(self, zone: str) -> str:
+        """What a list says."""
+        self.asked.append(zone)
+        return self.texts.get(zone, "")
+
     def judge(self, lists: dict[str, int], reject: int = 3, defer: int = 0, **known: Any) -> MailError | None:
         """What is said to a client on these lists."""
-        return DnsblJudge(Access(dnsbl_reject=reject, dnsbl_defer=defer)).judge("rcpt", facts(dnsbl=lists, **known))
+        made = self.lists or tuple(Dnsbl(zone, score or 1) for zone, score in lists.items())
+        judge = DnsblJudge(Access(dnsbl_reject=reject, dnsbl_defer=defer, dnsbl=made))
+        answer = judge.judge("rcpt", facts(dnsbl=lists, dnsbl_text=self.text, **known))
+        return None if answer is None else self.successResultOf(Deferred.fromCoroutine(answer))
+
+    def test_text(self) -> None:
+        """The heaviest list's own words, asked for only where the client is refused."""
+        self.texts = {"a.example": "spam seen", "b.example": "see https://b.example"}
+        error = self.judge({"a.example": 1, "b.example": 2, "good.example": -1}, reject=2)
+        assert error is not None
+        wanted = "550 5.7.1 Client host [192.0.2.9] is listed by a.example, b.example: see https://b.example"
+        self.assertEqual(wanted, str(error.reply))
+        self.assertEqual(["b.example"], self.asked)
+        self.judge({"a.example": 1})
+        self.judge({"a.example": 9}, trusted=True)
+        self.assertEqual(["b.example"], self.asked)
+
+    def test_text_of_the_operator(self) -> None:
+        """Its placeholders are filled, once: what a list says is no text of ours."""
+        self.lists = (Dnsbl("a.example", 3, text="Go to https://fix.example/{client}?l={zone} ({txt})"), Dnsbl("b.example", 3))
+        for text, wanted in (("bad {client}", "bad {client}"), ("", "listed by a.example")):
+            self.texts = {"a.example": text}
+            error = self.judge({"b.example": 3, "a.example": 3})
+            assert error is not None
+            self.assertEqual(f"Go to https://fix.example/192.0.2.9?l=a.example ({wanted})", error.reply.text)
+        self.lists = (Dnsbl("a.example", 3, text="Not you"),)
+        self.asked.clear()
+        error = self.judge({"a.example": 3})
+        assert error is not None
+        self.assertEqual(("550 5.7.1 Not you", []), (str(error.reply), self.asked))
+
+    def test_a_good_list_that_is_silent(self) -> None:
+        """It might take off enough: then the client is put off, and not refused for good."""
+        for silent, code in (
+            ({"good.example": -1}, 450),
+            ({"worse.example": 5}, 550),
+            ({"good.example": -1, "w.example": 9}, 450),
+        ):
+            error = self.judge({"a.example": 3}, dnsbl_silent=silent)
+            assert error is not None
+            self.assertEqual(code, error.reply.code, silent)
+        error = self.judge({"a.example": 5}, dnsbl_silent={"good.example": -1})
+        assert error is not None
+        self.assertEqual(550, error.reply.code)
 
     def test_scores(self) -> None:
         """They are added up; good lists take off."""

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mta.config.receiving import Greylist
 from mta.hints import MemoryHints
-from mta.receive.greylist import GreylistJudge, prefix_of, seconds_left
+from mta.receive.greylist import NEW, GreylistJudge, prefix_of, seconds_left
 from mta.status import MailError
 from tests.receive.test_rules import HOME, facts
 
@@ -122,7 +122,7 @@ class GreylistTests(SynchronousTestCase):
 
     def test_a_flood_pushes_out_no_one(self) -> None:
         """Whoever has passed stays known, however many come new."""
-        self.hints = MemoryHints(self.clock, limit=10)
+        self.hints = MemoryHints(self.clock, {NEW: 10, "": 10})
         self.begin()
         self.waits()
         self.clock.advance(300)

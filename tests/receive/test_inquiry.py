@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -15,7 +15,7 @@ from mta.config.receiving import Access, Dnsbl
 from mta.config.units import Seconds
 from mta.dns.answer import Answer
 from mta.interfaces import IMailResolver
-from mta.receive.inquiry import NAME_TIME, NAMES, Inquiries, Inquiry
+from mta.receive.inquiry import NAME_TIME, NAMES, TEXT_TIME, Inquiries, Inquiry
 from mta.testing.dns import FakeResolver
 from tests.receive.door import FakeLog
 
@@ -216,3 +216,73 @@ class ListTests(InquiryCase):
         waiting.cancel()
         resolver.say("9.2.0.192.a.example", "A")
         self.assertIsNone(inquiry.until("rcpt", lists=True))
+
+
+class TextTests(InquiryCase):
+    """What a list says of its hit (RFC 5782 2.1)."""
+
+    A = Dnsbl("a.example", 2)
+    NAME = "9.2.0.192.a.example"
+
+    def text(self, inquiry: Inquiry) -> Any:
+        """Ask for it."""
+        return self.successResultOf(Deferred.fromCoroutine(inquiry.text("a.example")))
+
+    def test_once(self) -> None:
+        """Asked when wanted, and once for a client; the first text that is one."""
+        inquiry = self.ask({self.NAME: {"A": ["127.0.0.2"], "TXT": ["\r\n", "spam\r\nseen"]}}, self.A)
+        self.assertEqual(0, self.resolver.asked[self.NAME, "TXT"])
+        self.assertEqual(["spam seen"] * 2, [self.text(inquiry), self.text(inquiry)])
+        self.assertEqual(1, self.resolver.asked[self.NAME, "TXT"])
+
+    def test_none(self) -> None:
+        """No record, a server that fails, a resolver that breaks: no text, and asked once."""
+        records = {self.NAME: {"A": ["127.0.0.2"]}}
+        self.assertEqual("", self.text(self.ask(records, self.A)))
+        inquiry = self.ask(records, self.A, fail={f"{self.NAME}/TXT": "SERVFAIL"})
+        self.assertEqual(["", ""], [self.text(inquiry), self.text(inquiry)])
+        self.assertEqual(1, self.resolver.asked[self.NAME, "TXT"])
+        for broken in (lambda self, name, rdtype: fail(ZeroDivisionError()), lambda self, name, rdtype: 1 / 0):
+            inquiry = self.ask(records, self.A)
+            self.patch(self.resolver, "query", broken.__get__(self.resolver))
+            self.assertEqual("", self.text(inquiry))
+
+    def test_too_late(self) -> None:
+        """After its time there is none, and it is not asked for again."""
+        resolver = SlowResolver()
+        inquiry = self.inquiries(resolver, self.A).begin(CLIENT, trusted=True)
+        text = Deferred.fromCoroutine(inquiry.text("a.example"))
+        self.clock.advance(TEXT_TIME)
+        self.assertEqual(("", ""), (self.successResultOf(text), self.text(inquiry)))
+
+    def test_given_up(self) -> None:
+        """Who waited goes: no timer is left, and that is no answer."""
+        text = Deferred.fromCoroutine(self.inquiries(SlowResolver(), self.A).begin(CLIENT, trusted=True).text("a.example"))
+        text.cancel()
+        self.failureResultOf(text, CancelledError)
+
+
+class SilentTests(InquiryCase):
+    """Lists of which nobody knows whether they have the client."""
+
+    A, GOOD = Dnsbl("a.example", 2), Dnsbl("good.example", -1)
+
+    def test_silent(self) -> None:
+        """SERVFAIL to the question or to the test, or no answer; not a list that is no good."""
+        hit, name, test = {"A": ["127.0.0.2"]}, "9.2.0.192.good.example", "1.0.0.127.good.example"
+        for records, failing, wanted in (
+            ({}, {name: "SERVFAIL"}, True),
+            ({name: hit}, {test: "TIMEOUT"}, True),
+            ({name: hit, test: hit}, {}, False),
+            ({name: {"A": ["127.255.255.254"]}}, {}, False),
+            ({name: hit}, {}, False),
+            ({}, {}, False),
+        ):
+            inquiry = self.ask(records, self.A, self.GOOD, fail=failing)
+            self.assertEqual({"good.example": -1} if wanted else {}, inquiry.silent, (records, failing))
+
+    def test_too_late(self) -> None:
+        """No answer in time."""
+        inquiry = self.inquiries(SlowResolver(), self.GOOD).begin(CLIENT, False)
+        self.clock.advance(self.GOOD.timeout)
+        self.assertEqual({"good.example": -1}, inquiry.silent)

@@ -14,9 +14,9 @@ from zope.interface import implementer
 from mta.config.receiving import AccessRule
 from mta.envelope import Action, Ruling
 from mta.interfaces import IPolicy
-from mta.receive.judges import STAGES, Judges, RuleJudge
+from mta.receive.judges import IN_DOUBT, NO_NAME, STAGES, Judges, RuleJudge
 from mta.receive.rules import Rules
-from mta.status import MailError, permanent
+from mta.status import MailError, permanent, transient
 from tests.receive.door import FakeLog, FakePolicy
 from tests.receive.test_rules import HOME, facts
 
@@ -135,3 +135,96 @@ class RuleJudgeTests(SynchronousTestCase):
             self.assertTrue(isinstance(sure, Ruling) or sure.reply.code == 550)
             error = self.judge(rule, client_name="unknown", client_name_failed=True)
             self.assertEqual((450, "4.7.25"), (error.reply.code, error.reply.enhanced))
+
+
+class DoubtTests(SynchronousTestCase):
+    """A client whose name cannot be looked up now may be the one whom a rule in front speaks of."""
+
+    def rules(self, *actions: str, by: tuple[str, ...] = ("*.partner.example",)) -> RuleJudge:
+        """Rules on the name, the last on the network."""
+        rules = [AccessRule(f"name{number}", action, "rcpt", client_name=by) for number, action in enumerate(actions[:-1])]
+        network = AccessRule("network", actions[-1], "rcpt", client=(ip_network("192.0.2.0/24"),))
+        return RuleJudge(Rules([*rules, network], HOME), FakeLog())
+
+    def answer(self, judge: RuleJudge, **known: Any) -> Any:
+        """What is answered to a client without a name, for now."""
+        return judge.judge("rcpt", facts(client_name="unknown", client_name_failed=True, **known))
+
+    def test_what_would_have_come_first(self) -> None:
+        """accept before reject: he may be the partner, so come again; the same for all that ends in another way."""
+        for first in ("accept", "hold", "defer"):
+            for last in ("reject", "discard"):
+                error = self.answer(self.rules(first, last))
+                assert isinstance(error, MailError)
+                self.assertEqual((NO_NAME, "rule network"), (error.reply, error.reason), (first, last))
+
+    def test_certain(self) -> None:
+        """Where the name is known, or would change nothing, the rule says what it says."""
+        judge = self.rules("accept", "reject")
+        for name in ("unknown", "mx.other.example"):
+            self.assertEqual(550, judge.judge("rcpt", facts(client_name=name)).reply.code)
+        for first, last in (("reject", "reject"), ("warn", "reject")):
+            self.assertEqual(550, self.answer(self.rules(first, last)).reply.code, first)
+        self.assertEqual(Ruling(Action.DISCARD, "rule network"), self.answer(self.rules("discard", "discard")))
+
+    def test_what_loses_nothing(self) -> None:
+        """Held, accepted and put off mail is not lost: these stand."""
+        for last in ("accept", "hold"):
+            self.assertEqual(Ruling(Action(last), "rule network"), self.answer(self.rules("accept", last)))
+        self.assertEqual("4.7.1", self.answer(self.rules("accept", "defer")).reply.enhanced)
+
+    def test_other_conditions(self) -> None:
+        """A rule that could not match whatever the name is, or stands behind, makes no doubt."""
+        partner = AccessRule("p", "accept", "rcpt", client_name=("partner.example",), sender=("partner.example",))
+        no = AccessRule("no", "reject", "rcpt", client=(ip_network("192.0.2.0/24"),))
+        for rules, sender, code in (
+            ((partner, no), "s@a.org", 550),
+            ((partner, no), "s@partner.example", 450),
+            ((no, partner), "s@partner.example", 550),
+        ):
+            error = self.answer(RuleJudge(Rules(rules, HOME), FakeLog()), sender=sender)
+            self.assertEqual(code, error.reply.code, (rules, sender))
+
+    def test_those_behind(self) -> None:
+        """A list or a policy that would not have been asked had the rule matched: what it refuses for good is put off."""
+        soft = transient("4.7.1", "Later")
+        network = {"client": "198.51.100.9"}  # the last rule is not for him
+        for answer, wanted in (
+            (NO, NO_NAME),
+            (Action.DISCARD, NO_NAME),
+            (Ruling(Action.DISCARD, "x"), NO_NAME),
+            (soft, soft),
+            (Action.HOLD, Action.HOLD),
+            (None, None),
+        ):
+            for late in (False, True):
+                behind = FakePolicy(rcpt=(lambda answer=answer: succeed(answer)) if late else answer)
+                told = facts(client_name="unknown", client_name_failed=True, **network)
+                verdict = Judges([self.rules("accept", "reject"), behind]).judge("rcpt", told)
+                verdict = self.successResultOf(verdict) if late else verdict
+                reply = verdict.reply if isinstance(verdict, MailError) and wanted is NO_NAME else verdict
+                self.assertEqual(wanted, reply, (answer, late))
+                self.assertEqual(1, len(behind.asked))
+
+    def test_those_behind_raise(self) -> None:
+        """Raised or failed is answered; a bug stays a bug."""
+        told = facts(client_name="unknown", client_name_failed=True, client="198.51.100.9")
+        for answer in (Failure(NO), lambda: fail(NO)):
+            verdict = Judges([self.rules("accept", "reject"), FakePolicy(rcpt=answer)]).judge("rcpt", told)
+            verdict = self.successResultOf(verdict) if isinstance(verdict, Deferred) else verdict
+            self.assertEqual(NO_NAME, verdict.reply)
+        late = Judges([self.rules("accept", "reject"), FakePolicy(rcpt=lambda: fail(ZeroDivisionError()))])
+        self.failureResultOf(late.judge("rcpt", told), ZeroDivisionError)
+        self.assertRaises(
+            ZeroDivisionError,
+            Judges([self.rules("accept", "reject"), FakePolicy(rcpt=ZeroDivisionError())]).judge,
+            "rcpt",
+            told,
+        )
+
+    def test_no_doubt_no_mark(self) -> None:
+        """IN_DOUBT is said only where a rule that lets by was passed over for want of a name."""
+        told: dict[str, Any] = {"client": "198.51.100.9", "client_name": "unknown"}
+        self.assertIs(IN_DOUBT, self.rules("accept", "reject").judge("rcpt", facts(client_name_failed=True, **told)))
+        self.assertIsNone(self.rules("accept", "reject").judge("rcpt", facts(**told)))
+        self.assertIsNone(self.rules("reject", "reject").judge("rcpt", facts(client_name_failed=True, **told)))

@@ -15,6 +15,7 @@ from mta.config.settings import Limits, Listen, Size, Tls
 from mta.receive.access import client_address
 from mta.receive.common import Common
 from mta.receive.listener import Listener
+from mta.smtp.sasl import TLS_ONLY
 from mta.status import MailError
 from mta.testing.pki import Authority
 from mta.tls.context import ServerTls
@@ -64,11 +65,17 @@ class ListenerTests(SynchronousTestCase):
             self.assertEqual(options.deliver_by, 60)
 
     def test_priority(self) -> None:
-        """RFC 6710: for those whose mail we relay: in relay_from, and on submission ports; not for strangers."""
+        """RFC 6710: for those whose mail we relay: in relay_from, and where one may log in, once that is done; not for strangers."""
         listener, submission = self.listener(), self.listener(portal=Portal(None), submission=True)  # type: ignore[arg-type]
         self.assertTrue(listener.in_clear(CLIENT, True).mt_priority and listener.in_tls(True).mt_priority)
         self.assertTrue(submission.in_clear(CLIENT, False).mt_priority and submission.in_tls(False).mt_priority)
         self.assertFalse(listener.in_clear(CLIENT, False).mt_priority or listener.in_tls(False).mt_priority)
+        logins = self.listener(portal=Portal(None), auth_tls=("PLAIN",))  # type: ignore[arg-type]
+        self.assertEqual((False, True), (logins.in_clear(CLIENT, False).mt_priority, logins.in_tls(False).mt_priority))
+        self.assertTrue(logins.in_tls(False).priority_by_login and submission.in_tls(False).priority_by_login)
+        self.assertFalse(logins.in_tls(True).priority_by_login)
+        in_clear = self.listener(portal=Portal(None), auth_clear=("CRAM-MD5",))  # type: ignore[arg-type]
+        self.assertEqual((True, False), (in_clear.in_clear(CLIENT, False).mt_priority, in_clear.in_tls(False).mt_priority))
 
     def test_exempt(self) -> None:
         """Clients in relay_from have no limits of transactions, recipients and commands; errors and logins are limited for all."""
@@ -106,5 +113,8 @@ class ListenerTests(SynchronousTestCase):
         """AUTH that nobody can check, and implicit TLS without a certificate, are MailErrors with the endpoint."""
         for entry in ({"auth_tls": ("PLAIN",)}, {"auth_clear": ("CRAM-MD5",)}):
             self.assertIn("tcp:25: AUTH needs", self.assertRaises(MailError, self.listener, **entry).reason)
+        for mechanism in TLS_ONLY:
+            clear = {"portal": Portal(None), "auth_clear": (mechanism,)}  # type: ignore[arg-type]
+            self.assertIn(f"{mechanism} is for TLS", self.assertRaises(MailError, self.listener, **clear).reason)
         error = self.assertRaises(MailError, self.listener, with_tls=False, tls="implicit")
         self.assertIn("tcp:25: ", error.reason)

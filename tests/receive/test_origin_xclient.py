@@ -9,9 +9,12 @@ import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mta.config.receiving import AccessRule
 from mta.config.settings import Limits
+from mta.receive.court import Outside
 from mta.receive.session import Session
 from mta.status import MailError, Reply
+from mta.testing.dns import FakeResolver
 from tests.receive.door import BODY, SETTINGS, STRANGER, TRUSTED, DoorCase, FakePolicy
 from tests.receive.headers import version1
 
@@ -90,24 +93,43 @@ class XclientTests(XclientCase):
         self.assertEqual((session.address, session.whence.port, session.trusted), (TRUSTED, 0, True))
 
     def test_name(self) -> None:
-        """NAME is what rules and Received call the client, with no word from the DNS; another ADDR forgets it."""
+        """NAME is what rules and Received call the client, with no word from the DNS; another ADDR forgets it.
+
+        One that cannot be known now is what a lookup of ours that fails is.
+        """
         policy = FakePolicy()
         self.begin(policy=policy)
         session, _ = self.hello(INSIDE)
-        for attributes, name in (
-            ("NAME=c.example", "c.example"),
-            ("PORT=7", "c.example"),
-            ("NAME=[TEMPUNAVAIL]", "unknown"),
-            (f"NAME=d.example ADDR={STRANGER}", "d.example"),
-            ("ADDR=203.0.113.10", ""),
+        for attributes, name, failed in (
+            ("NAME=c.example", "c.example", False),
+            ("PORT=7", "c.example", False),
+            ("NAME=[TEMPUNAVAIL]", "unknown", True),
+            ("PORT=8", "unknown", True),
+            ("NAME=[UNAVAILABLE]", "unknown", False),
+            (f"NAME=d.example ADDR={STRANGER}", "d.example", False),
+            ("ADDR=203.0.113.10", "", False),
         ):
             self.assertEqual(self.codes(session, f"XCLIENT {attributes}\r\n".encode()), ["220"])
-            self.assertEqual((session.client_name, policy.facts["connect"]["client_name"]), (name, name), attributes)
+            told = policy.facts["connect"]
+            self.assertEqual(
+                (name, name, failed), (session.client_name, told["client_name"], told["client_name_failed"]), attributes
+            )
         self.say(session, b"XCLIENT NAME=e.example\r\n")
         self.say(session, b"EHLO client.example\r\n")
         self.envelope(session)
         self.say(session, BODY + b".\r\n")
         self.assertIn(b"from client.example (e.example [203.0.113.10])", self.accept.accepted[0].prefix)
+
+    def test_name_not_now(self) -> None:
+        """NAME=[TEMPUNAVAIL]: rules on names put off what they would refuse; [UNAVAILABLE] is refused (Postfix: 450, 550)."""
+        network = (IPv4Network("203.0.113.0/24"),)
+        nameless = AccessRule("nameless", "reject", "mail", client_name=("unknown",))
+        partner = AccessRule("partner", "accept", "mail", client_name=("*.partner.example",))
+        for rules in ((nameless,), (partner, AccessRule("network", "reject", "mail", client=network))):
+            self.begin(access=attrs.evolve(SETTINGS.access, xclient_from=NETWORK, rule=rules), outside=Outside(FakeResolver({})))
+            for said, code in (("[TEMPUNAVAIL]", "450"), ("[UNAVAILABLE]", "550")):
+                session = self.passed(f"ADDR=203.0.113.10 NAME={said}")
+                self.assertEqual([code], self.codes(session, b"MAIL FROM:<>\r\n"), (said, rules))
 
     def test_not_for_others(self) -> None:
         """Neither a stranger nor a client of relay_from may; XCLIENT to an address of the list does not open it either."""

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+import attrs
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mta.config.receiving import AccessRule
+from mta.hostlist import HostLists
 from mta.receive.rules import Kind, Names, Networks, Rules
 from mta.status import Reply
 
@@ -35,8 +37,10 @@ def facts(**known: Any) -> dict[str, Any]:
         "recipient": "r@example.org",
         "account": "",
         "listen": "tcp:25",
+        "listen_name": "",
         "trusted": False,
         "dnsbl": {},
+        "dnsbl_silent": {},
     }
     return {**usual, **known}
 
@@ -152,6 +156,17 @@ class RulesTests(SynchronousTestCase):
         """With an index the same rules match, in the same order, as without."""
         self.assertEqual(expected(rules, facts(**known)), self.names(*rules, **known))
 
+    @hypothesis_settings(deadline=None, max_examples=150)
+    @given(st.lists(RULE, max_size=6), KNOWN)
+    def test_but_for_the_name(self, rules: list[AccessRule], known: dict[str, Any]) -> None:
+        """Those in front of the one that decides that ask for a name, and would match without that."""
+        told = facts(**{**known, "client_name": "unknown"})
+        made = Rules(rules, HOME)
+        decides = next((rule for rule in made.matching("rcpt", told) if rule.kind is not Kind.WARN), None)
+        before = rules[: [rule.name for rule in rules].index(decides.name)] if decides is not None else rules
+        wanted = [rule.name for rule in before if rule.client_name and matches(attrs.evolve(rule, client_name=()), told)]
+        self.assertEqual(wanted, [rule.name for rule in made.but_for_the_name("rcpt", told, decides)])
+
     def test_the_first_decides(self) -> None:
         """What warns is passed by, what decides ends it."""
         rules = [AccessRule(name, action, "rcpt") for name, action in (("w", "warn"), ("a", "accept"), ("r", "reject"))]
@@ -177,6 +192,30 @@ class RulesTests(SynchronousTestCase):
         """Only at the stages of the rules that ask for them."""
         rules = Rules([AccessRule("a", "warn", "mail", client_name=("unknown",)), AccessRule("b", "warn", "rcpt")], HOME)
         self.assertEqual((frozenset({"mail"}), frozenset({"mail", "rcpt"})), (rules.named_at, rules.stages))
+
+    def test_lists(self) -> None:
+        """ "+name" stands for the networks of a list, beside others; of an empty list nobody is."""
+        rule = AccessRule("r", "reject", "rcpt", client=(ip_network("198.51.100.0/24"), "+partners"))
+        lists = HostLists({"partners": ("!192.0.2.1", "192.0.2.0/24", "+more"), "more": ("2001:db8::/32",)})
+        made = Rules([rule], HOME, lists)
+        for client, wanted in (
+            ("198.51.100.9", 1),
+            ("192.0.2.9", 1),
+            ("2001:db8::9", 1),
+            ("192.0.2.1", 0),
+            ("203.0.113.9", 0),
+        ):
+            self.assertEqual(wanted, len([*made.matching("rcpt", facts(client=client))]), client)
+        nobody = Rules([AccessRule("n", "reject", "rcpt", client=("+none",))], HOME, HostLists({"none": ()}))
+        self.assertEqual([], [*nobody.matching("rcpt", facts())])
+        self.assertRaises(ValueError, Rules, [rule], HOME)
+
+    def test_listeners(self) -> None:
+        """By name, or by endpoint; a listener without a name is not everybody's."""
+        for listen in ("mx", "tcp:25"):
+            rule = AccessRule("r", "reject", "rcpt", listen=(listen,))
+            self.assertEqual(["r"], self.names(rule, listen="tcp:25", listen_name="mx"))
+            self.assertEqual([], self.names(rule, listen="tcp:587", listen_name=""))
 
     def test_replies(self) -> None:
         """The rule's own, else one that fits."""

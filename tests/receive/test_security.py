@@ -7,8 +7,10 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import succeed
+
 from mta.config.settings import Access, Auth, Limits, Seconds
-from mta.envelope import Flag
+from mta.envelope import Action, Flag, Ruling
 from mta.receive.connection import Connection
 from mta.status import permanent, transient
 from tests.receive.client import Client
@@ -189,6 +191,28 @@ class OfferTests(SecurityCase):
             client.transport.abortConnection()
             await self.receive.stopService()
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    async def test_policy_that_would_hold_the_mail(self) -> None:
+        """HOLD and DISCARD at STARTTLS in a transaction: there is no mail any more, so it is the policy's mistake and no TLS.
+
+        The transaction is over (RFC 3207 4.2); the next mail is neither held nor thrown away.
+        """
+        for verdict in (Action.HOLD, Action.DISCARD, Ruling(Action.HOLD, "x")):
+            for answer in (verdict, lambda verdict=verdict: succeed(verdict)):
+                self.policy = FakePolicy(starttls=answer)
+                await self.serve()
+                client = await self.greeted()
+                await client.say(b"MAIL FROM:<>\r\nRCPT TO:<user@example.org>\r\n", b"250 2.1.5 Recipient ok\r\n")
+                self.assertEqual(await self.code(client, STARTTLS), "454 4.3.0")
+                self.assertIn("the policy answered", self.log.named("rejected")[0]["why"])
+                self.assertEqual((await client.say(b"DATA\r\n"))[:9], b"503 5.5.1")
+                self.assertEqual([], self.accept.accepted)
+                await client.envelope()
+                await client.say(b"Subject: x\r\n\r\nbody\r\n.\r\n")
+                [message] = self.accept.accepted
+                self.assertEqual("", message.hold)
+                client.transport.abortConnection()
+                await self.receive.stopService()
 
     async def test_x24_starttls_in_implicit_tls(self) -> None:
         """X24: STARTTLS inside implicit TLS is not offered and 502.  (A PROXY header behind the handshake is a later issue's.)"""

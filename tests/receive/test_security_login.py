@@ -14,11 +14,14 @@ import attrs
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
+from twisted.cred.portal import Portal
 
 from mta.config.settings import Access, Auth
 from mta.smtp.credentials import Login, Terms
 from mta.smtp.scram import PLUS, SCRAM, give_scram, serialise, verifier_of
 from mta.tls.binding import tls_exporter
+from tests.receive.auth.case import Realm, Tokens
+from tests.receive.auth.strange import strange
 from tests.receive.client import Client
 from tests.receive.door import SETTINGS
 from tests.receive.test_security_certificate import CLIENTS, STRANGERS, VERSIONS, showing
@@ -115,6 +118,22 @@ class ExternalTests(LoginCase):
             self.assertNotIn(b"EXTERNAL", offered)
             self.assertEqual((await client.say(b"AUTH EXTERNAL =\r\n"))[:3], b"504")
 
+    async def test_strange_certificates(self) -> None:
+        """What cannot be read is not verified, so that it is not asked about: EXTERNAL is not there, and all else is as usual."""
+        await self.offering()
+        for what, (shown, key) in strange(CLIENTS).items():
+            if what in ("a later version", "a key of a kind that is not known"):  # our client cannot show it either
+                continue
+
+            def prepare(context: SSL.Context, shown: bytes = shown, key: Any = key) -> None:
+                context.use_certificate(x509.load_der_x509_certificate(shown))
+                context.use_privatekey(key)
+
+            client, offered = await self.secure(prepare)
+            self.assertEqual(offered, b"SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN", what)
+            self.assertEqual((await client.say(b"AUTH EXTERNAL =\r\n"))[:3], b"504")
+            self.assertEqual((await client.say(b"NOOP\r\n"))[:3], b"250")
+
     async def test_s10_not_for_the_client_of_a_proxy(self) -> None:
         """S10: the certificate is that of the one in front: whom XCLIENT names cannot log in by it, nor is known by its names."""
         access = attrs.evolve(SETTINGS.access, xclient_from=(IPv4Network("127.0.0.0/8"),))
@@ -138,6 +157,33 @@ class ExternalTests(LoginCase):
         self.assertEqual((await client.say(b"AUTH EXTERNAL\r\n"))[:4], b"334 ")
         self.assertEqual((await client.say(b"\r\n"))[:3], b"235")
         self.assertEqual(self.log.named("auth")[0]["account"], "somebody")
+
+
+class TokenTests(TlsCase):
+    """OAUTHBEARER and XOAUTH2, judged by an embedder's portal."""
+
+    async def test_token(self) -> None:
+        """In TLS only; a token as long as they are; whose is refused hears why before that, counts once, and may try again."""
+        self.portal = Portal(Realm(), [Tokens()])
+        await self.serve(None, {"auth_tls": ("OAUTHBEARER", "XOAUTH2"), "mail_requires": "tls+auth"})
+        client = await self.client()
+        await client.until(b"220 ")
+        self.assertNotIn(b"AUTH", await client.hello())
+        self.assertEqual((await client.say(b"AUTH XOAUTH2\r\n"))[:3], b"530")
+        client = await self.secured()
+        self.assertIn(b"AUTH OAUTHBEARER XOAUTH2\r\n", await client.hello())
+        bad = b64encode(b"n,a=jim,\1auth=Bearer %b\1\1" % (b"x" * 4000))
+        why = b"334 eyJzdGF0dXMiOiJpbnZhbGlkX3Rva2VuIiwic2NoZW1lcyI6ImJlYXJlciJ9\r\n"
+        await client.say(b"AUTH OAUTHBEARER " + bad + b"\r\n", why)
+        await client.say(b"AQ==\r\n", b"535 5.7.8 Authentication credentials invalid\r\n")
+        good = b64encode(b"user=jim\1auth=Bearer good\1\1")
+        self.assertEqual((await client.say(b"AUTH XOAUTH2 " + good + b"\r\n"))[:3], b"235")
+        lines = [(line["mechanism"], line["user"], line["result"], line.get("account")) for line in self.log.named("auth")]
+        self.assertEqual(lines, [("OAUTHBEARER", "jim", "refused", None), ("XOAUTH2", "jim", "ok", "account-of-user")])
+        self.assertEqual(self.log.named("rejected")[1:], [], "the line of 530 alone")
+        [session] = [one for one in self.receive._common.roster.here() if one.account]
+        self.assertEqual((session.counters.auth_failures, session.counters.errors), (1, 0))
+        self.assertNotIn("xxxx", repr(self.log.events))
 
 
 class HashTests(LoginCase):

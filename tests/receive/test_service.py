@@ -8,8 +8,9 @@ from typing import Any
 
 import attrs
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
+from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -51,6 +52,21 @@ class PortTests(TestCase):
         await receive.stopService()
         self.assertEqual((await client.gone)[:9], b"421 4.3.2")
         self.assertEqual((receive.sessions, receive.ports), (0, []))
+
+    async def test_port_of_others(self) -> None:
+        """One that is given is served like any other; whoever gives it says where it is."""
+        log, asked = FakeLog(), list[str]()
+
+        def listen(endpoint: str, factory: Factory) -> Any:
+            asked.append(endpoint)
+            return succeed(reactor.listenTCP(0, factory, interface="127.0.0.1"))  # type: ignore[attr-defined]
+
+        receive = service(Listen("tcp:25"), log=log, listen=listen)
+        self.addCleanup(receive.stopService)
+        await receive.open()
+        client = await Client.connect(receive.ports[0].getHost().port)
+        await client.until(b"220 ")
+        self.assertEqual((["tcp:25"], []), (asked, log.named("listening")))
 
     async def test_port_in_use(self) -> None:
         """A port that another has ends the start: the error names endpoint and reason, and nothing else stays bound."""

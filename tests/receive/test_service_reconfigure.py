@@ -13,8 +13,8 @@ from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.interfaces import IListeningPort
 from twisted.trial.unittest import TestCase
 
+from mta import ports
 from mta.config.settings import Auth, Limits, Listen, Settings, Tls
-from mta.receive import service as service_module
 from mta.receive.service import ReceiveService
 from mta.status import MailError
 from mta.tls.context import ServerTls
@@ -155,8 +155,8 @@ class ReconfigureTests(TestCase):
             def listen(self, door: object) -> Deferred[IListeningPort]:
                 return Deferred()
 
-        parse = service_module._parse
-        self.patch(service_module, "_parse", lambda clock, text: Slow() if text.startswith("slow") else parse(clock, text))
+        parse = ports._parse
+        self.patch(ports, "_parse", lambda clock, text: Slow() if text.startswith("slow") else parse(clock, text))
         changing = self.changed(SECOND, Listen("slow:1"))
         self.assertNoResult(changing)
         stopped = self.receive.stopService()

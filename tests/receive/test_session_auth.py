@@ -65,6 +65,17 @@ class AuthCase(DoorCase):
 class LoginTests(AuthCase):
     """What a login is good for."""
 
+    def test_priority(self) -> None:
+        """RFC 6710: offered before the login, granted behind it; a stranger's is lowered and his mail taken."""
+        for login, said, priority in ((b"", "250 2.3.6", 0), (plain("user", "secret"), "250 2.1.0", 7)):
+            session, _ = self.hello()
+            self.say(session, login)
+            mail = b"MAIL FROM:<user@example.org> MT-PRIORITY=7\r\nRCPT TO:<user@example.org>\r\nDATA\r\n"
+            self.assertEqual(said, self.say(session, mail)[0][:9])
+            self.codes(session, BODY + b".\r\n")
+            self.assertEqual(priority, self.accept.accepted.pop().priority)
+            self.assertEqual(priority or None, self.log.named("accepted")[-1]["priority"])
+
     def test_relay(self) -> None:
         """A stranger may not relay; logged in it may, the message has its account, and the Received line says ESMTPA (RFC 3848)."""
         session, _ = self.hello()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from twisted.cred.portal import Portal
 from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 
@@ -25,6 +26,7 @@ class TlsCase(TestCase):
 
     timeout = 20
     policy: FakePolicy | None = None
+    portal: Portal | None = None
 
     async def serve(self, tls: dict[str, Any] | None = None, listen: dict[str, Any] | None = None, **changes: Any) -> None:
         """Begin.  tls: keys of [tls], listen: of both [[listen]] entries."""
@@ -38,7 +40,14 @@ class TlsCase(TestCase):
         self.tls = ServerTls.load(settings.tls)
         self.accept, self.log = FakeAccept(), FakeLog()
         self.receive = ReceiveService(
-            settings, self.accept, FakeRouter(), reactor=reactor, log=self.log, tls=self.tls, policy=self.policy
+            settings,
+            self.accept,
+            FakeRouter(),
+            reactor=reactor,
+            log=self.log,
+            tls=self.tls,
+            policy=self.policy,
+            portal=self.portal,
         )
         self.clients: list[Client] = []
         await self.receive.open()

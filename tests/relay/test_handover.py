@@ -10,9 +10,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from mta.config.settings import Handover
+from mta.hostlist import HostLists
 from mta.interfaces import IHandover
 from mta.relay.handover import HandoverPolicy, ReuseKey, Verdict, allowed
-from mta.relay.hostlist import HostLists
 from mta.tls.policy import Achieved, Level, Parameters, Required
 
 TLS = Achieved("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256)

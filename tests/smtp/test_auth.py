@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mta.smtp import wording
-from mta.smtp.auth import Exchange, begin
-from mta.smtp.credentials import PlainCredentials, encode
+from mta.smtp.auth import Exchange, begin, refuse
+from mta.smtp.bearer import BEARER, why_refused
+from mta.smtp.credentials import PlainCredentials, decode, encode
 from mta.smtp.event import Auth, MailFrom, Refused
+from mta.smtp.sasl import SERVER, pass_on
 from mta.status import MailError, Reply
 from tests.smtp.talk import CHALLENGE, WITH_AUTH, Talk, bytewise, cut
 
@@ -46,6 +50,25 @@ class ExchangeTests(SynchronousTestCase):
             exchange, step = begin(argument, WITH_AUTH)
             self.assertIsInstance(exchange, Exchange)
             self.assertEqual(Reply(334, "", encode(challenge).decode()), step)
+
+    def test_a_question_first(self):
+        """A mechanism that is passed on, and whose server speaks first: a question, before anything is said."""
+        options = attrs.evolve(WITH_AUTH, mechanisms={**SERVER, "CRAM-MD5": partial(pass_on, "CRAM-MD5")})
+        exchange, step = begin(b"CRAM-MD5", options)
+        self.assertEqual(("CRAM-MD5", None), (step.mechanism, step.response))
+        self.assertEqual(Reply(334, "", encode(CHALLENGE).decode()), exchange.supply(CHALLENGE))
+        self.assertEqual(b"tim x", exchange.answer(encode(b"tim x")).response)
+
+    def test_refuse(self):
+        """RFC 7628 3.2.3: whose token is refused for good hears why, others do not; "*" is 501, all else the refusal."""
+        for mechanism, reply in (("PLAIN", NO), ("OAUTHBEARER", Reply(454, "4.7.0", "Not now"))):
+            self.assertIsNone(refuse(mechanism, reply))
+        for mechanism in BEARER:
+            refusal, challenge = refuse(mechanism, NO)
+            self.assertEqual((334, why_refused(mechanism)), (challenge.code, decode(challenge.text.encode())))
+            for line in (b"", b"AQ==", b"?", b"NOOP"):
+                self.assertEqual(NO, refusal.answer(line))
+            self.assertEqual(wording.AUTH_CANCELLED, self.assertRaises(MailError, refusal.answer, b"*").reply)
 
     def test_refusals(self):
         """RFC 4954 4 and 6: 501, 504, and 538 for what TLS would offer; a mechanism that cannot be one is bad syntax."""

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.smtp.event import BodyChunk, BodyEnd, BodyStart, ChunkEnd, MailFrom, Refused
+from mta.smtp.event import BodyChunk, BodyEnd, BodyStart, ChunkEnd, MailFrom, Refused, Reset
 from mta.smtp.server import Counters, Receiver
 from mta.status import Reply
 from tests.smtp.talk import OPTIONS, Talk, bytewise, cut
@@ -56,6 +56,21 @@ class ChunkTests(SynchronousTestCase):
         self.assertEqual(([BodyChunk(b"abc\r\n"), BodyEnd(5, None)], b""), (machine.events(), machine.data_to_send()))
         machine.reply(Reply(250, "2.0.0", "Queued"))
         self.assertEqual(b"250 2.0.0 Queued\r\n250 2.0.0 Ok\r\n", machine.data_to_send())
+
+    def test_the_last_chunk_ends_it(self) -> None:
+        """Refused by the session, out of order or behind a refused one: the session hears that the transaction is over."""
+        for before, refused, codes in (
+            (b"", BodyStart, [b"452"]),
+            (b"BDAT 2\r\n\n\n", None, [b"550", b"503"]),
+            (b"BDAT 2\r\nab", ChunkEnd, [b"452", b"503"]),
+        ):
+            talk = Talk().begin()
+            if refused is not None:
+                talk.answers[refused] = [Reply(452, "4.3.1", "Full")]
+            said = talk.say(before + b"BDAT 2 LAST\r\nab")
+            self.assertEqual(codes, [line[:3] for line in said.splitlines()], before)
+            self.assertIsInstance(talk.events[-1], Reset)
+            self.assertFalse(talk.machine.in_transaction)
 
     def test_in_body(self) -> None:
         """While a chunk comes, wanted or not, what comes is no command."""

@@ -8,14 +8,15 @@ from mta.smtp.credentials import (
     CramCredentials,
     ExternalCredentials,
     Held,
+    JudgedCredentials,
     PassedOn,
     PlainCredentials,
-    ScramCredentials,
     Terms,
     Undecodable,
     Verifier,
     VerifierWanted,
     name_in,
+    saslname_in,
     text_in,
 )
 
@@ -28,7 +29,7 @@ class ValuesTests(SynchronousTestCase):
         for value, wanted in (
             (PlainCredentials("LOGIN", "", "tim", "p"), ("LOGIN", "tim")),
             (CramCredentials("tim", b"c", b"d"), ("CRAM-MD5", "tim")),
-            (ScramCredentials("SCRAM-SHA-256", "", "tim"), ("SCRAM-SHA-256", "tim")),
+            (JudgedCredentials("SCRAM-SHA-256", "", "tim"), ("SCRAM-SHA-256", "tim")),
             (ExternalCredentials("tim"), ("EXTERNAL", "tim")),
             (VerifierWanted("SCRAM-SHA-256", "tim"), ("SCRAM-SHA-256", "tim")),
             (PassedOn("X", b"r", Held()), ("X", "")),
@@ -56,3 +57,26 @@ class TextTests(SynchronousTestCase):
             self.assertRaises(Undecodable, name_in, octets)
         for octets in (b"", b"\xff"):
             self.assertRaises(Undecodable, text_in, octets)
+
+
+class HeldTests(SynchronousTestCase):
+    def test_over(self):
+        """Whoever holds an exchange is told once, now or when it has been over for long."""
+        for order in ("before", "behind"):
+            told, held = [], Held()
+            if order == "behind":
+                held.end()
+            held.when_over(lambda told=told: told.append(1))
+            self.assertEqual([1] * (order == "behind"), told)
+            held.end()
+            held.end()
+            self.assertEqual([1], told)
+
+
+class SaslnameTests(SynchronousTestCase):
+    def test_written_out(self):
+        """RFC 5802 5.1: comma and "=" are written out, and nothing else is."""
+        for octets, name in ((b"a=2Cb=3Dc", "a,b=c"), (b"=3D2C", "=2C"), ("jörg".encode(), "jörg")):
+            self.assertEqual(name, saslname_in(octets))
+        for octets in (b"", b"a=", b"a=2c", b"a==3D", b"a=41", b"\xff", b"a\nb"):
+            self.assertRaises(Undecodable, saslname_in, octets)

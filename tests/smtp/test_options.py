@@ -42,6 +42,13 @@ class OptionsTests(SynchronousTestCase):
             self.assertRaises(ValueError, ReceiverOptions, "mx.test", **changes)
         ReceiverOptions("mx.test", auth=("CRAM-MD5",), challenge=lambda: b"<1@x>")
 
+    def test_lines(self):
+        """RFC 4954 4: where a token may come with its command there is room for it, elsewhere a line is as long as RFC 5321 has it."""
+        for auth, longest in (((), 2048), (("PLAIN", "LOGIN"), 2048), (("PLAIN", "XOAUTH2"), 12_288), (("OAUTHBEARER",), 12_288)):
+            self.assertEqual(longest, ReceiverOptions("mx.test", auth=auth).max_line)
+        plain = ReceiverOptions("mx.test", auth=("PLAIN",))
+        self.assertEqual(12_288, attrs.evolve(plain, auth=("OAUTHBEARER",)).max_line)
+
     def test_frozen_and_not(self):
         """Options are shared between connections, counters belong to one."""
         self.assertRaises(attrs.exceptions.FrozenInstanceError, setattr, ReceiverOptions("mx.test"), "max_size", 1)

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mta.envelope import Flag
 from mta.smtp.client import Sender, Transaction
-from mta.smtp.credentials import CramCredentials, Login, ScramCredentials, Terms
+from mta.smtp.credentials import CramCredentials, JudgedCredentials, Login, Terms
 from mta.smtp.data import LONG_LINE
 from mta.smtp.dsn import original_recipient
 from mta.smtp.event import Auth, AuthAnswered, BodyChunk, BodyWanted, Greeted, HelloAnswered, QuitAnswered, RcptTo, Transacted
@@ -181,7 +181,7 @@ class AuthPairTests(SynchronousTestCase):
         self.assertEqual(answer, pair.login(mechanism, Login(user, password)))
         (given,) = [event.credentials for event in pair.talk.events if type(event) is Auth]
         self.assertEqual(prepared, given.user)
-        if isinstance(given, ScramCredentials):
+        if isinstance(given, JudgedCredentials):
             self.assertEqual("", given.error)
         else:
             self.assertTrue(given.is_proof_of(password) if isinstance(given, CramCredentials) else given.password == password)

@@ -12,10 +12,10 @@ from mta.smtp.credentials import (
     CramCredentials,
     Credentials,
     ExternalCredentials,
+    JudgedCredentials,
     Login,
     PassedOn,
     PlainCredentials,
-    ScramCredentials,
     Terms,
     Undecodable,
     VerifierWanted,
@@ -109,7 +109,7 @@ class ServerTests(SynchronousTestCase):
             _, given = ask(mechanism, *responses)
         except Undecodable:
             return
-        if given is not None and mechanism != "EXTERNAL":
+        if given is not None and mechanism not in ("EXTERNAL", "OAUTHBEARER"):
             self.assertTrue(given.user)
 
     def test_external(self):
@@ -121,7 +121,7 @@ class ServerTests(SynchronousTestCase):
 
     def test_passed_on(self):
         """Each response goes to whoever holds the exchange, each challenge comes from him, and the end too; one exchange is one."""
-        steps, end = pass_on("X", TERMS), ScramCredentials("X", "", "tim")
+        steps, end = pass_on("X", TERMS), JudgedCredentials("X", "", "tim")
         self.assertEqual(b"", next(steps))
         first = steps.send(b"one")
         self.assertEqual(b"challenge", steps.send(b"challenge"))
@@ -134,6 +134,38 @@ class ServerTests(SynchronousTestCase):
         another = other.send(b"one")
         self.assertIsInstance(another, PassedOn)
         self.assertIsNot(first.exchange, another.exchange)
+
+    def test_passed_on_server_first(self):
+        """Whoever speaks first is asked first, without a word of the client's."""
+        steps = pass_on("CRAM-MD5", TERMS)
+        first = next(steps)
+        self.assertEqual(("CRAM-MD5", None), (first.mechanism, first.response))
+        self.assertEqual(CHALLENGE, steps.send(CHALLENGE))
+        self.assertEqual(b"tim digest", steps.send(b"tim digest").response)
+
+    def test_passed_on_to_its_end(self):
+        """Whoever holds it hears when it is over: by an end, an error, or because it was thrown away; once, and also when late."""
+        for finish in (
+            lambda steps: self.assertRaises(StopIteration, steps.send, JudgedCredentials("X", "", "tim")),
+            lambda steps: steps.close(),
+            lambda steps: self.assertRaises(Undecodable, steps.throw, Undecodable),
+        ):
+            told = []
+            steps = pass_on("X", TERMS)
+            next(steps)
+            held = steps.send(b"one").exchange
+            held.when_over(lambda told=told: told.append(1))
+            self.assertEqual([], told)
+            finish(steps)
+            held.end()
+            self.assertEqual([1], told)
+            held.when_over(lambda told=told: told.append(2))
+            self.assertEqual([1, 2], told)
+        steps = pass_on("X", TERMS)
+        next(steps)
+        steps.send(b"one").exchange.when_over(lambda: told.append(3))
+        del steps
+        self.assertEqual([1, 2, 3], told)
 
 
 class BothEndsTests(SynchronousTestCase):
@@ -157,7 +189,7 @@ class BothEndsTests(SynchronousTestCase):
         except StopIteration as end:
             given = end.value
         self.assertEqual(prepared, given.user)
-        if isinstance(given, ScramCredentials):
+        if isinstance(given, JudgedCredentials):
             self.assertEqual((mechanism, ""), (given.mechanism, given.error))
         elif isinstance(given, CramCredentials):
             self.assertTrue(given.is_proof_of(password))

@@ -13,7 +13,7 @@ from scramp import ScramClient, ScramMechanism
 from twisted.trial.unittest import SynchronousTestCase
 
 from mta.smtp import scram as module
-from mta.smtp.credentials import Login, ScramCredentials, Terms, Undecodable, Verifier, VerifierWanted
+from mta.smtp.credentials import JudgedCredentials, Login, Terms, Undecodable, Verifier, VerifierWanted
 from mta.smtp.scram import ITERATIONS, PLUS, SCRAM, give_scram, scram, serialise, verifier_in, verifier_of
 
 SALT = b64decode("W22ZaJ0SNY7soEsUEjb6gQ==")
@@ -28,7 +28,7 @@ FRESH = b"<1@mx.test>"
 
 def spoken(
     client: Callable[[bytes], bytes], mechanism: str = SCRAM, terms: Terms = Terms(FRESH), verifier: Verifier = PENCIL
-) -> ScramCredentials:
+) -> JudgedCredentials:
     """The server's side of an exchange with what answers each challenge."""
     server = scram(mechanism, terms)
     step = next(server)
@@ -70,7 +70,7 @@ class ExampleTests(SynchronousTestCase):
         self.assertEqual(server.send(PENCIL), CHALLENGE)
         self.assertEqual(server.send(FINAL), SIGNATURE)
         end = self.assertRaises(StopIteration, server.send, b"")
-        self.assertEqual(end.value, ScramCredentials(SCRAM, "", "user"))
+        self.assertEqual(end.value, JudgedCredentials(SCRAM, "", "user"))
 
     def test_client(self) -> None:
         """Both messages of the client, to the letter; nothing follows the server's proof."""
@@ -138,7 +138,7 @@ class ServerTests(SynchronousTestCase):
         ):
             for user in ("user", "a=b,c", "jörg"):
                 end = spoken(ours(user, mechanism=mechanism, terms=mine), mechanism, terms)
-                self.assertEqual(end, ScramCredentials(mechanism, "", user))
+                self.assertEqual(end, JudgedCredentials(mechanism, "", user))
 
     def test_wrong(self) -> None:
         """A wrong password and a user who was made up end alike; his right "password" does not help."""

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mta.smtp.dsn import to_xtext
 from mta.smtp.event import Hello, XClient
 from mta.smtp.server import Counters, Receiver, ReceiverOptions
-from mta.smtp.xclient import NOT_FORWARDED, XCLIENT, XFORWARD, parse_xclient, parse_xforward
+from mta.smtp.xclient import NOT_FORWARDED, TEMPORARY, XCLIENT, XFORWARD, parse_xclient, parse_xforward
 from mta.status import MailError, Reply
 
 OPTIONS = ReceiverOptions("mx.example.org", entitled=(XCLIENT, XFORWARD), starttls=True)
@@ -20,14 +20,15 @@ class ParserTests(SynchronousTestCase):
     """What is said, and what is refused."""
 
     def test_xclient(self) -> None:
-        """Names in any case, values by their kind, [UNAVAILABLE] and [TEMPUNAVAIL] as None."""
+        """Names in any case, values by their kind, [UNAVAILABLE] and [TEMPUNAVAIL] as None, but for a NAME that may be known another time."""
         for text, attributes in (
             (b"ADDR=192.0.2.9", {"addr": "192.0.2.9"}),
             (b"addr=IPV6:2001:DB8::9 Port=40001", {"addr": "2001:db8::9", "port": "40001"}),
             (b"ADDR=ipv6:::1", {"addr": "::1"}),
             (b"NAME=client.example HELO=[192.0.2.9]", {"name": "client.example", "helo": "[192.0.2.9]"}),
             (b"NAME=[UNAVAILABLE]  ADDR=[unavailable]", {"name": None, "addr": None}),
-            (b"NAME=[TempUnavail] LOGIN=+5BUNAVAILABLE+5D", {"name": None, "login": None}),
+            (b"NAME=[TempUnavail] LOGIN=+5BUNAVAILABLE+5D", {"name": TEMPORARY, "login": None}),
+            (b"NAME=+5BTEMPUNAVAIL+5D ADDR=[TEMPUNAVAIL]", {"name": TEMPORARY, "addr": None}),
             (b"PROTO=esmtp LOGIN=user+2Bx@example.org", {"proto": "ESMTP", "login": "user+x@example.org"}),
             (b"DESTADDR=192.0.2.1 DESTPORT=25", {"destaddr": "192.0.2.1", "destport": "25"}),
         ):

@@ -366,3 +366,5 @@ class ReportTests(SynchronousTestCase):
         check_structure(self, document)
         self.assertNotIn("failure-details", document["policies"][0])
         self.assertEqual(document["report-id"], "2016-04-01.company-y.example@mta.test")
+        of_worker = report_id("company-y.example", DAY, "mta.test", 1)
+        self.assertEqual(of_worker, "2016-04-01+1.company-y.example@mta.test", "that of worker 0, or of a server that is alone, is another")

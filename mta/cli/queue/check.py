@@ -14,8 +14,9 @@ import rich_click as click
 from rich.console import Console
 
 from mta.cli.queue.options import where
-from mta.cli.queue.source import File, Refused
+from mta.cli.queue.source import File, Files, Refused
 from mta.cli.queue.table import plain
+from mta.queue.sqlite.check import Finding
 from mta.queue.sqlite.check import check as findings_of
 from mta.queue.sqlite.schema import has_log
 from mta.status import MailError
@@ -27,7 +28,18 @@ __all__ = ["check"]
 @where
 def check(data_dir: Path) -> None:
     """Check that the queue is whole; print every finding."""
-    file = File(data_dir)
+    grave = False
+    for file in Files(data_dir).each:
+        found = _findings(file)
+        for finding in found:
+            click.echo(plain(str(finding)))
+        grave = grave or any(finding.grave for finding in found)
+    if grave:
+        raise SystemExit(1)
+    click.echo("ok")
+
+
+def _findings(file: File) -> list[Finding]:
     if not file.path.exists():
         raise Refused(f"{file.path}: there is no queue")
     console, still = Console(stderr=True), not has_log(file.path)
@@ -38,8 +50,4 @@ def check(data_dir: Path) -> None:
                 found = findings_of(file.path, file.spool.directory)
     except MailError as error:
         raise Refused(str(error)) from error
-    for finding in found:
-        click.echo(plain(str(finding)))
-    if any(finding.grave for finding in found):
-        raise SystemExit(1)
-    click.echo("ok")
+    return found

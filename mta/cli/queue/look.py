@@ -19,7 +19,7 @@ from rich.table import Table
 from mta.cli.queue.follow import Seen, changes
 from mta.cli.queue.options import QueueId, selectors, where
 from mta.cli.queue.sheet import header_lines, sheet
-from mta.cli.queue.source import File, Service, Source, source_at
+from mta.cli.queue.source import Files, Service, Source, source_at
 from mta.cli.queue.table import rows_table, summary_table, text_of
 from mta.control.queue_facts import Facts
 
@@ -136,7 +136,7 @@ def summary(data_dir: Path, limit: int, as_json: bool) -> None:
 def show(id: str, data_dir: Path, headers: bool, body: bool, as_json: bool) -> None:
     """Show the message ID: envelope, flags, and each recipient with its attempts."""
     if body:
-        _copy(File(data_dir), id)
+        _copy(Files(data_dir), id)
         return
     source = source_at(data_dir)
     message = source.message(id)
@@ -152,9 +152,9 @@ def show(id: str, data_dir: Path, headers: bool, body: bool, as_json: bool) -> N
             console.print(line, soft_wrap=True)
 
 
-def _copy(file: File, id: str) -> None:
+def _copy(files: Files, id: str) -> None:
     """Prefix and body to standard output, byte by byte."""
     out = sys.stdout.buffer
-    for piece in file.whole(id):
+    for piece in files.whole(id):
         out.write(piece)
     out.flush()

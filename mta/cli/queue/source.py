@@ -1,11 +1,13 @@
 """Where `mta queue` gets its facts: from the running service, or from the files of one that is down.
 
-`Service` speaks through the control socket, page by page.  `File` reads the queue's file and the spool, and never writes:
-read-only, and leaving no trace (`schema.open_outside`).  Both give the same facts.  Failures are click's, with the exit status.
+`Service` speaks through the control socket, page by page.  `File` reads a queue's file and its spool, and never writes:
+read-only, and leaving no trace (`schema.open_outside`); `Files` are those of all workers.  All give the same facts.  Failures
+are click's, with the exit status.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ import rich_click as click
 from twisted.internet.defer import succeed
 
 from mta.cli.ask import NoAnswer, NobodyThere, ask
+from mta.control.merge import merged_page, merged_summary
 from mta.control.queue_facts import Facts, message_facts, row_facts, selector_of, summary_facts
 from mta.control.socket import NAME
 from mta.queue.body import Spool
@@ -24,13 +27,15 @@ from mta.queue.ids import parse_id
 from mta.queue.sqlite import schema, search
 from mta.queue.sqlite import statements as sql
 from mta.queue.sqlite.alteration import all_dests
+from mta.queue.sqlite.files import nodes_in, queue_file, spool_folder
 from mta.queue.sqlite.reads import chunk_at, load
 from mta.status import MailError
 
-__all__ = ["EX_TEMPFAIL", "Down", "File", "Refused", "Service", "Source", "source_at"]
+__all__ = ["EX_TEMPFAIL", "Down", "File", "Files", "Refused", "Service", "Source", "source_at"]
 
 EX_TEMPFAIL: Final = 75  # sysexits.h: come again
 PIECE: Final = 65536  # bytes
+ALL: Final = sys.maxsize
 PATIENCE: Final = 60.0  # seconds: a search through a long queue takes some
 
 
@@ -62,6 +67,7 @@ class Service:
 
     def __init__(self, data_dir: Path) -> None:
         self._socket = data_dir / NAME
+        self._warned: set[str] = set()
 
     def ask(self, command: str, seconds: float = PATIENCE, **request: object) -> Facts:
         """The answer.  Down when there is none within so many seconds, Refused when it is no."""
@@ -71,7 +77,14 @@ class Service:
             raise Down(str(error)) from error
         if not answer.get("ok"):
             raise Refused(str(answer.get("error", "refused, and no reason given")))
+        self._warn(answer.get("warning"))
         return answer
+
+    def _warn(self, warning: str | None) -> None:
+        """That it is not the whole answer; once."""
+        if warning and warning not in self._warned:
+            self._warned.add(warning)
+            click.echo(f"not all of the queue: {warning}", err=True)
 
     def page(self, selector: Facts, after: int, limit: int) -> tuple[list[Facts], int]:
         """See Source."""
@@ -89,11 +102,11 @@ class Service:
 
 
 class File:
-    """The files, beside the service or without it."""
+    """The files of one queue, beside the service or without it."""
 
-    def __init__(self, data_dir: Path) -> None:
-        self.path = data_dir / "queue" / "0.db"
-        self.spool = Spool(data_dir / "spool", succeed)
+    def __init__(self, data_dir: Path, node: int = 0) -> None:
+        self.path = queue_file(data_dir, node)
+        self.spool = Spool(spool_folder(data_dir, node), succeed)
 
     @contextmanager
     def open(self) -> Iterator[apsw.Connection]:
@@ -137,6 +150,11 @@ class File:
                 pass
             return summary_facts(summary.largest(limit), all_dests(db))
 
+    def has(self, id: str) -> bool:
+        """The message is in it."""
+        with self.open() as db:
+            return db.execute(sql.EXISTS, (parse_id(id),)).get is not None
+
     def message(self, id: str) -> Facts:
         """See Source."""
         with self.open() as db:
@@ -178,6 +196,37 @@ class File:
             raise Refused(f"{error.filename}: {error.strerror}") from error
 
 
+class Files:
+    """The files of all workers, or of the one server that there is."""
+
+    def __init__(self, data_dir: Path) -> None:
+        try:
+            nodes = nodes_in(data_dir)
+        except OSError as error:
+            raise Refused(f"{error.filename}: {error.strerror}") from error
+        self.each = [File(data_dir, node) for node in nodes or (0,)]
+
+    def page(self, selector: Facts, after: int, limit: int) -> tuple[list[Facts], int]:
+        """See Source."""
+        return merged_page([file.page(selector, after, limit) for file in self.each], limit)
+
+    def summary(self, limit: int) -> Facts:
+        """See Source."""
+        return merged_summary([file.summary(ALL) for file in self.each], limit)
+
+    def message(self, id: str) -> Facts:
+        """See Source."""
+        return self.holding(id).message(id)
+
+    def whole(self, id: str) -> Iterator[bytes]:
+        """See File."""
+        return self.holding(id).whole(id)
+
+    def holding(self, id: str) -> File:
+        """The one with that message; any when there is none, which says so."""
+        return next((file for file in self.each if file.has(id)), self.each[0])
+
+
 def source_at(data_dir: Path) -> Source:
     """The service, or the files when none is running; which, is said on standard error."""
     service = Service(data_dir)
@@ -186,7 +235,7 @@ def source_at(data_dir: Path) -> Source:
     except Down as error:
         if not isinstance(error.__cause__, NobodyThere):
             raise
-        file = File(data_dir)
-        click.echo(f"the service is down; read from {file.path}", err=True)
-        return file
+        files = Files(data_dir)
+        click.echo(f"the service is down; read from {', '.join(str(file.path) for file in files.each)}", err=True)
+        return files
     return service

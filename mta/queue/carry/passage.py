@@ -104,21 +104,25 @@ async def _pieces(source: Source, stored: Stored) -> AsyncIterator[bytes]:
         reader.close()
 
 
-async def export(source: Source, selector: Selector, packing: Packing, progress: Progress) -> CopyReport:
-    """Write what is selected.  progress: told how many messages are written.  OSError for what the file says."""
+async def export(sources: Sequence[Source], selector: Selector, packing: Packing, progress: Progress) -> CopyReport:
+    """Write what is selected, of one queue after the other.  progress: told how many messages are written.
+
+    OSError for what the file says.
+    """
     left_out: list[tuple[int, str]] = []
     files = 0
-    async for rows in by_message(source, selector):
-        id = rows[0].message
-        try:
-            stored = await loaded(source, id)
-            await _pack(source, stored, rows, packing)
-            files += stored.body is None
-        except (Unreadable, ValueError) as error:
-            if await source.browse(Selector(message=id), 0, 1):  # else it was delivered meanwhile
-                left_out.append((id, str(error)))
-        if packing.messages % MESSAGES == 0:
-            progress(packing.messages)
+    for source in sources:
+        async for rows in by_message(source, selector):
+            id = rows[0].message
+            try:
+                stored = await loaded(source, id)
+                await _pack(source, stored, rows, packing)
+                files += stored.body is None
+            except (Unreadable, ValueError) as error:
+                if await source.browse(Selector(message=id), 0, 1):  # else it was delivered meanwhile
+                    left_out.append((id, str(error)))
+            if packing.messages % MESSAGES == 0:
+                progress(packing.messages)
     packing.close()
     progress(packing.messages)
     return CopyReport(packing.messages, packing.recipients, files, tuple(left_out))

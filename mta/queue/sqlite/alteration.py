@@ -77,7 +77,8 @@ def _apply(db: apsw.Connection, large: list[int], claims: Claims, rows: Found, a
     elif action is Alteration.REMOVE:
         _remove(db, large, claims, rows)
     else:
-        sql.RELEASE.run(db, [value for id in ids for value in (id, now)])
+        again = sql.RELEASE if action is Alteration.RELEASE else sql.RETRY
+        again.run(db, [value for id in ids for value in (id, now)])
 
 
 def _select(db: apsw.Connection, selector: Selector, state: State, later_than: int, limit: int) -> Found:

@@ -25,8 +25,9 @@ from mta.queue.body import Spool, storage_error, sync_directory
 from mta.queue.sqlite import schema
 from mta.queue.sqlite.check import IN_FILES, spool_path
 from mta.queue.sqlite.failure import is_full
+from mta.queue.sqlite.files import nodes_in, queue_file, spool_folder
 from mta.queue.sqlite.lock import owned
-from mta.queue.state import CopyReport
+from mta.queue.state import CopyReport, total
 from mta.status import MailError, transient
 
 __all__ = ["Progress", "backup", "bring", "save", "sync_file"]
@@ -132,9 +133,27 @@ def _go_on(wanted: Callable[[], bool]) -> None:
         raise transient("4.3.2", "the copy of the queue was given up", reason="the service stops")
 
 
-def save(data_dir: Path, dest: Path, progress: Progress, node: int = 0) -> CopyReport:
-    """The same of a queue that nobody owns; blocks.  MailError, also when somebody does."""
-    path, spool = data_dir / "queue" / f"{node}.db", data_dir / "spool"
+def save(data_dir: Path, dest: Path, progress: Progress) -> CopyReport:
+    """The same of a queue that nobody owns; blocks.  Of several workers' each gets a folder in DEST.
+
+    MailError, also when somebody does.
+    """
+    nodes = nodes_in(data_dir) or [0]
+    if len(nodes) == 1:
+        return _save(data_dir, dest, progress, nodes[0])
+    part = _begin(dest)
+    try:
+        (part / "spool").rmdir()
+        reports = [_save(data_dir, part / str(node), progress, node) for node in nodes]
+        _name(part, dest)
+    except BaseException:
+        shutil.rmtree(part, True)
+        raise
+    return total(reports)
+
+
+def _save(data_dir: Path, dest: Path, progress: Progress, node: int) -> CopyReport:
+    path, spool = queue_file(data_dir, node), spool_folder(data_dir, node)
     if not path.exists():
         raise schema.refused(path, "there is no queue")
     with owned(path, spool), closing(_reader(path)) as db:
@@ -241,13 +260,22 @@ def _end(part: Path, dest: Path, name: str, files: Files) -> CopyReport:
         with closing(apsw.Connection(str(part / name), flags=apsw.SQLITE_OPEN_READONLY)) as db:
             messages, recipients = (db.execute(f"SELECT count(*) FROM {table}").get for table in ("message", "delivery"))
         sync_file(part / name)
-        for folder in (*(part / "spool").iterdir(), part / "spool", part):
+        for folder in (*(part / "spool").iterdir(), part / "spool"):
             sync_directory(folder)
-        part.rename(dest)
-        sync_directory(dest.absolute().parent)
     except (OSError, apsw.Error) as error:
         raise _trouble(error) from error
+    _name(part, dest)
     return CopyReport(messages, recipients, files.done - len(files.missing), tuple(files.missing))
+
+
+def _name(part: Path, dest: Path) -> None:
+    """All that is in it is on the disk.  MailError."""
+    try:
+        sync_directory(part)
+        part.rename(dest)
+        sync_directory(dest.absolute().parent)
+    except OSError as error:
+        raise _trouble(error) from error
 
 
 def _trouble(error: Exception) -> MailError:

@@ -18,7 +18,7 @@ import apsw
 import attrs
 
 from mta.queue.body import ORPHAN_AGE, listed
-from mta.queue.ids import id_text, node_of, parse_id
+from mta.queue.ids import id_text, parse_id
 from mta.queue.sqlite import schema
 from mta.queue.sqlite import statements as sql
 from mta.queue.sqlite.lock import is_owned
@@ -83,7 +83,7 @@ def check(path: Path, spool: Path) -> list[Finding]:
     try:
         found = list(_whole(db))
         if not found:
-            found += [*_rows(db), *_bodies(db), *_files(db, spool), *_orphans(db, spool, path), *_taken(db, path)]
+            found += [*_rows(db), *_bodies(db), *_files(db, spool), *_orphans(db, spool), *_taken(db, path)]
     except apsw.Error as error:
         found = [Finding("file", f"cannot be read: {error}")]
     finally:
@@ -150,17 +150,16 @@ def spool_path(spool: Path, id: int) -> Path:
     return spool / f"{id >> 22 & 255:02x}" / id_text(id)
 
 
-def _orphans(db: apsw.Connection, spool: Path, path: Path) -> Iterator[Finding]:
-    """Files of this node that no row names, and that are too old to be on their way to one."""
+def _orphans(db: apsw.Connection, spool: Path) -> Iterator[Finding]:
+    """Files that no row names, and that are too old to be on their way to one."""
     old = time.time() - ORPHAN_AGE / 1000
-    node = int(path.stem) if path.stem.isdecimal() else 0
     for file in _spooled(spool):
         try:
             id = parse_id(file.name.removesuffix(".tmp"))
             young = file.stat().st_mtime > old
         except (ValueError, OSError):
             continue  # not ours, or gone meanwhile
-        if not young and node_of(id) == node and (file.suffix or db.execute(sql.EXISTS, (id,)).get is None):
+        if not young and (file.suffix or db.execute(sql.EXISTS, (id,)).get is None):
             yield Finding("orphan", f"{file} belongs to no message, the sweep removes it", id, False)
 
 

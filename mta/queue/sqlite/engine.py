@@ -1,7 +1,7 @@
 """The durable queue as the reactor sees it: `IQueue` over one SQLite file, its writer's thread and a few reading threads.
 
     <data_dir>/queue/<node>.db     the rows         <data_dir>/queue/<node>.lock   held by the one owner
-    <data_dir>/spool/ab/<id>       bodies above 128 KiB
+    <data_dir>/spool/ab/<id>       bodies above 128 KiB; of node 1 in spool.1, and so on (files.py)
 
 Nothing is opened before `start()`: twistd forks after the service was made.  Everything that writes, and every claim, goes
 through the writer in the order of the calls; answers come back by one wake-up of the reactor for each commit.  A failure
@@ -31,6 +31,7 @@ from mta.queue.flights import Flights
 from mta.queue.ids import MAX_BLOCK, Generator
 from mta.queue.sqlite.cache import Cache
 from mta.queue.sqlite.calls import Reactor
+from mta.queue.sqlite.files import queue_file, spool_folder
 from mta.queue.sqlite.lock import own
 from mta.queue.sqlite.operation import Enqueue, Operation, Settle, Take
 from mta.queue.sqlite.poison import FORGET, open_recorder
@@ -80,7 +81,7 @@ class SqliteQueue(Upkeep):
         self._lazy = completions == "lazy"
         self._on_fatal = on_fatal
         self._vfs = vfs
-        self._path = directory / "queue" / f"{node}.db"
+        self._path, self._spooled = queue_file(directory, node), spool_folder(directory, node)
         self._lock: int | None = None
         self._stopped: Deferred[None] | None = None
         self.flights = Flights()
@@ -91,7 +92,7 @@ class SqliteQueue(Upkeep):
         """Open, recover, be the only owner.  Errbacks with a MailError that says what is wrong."""
         self._closing = False
         try:
-            self._lock = own(self._path, self._directory / "spool")
+            self._lock = own(self._path, self._spooled)
         except MailError:
             return fail()
         except OSError as error:
@@ -100,7 +101,7 @@ class SqliteQueue(Upkeep):
         for pool in self._pools:
             pool.start()
         bodies, reads = [partial(deferToThreadPool, self._reactor, pool) for pool in self._pools]
-        self._spool = Spool(self._directory / "spool", bodies, self._node)
+        self._spool = Spool(self._spooled, bodies)
         self._reads = Reads(self._path, reads, self._vfs)
         self._cache = Cache(CACHE_LIMIT)
         self._recorder, struck = self._open_recorder()

@@ -22,7 +22,7 @@ def own(path: Path, spool: Path) -> int:
     """Be the owner of a queue file: the descriptor that has the lock.  Folders are made, their names durable.  OSError."""
     for folder in (path.parent, spool):
         if not folder.is_dir():
-            folder.mkdir(mode=0o700, parents=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # other workers begin at the same time
             sync_directory(folder.parent)
     lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -1,45 +1,72 @@
-"""`mta queue move`: everything from the queue of one data directory into that of another; no service runs at either.
+"""`mta queue move`: everything from the queues of one data directory into that of another; no service runs at either.
 
 Ids, attempts, times and states stay as they are.  A bite of messages is durable at the target, bodies and rows, before the
 commit that removes it from the source: a kill leaves it at both at worst, and the same command again finds it at the target
 and removes it from the source.  Until that was done neither service may be started, or that bite goes out twice; the locks
 of both are held all the time.  What cannot go (its body is not whole, its id is another message's there) stays and is told.
+
+`Moving` is the way of it, also for a worker that adopts what was left over (`workers/adoption.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Protocol
 
-from mta.envelope import Message
+from twisted.internet.defer import Deferred
+
+from mta.envelope import Message, Stored
 from mta.queue.body import storage_error
-from mta.queue.carry.passage import Bite, Unreadable, body_of, by_message, filled, loaded
+from mta.queue.carry.passage import MESSAGES, Bite, Target, Unreadable, body_of, by_message, filled, loaded
 from mta.queue.sqlite.backup import Progress
+from mta.queue.sqlite.files import nodes_in, queue_file
 from mta.queue.sqlite.schema import refused
 from mta.queue.sqlite.still import Owned, at_once, owning
-from mta.queue.state import Carried, CopyReport, Row, Selector
+from mta.queue.state import Carried, CopyReport, Row, Selector, total
 from mta.status import MailError
 
-__all__ = ["move"]
+__all__ = ["Moving", "Place", "move"]
+
+MARGIN = 10 * MESSAGES  # what cannot go lies in front of what can
 
 
 def move(data_dir: Path, to: Path, progress: Progress) -> CopyReport:
     """Blocks.  MailError: what was moved before is at the target, all else is where it was."""
-    path = data_dir / "queue" / "0.db"
-    if not path.exists():
-        raise refused(path, "there is no queue")
+    nodes = nodes_in(data_dir)
+    if not nodes:
+        raise refused(queue_file(data_dir), "there is no queue")
     if to.resolve() == data_dir.resolve():
-        raise refused(path, "is where it is to go")
+        raise refused(queue_file(data_dir), "is where it is to go")
+    reports = []
     try:
-        with owning(data_dir) as source, owning(to) as target:
-            target.remember(source)
-            return at_once(_Move(source, target, progress).run())
+        with ExitStack() as held:
+            sources = [held.enter_context(owning(data_dir, node)) for node in nodes]
+            target = held.enter_context(owning(to))
+            for source in sources:
+                target.remember(source)
+                reports.append(at_once(Moving(source, target, progress).run()))
     except OSError as error:
         raise storage_error(error) from error
+    return total(reports)
 
 
-class _Move:
-    def __init__(self, source: Owned, target: Owned, progress: Progress) -> None:
+class Place(Target, Protocol):
+    """Where it goes, and what is there.  See IQueue."""
+
+    def browse(self, selector: Selector, after: int = 0, limit: int = 100) -> Deferred[list[Row]]: ...
+
+    def load(self, message: int) -> Deferred[Stored]: ...
+
+
+class Moving:
+    """All calls of source and target give Deferreds that have fired, so `at_once` runs it.
+
+    progress: told after each message; what it raises ends the moving, and what was moved is at the target.
+    """
+
+    def __init__(self, source: Owned, target: Place, progress: Progress) -> None:
         self._source = source
         self._target = target
         self._progress = progress
@@ -64,6 +91,31 @@ class _Move:
             raise
         bite = self._bite
         return CopyReport(bite.messages, bite.recipients, bite.files, tuple(self._left), self._skipped)
+
+    async def repeat(self) -> int:
+        """Remove from the source what the last bite of a moving that was killed has brought to the target: how many messages.
+
+        A bite is removed before the next one is begun, and the order is that of ids: what is behind one bite's worth of messages
+        that are not at the target is not there either.
+        """
+        fresh = 0
+        async for rows in by_message(self._source, Selector()):
+            message = await self._envelope(rows)
+            sink = None if message is None else await self._target.body_of(message.id, message.nrcpt)
+            if sink is not None:
+                sink.abort()
+                fresh += 1
+            elif message is not None:
+                await self._met(message, rows)
+            if fresh >= MARGIN:
+                break
+        return self._skipped
+
+    async def _envelope(self, rows: tuple[Row, ...]) -> Message | None:
+        try:
+            return (await loaded(self._source, rows[0].message)).message
+        except Unreadable:
+            return None  # the moving itself tells it
 
     async def _carry(self, rows: tuple[Row, ...]) -> None:
         """One message, to be adopted with others."""

@@ -9,7 +9,7 @@ rows come in bites of one transaction each, so that a restore that is cut short 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ from mta.queue.sqlite import schema
 from mta.queue.sqlite.backup import Progress, bring, sync_file
 from mta.queue.sqlite.check import chunks_of, spool_path
 from mta.queue.sqlite.failure import refusal
+from mta.queue.sqlite.files import nodes_in, queue_file, spool_folder
 from mta.queue.sqlite.lock import owned
 from mta.queue.state import CopyReport, State
 from mta.status import transient
@@ -32,22 +33,31 @@ IN_FILE = -1
 TABLES = ("message", "delivery", "body")
 
 
-def restore(source: Path, data_dir: Path, progress: Progress, node: int = 0) -> CopyReport:
-    """Read a folder that `backup` made into the queue of a data directory; blocks.
+def restore(source: Path, data_dir: Path, progress: Progress) -> CopyReport:
+    """Read a folder that `backup` made, or one of several workers' (a folder each), into a queue of a data directory; blocks.
+
+    Of several workers' queues it is the first that gets it.
 
     MailError when that queue has an owner, when the folder is no backup, or when the disk is full: what was brought back
     until then is whole, and held.
     """
-    path, spool = data_dir / "queue" / f"{node}.db", data_dir / "spool"
-    files = sorted(source.glob("*.db"))
+    spool = spool_folder(data_dir)
+    files = sorted(source.glob("*.db")) or sorted(source.glob("*/*.db"))
     if not files:
         raise transient("4.3.0", "nothing to restore", reason=f"{source}: is no backup of a queue")
-    with owned(path, spool), closing(schema.open_writer(path)) as db:
+    with ExitStack() as held:
+        queues = [_owned(data_dir, node, held) for node in (0, *filter(None, nodes_in(data_dir)))]
         report = CopyReport(0, 0, 0)
         for file in files:
             with closing(_opened(file)) as old:
-                report = _Restore(old, source / "spool", db, spool).run(progress, report)
+                report = _Restore(old, file.parent / "spool", queues, spool).run(progress, report)
         return report
+
+
+def _owned(data_dir: Path, node: int, held: ExitStack) -> apsw.Connection:
+    path = queue_file(data_dir, node)
+    held.enter_context(owned(path, spool_folder(data_dir, node)))
+    return held.enter_context(closing(schema.open_writer(path)))
 
 
 def _opened(file: Path) -> apsw.Connection:
@@ -68,12 +78,13 @@ def _opened(file: Path) -> apsw.Connection:
 
 
 class _Restore:
-    """From one file."""
+    """From one file.  queues: the one that gets it, and others that there are beside it."""
 
-    def __init__(self, old: apsw.Connection, old_spool: Path, db: apsw.Connection, spool: Path) -> None:
+    def __init__(self, old: apsw.Connection, old_spool: Path, queues: Sequence[apsw.Connection], spool: Path) -> None:
         self._old = old
         self._old_spool = old_spool
-        self._db = db
+        self._queues = queues
+        self._db = db = queues[0]
         self._spool = spool
         self._texts = {table: _texts(old, db, table) for table in TABLES}
         self._refused: list[tuple[int, str]] = []
@@ -129,7 +140,8 @@ class _Restore:
     def _trouble(self, id: int, nrcpt: int, pending: int, size: int, body: int) -> str:
         """Why a message is left out, "" when it is not."""
         for table, count in (("message", nrcpt), ("delivery", nrcpt), ("body", 1)):
-            if self._db.execute(f"SELECT 1 FROM {table} WHERE id>=? AND id<=? LIMIT 1", (id, id + count)).get is not None:
+            text = f"SELECT 1 FROM {table} WHERE id>=? AND id<=? LIMIT 1"
+            if any(db.execute(text, (id, id + count)).get is not None for db in self._queues):
                 return "its id is in the queue already"
         if self._old.execute("SELECT count(*) FROM delivery WHERE id>? AND id<=?", (id, id + nrcpt)).get != pending:
             return "not all of its recipients are in the backup"

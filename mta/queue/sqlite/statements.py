@@ -123,8 +123,14 @@ HELD = "SELECT id,message FROM delivery WHERE state=2 AND dest>'' ORDER BY dest,
 HELD_DEST = "SELECT id,message FROM delivery WHERE state=2 AND dest=:dest ORDER BY id LIMIT :limit"
 
 HOLD = Rows("UPDATE delivery SET state=2 WHERE id IN (%s)", 1, "?")
-# id, due
-RELEASE = Rows("WITH x(id,due) AS (VALUES %s) UPDATE delivery SET state=0,due=x.due FROM x WHERE delivery.id=x.id", 2)
+# id, due.  What its sender has put off (RFC 4865) and nobody has tried is due at its release.
+RELEASE = Rows(
+    "WITH x(id,due) AS (VALUES %s) UPDATE delivery SET state=0,due=CASE WHEN attempts=0 AND delivery.due>x.due"
+    " AND (SELECT flags&1024 FROM message WHERE id=delivery.message)<>0 THEN delivery.due ELSE x.due END"
+    " FROM x WHERE delivery.id=x.id",
+    2,
+)
+RETRY = Rows("WITH x(id,due) AS (VALUES %s) UPDATE delivery SET due=x.due FROM x WHERE delivery.id=x.id", 2)
 
 # what recipients are now, for those who found them a moment ago
 PLACES = Rows("SELECT id,message,dest,state,due FROM delivery WHERE id IN (%s)", 1, "?")
@@ -192,10 +198,10 @@ BROWSE = (
     " AND (:before IS NULL OR m.created<:before) AND (:account IS NULL OR m.account=:account) ORDER BY d.id LIMIT :limit"
 )
 READY_DEST = "SELECT id FROM delivery WHERE state=0 AND dest=:dest LIMIT :limit"  # by the index alone
-# a sender who has named his own time is told then
+# a sender who has named his own time is told then, if the message has so much time
 LATE = (
     "SELECT id,nrcpt FROM message WHERE id>:after AND id<=:last AND +flags&16=0 AND +sender<>''"
-    " AND (deliver_by IS NULL OR deliver_by=0 OR flags&256<>0) ORDER BY id LIMIT :limit"
+    " AND (deliver_by IS NULL OR deliver_by=0 OR flags&256<>0 OR deliver_by>=expires) ORDER BY id LIMIT :limit"
 )
 LATE_BY = (
     "SELECT id,nrcpt,deliver_by FROM message WHERE deliver_by>0 AND flags&272=0 AND deliver_by<=:now"

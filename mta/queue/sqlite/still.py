@@ -25,13 +25,14 @@ from mta.queue.rerouting import KEY
 from mta.queue.sqlite import alteration, schema, search
 from mta.queue.sqlite import statements as sql
 from mta.queue.sqlite.failure import is_fatal, refusal
+from mta.queue.sqlite.files import queue_file, spool_folder
 from mta.queue.sqlite.lock import owned
 from mta.queue.sqlite.reads import BodyReader, Reads, load
 from mta.queue.sqlite.transaction import remove_recipients
-from mta.queue.state import Carried, Row, Selector
+from mta.queue.state import Carried, DestState, Row, Selector
 from mta.status import MailError, transient
 
-__all__ = ["Outside", "Owned", "at_once", "opened", "owning"]
+__all__ = ["Outside", "Owned", "at_once", "make_folder", "opened", "owning"]
 
 T = TypeVar("T")
 CHECKPOINT = 2048  # pages of the log, 8 MiB, as the service does it
@@ -79,6 +80,14 @@ class Outside:
         """See IQueue."""
         return BodyReader(message, self._reads, self._spool)
 
+    def destinations(self) -> list[DestState]:
+        """Those that are not in their plain state."""
+        return at_once(self._known())
+
+    async def _known(self) -> list[DestState]:
+        known: list[DestState] = await self._reads.run(alteration.all_dests)
+        return known
+
     def count(self) -> int:
         """Messages."""
         return int(at_once(self._counted()))
@@ -101,6 +110,10 @@ class Owned(Outside):
     def __init__(self, db: apsw.Connection, spool: Path) -> None:
         super().__init__(db, spool)
         self._db = db
+
+    def has(self, id: int, recipients: int) -> bool:
+        """One of the ids of such a message is in use."""
+        return alteration.is_used(self._db, id, recipients)
 
     def body_of(self, id: int, recipients: int) -> Deferred[IBodySink | None]:
         """See IQueue."""
@@ -195,7 +208,7 @@ def _look_of(path: Path) -> tuple[bool, int, int]:
 @contextmanager
 def opened(data_dir: Path, node: int = 0) -> Iterator[_Opened]:
     """The queue of a data directory, read beside a service or without one; no trace is left.  MailError."""
-    path = data_dir / "queue" / f"{node}.db"
+    path = queue_file(data_dir, node)
     if not path.exists():
         raise schema.refused(path, "there is no queue")
     before = _look_of(path)
@@ -205,7 +218,7 @@ def opened(data_dir: Path, node: int = 0) -> Iterator[_Opened]:
         raise schema.refused(path, str(error)) from error
     with closing(db):
         _known(db, path)
-        yield _Opened(db, data_dir / "spool", path, before)
+        yield _Opened(db, spool_folder(data_dir, node), path, before)
 
 
 def _known(db: apsw.Connection, path: Path) -> None:
@@ -220,8 +233,8 @@ def _known(db: apsw.Connection, path: Path) -> None:
 @contextmanager
 def owning(data_dir: Path, node: int = 0) -> Iterator[Owned]:
     """The queue of a data directory, made if it is not there.  MailError when a service has it, OSError of the folder."""
-    path, spool = data_dir / "queue" / f"{node}.db", data_dir / "spool"
-    _make(data_dir.absolute())
+    path, spool = queue_file(data_dir, node), spool_folder(data_dir, node)
+    make_folder(data_dir.absolute())
     with owned(path, spool), closing(schema.open_writer(path)) as db:
         db.pragma("wal_autocheckpoint", CHECKPOINT)
         try:
@@ -230,9 +243,9 @@ def owning(data_dir: Path, node: int = 0) -> Iterator[Owned]:
             raise schema.refused(path, str(error)) from error
 
 
-def _make(folder: Path) -> None:
-    """A folder whose name is durable: mail that is moved into it is removed elsewhere."""
+def make_folder(folder: Path) -> None:
+    """A folder whose name is durable: mail that is moved into it is removed elsewhere.  OSError."""
     if not folder.is_dir():
-        _make(folder.parent)
+        make_folder(folder.parent)
         folder.mkdir(mode=0o700)
         sync_directory(folder.parent)

@@ -3,13 +3,14 @@
 RFC 4954 (AUTH and its replies).  Wrong credentials are 535, and nobody learns whether it was the name or the password: both
 take the same work and get the same text.  A portal that fails, has too much to do, or does not answer in time, is 454: never
 an open door.  A password is in no log line and in no reply.  The avatar asked for is `mta.interfaces.IAccount`; the
-checkers are given IUsernamePassword, IUsernameHashedPassword or IProvenLogin, names and passwords as UTF-8 octets, as the
-checkers that come with Twisted want them.
+checkers are given IUsernamePassword, IUsernameHashedPassword, IBearerToken or IProvenLogin, names and passwords as UTF-8
+octets, as the checkers that come with Twisted want them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from hashlib import sha256
 from hmac import compare_digest
 from pathlib import Path
@@ -27,22 +28,25 @@ from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
 
 from mta.config.settings import Auth, Settings
-from mta.interfaces import IAccount, IProvenLogin, IScramVerifiers
+from mta.interfaces import IAccount, IBearerToken, IProvenLogin, IScramVerifiers
 from mta.receive.auth.certificate import login_of, logins_in
-from mta.receive.auth.dovecot import Dovecot
+from mta.receive.auth.dovecot import PASSED_ON, Dovecot
+from mta.receive.auth.lasting import LastingSecret
 from mta.receive.auth.passwords import PasswordFile
 from mta.receive.auth.peer import Peer
 from mta.receive.auth.senders import Senders, may_send, senders_in
 from mta.receive.auth.workers import Busy, Workers
 from mta.smtp.address import Path as Address
+from mta.smtp.bearer import BEARER
 from mta.smtp.credentials import (
+    BearerCredentials,
     CramCredentials,
     Credentials,
     ExternalCredentials,
+    JudgedCredentials,
     PassedOn,
     PlainCredentials,
     Question,
-    ScramCredentials,
     Verifier,
 )
 from mta.smtp.sasl import SERVER, Mechanisms, pass_on
@@ -92,6 +96,7 @@ class Accounts:
     verifiers: IScramVerifiers | None = None
     logins: Mapping[str, str] | None = None
     dovecot: Dovecot | None = None
+    lasting: LastingSecret | None = None
 
     @classmethod
     def of(
@@ -115,45 +120,65 @@ class Accounts:
         if auth.dovecot:
             known = before.dovecot if before is not None else None
             dovecot = known if known is not None and known.where == auth.dovecot else Dovecot(auth.dovecot, clock, random)
-            passed = {name: _passed(name) for name in (SCRAM,)}
+            passed = {name: partial(pass_on, name) for name in PASSED_ON}
             return cls(Portal(realm, [dovecot]), {**SERVER, **passed}, logins=logins, dovecot=dovecot)
         if auth.passwords is not None:
-            checker = PasswordFile(auth.passwords, workers.run, clock.seconds, random(32), auth.cache)
-            return cls(Portal(realm, [checker]), verifiers=checker, logins=logins)
+            lasting = (before and before.lasting) or LastingSecret(settings.data_dir, random)
+            checker = PasswordFile(auth.passwords, workers.run, clock.seconds, random(32), auth.cache, lasting)
+            return cls(Portal(realm, [checker]), verifiers=checker, logins=logins, lasting=lasting)
         if any("EXTERNAL" in listen.auth_tls for listen in settings.listen):
             return cls(Portal(realm, [_Certified()]), logins=logins)
         return None
 
     def lacks(self, mechanism: str) -> str:
         """What is missing for it, in words; "" when nothing is."""
-        if mechanism in (SCRAM, PLUS) and self.mechanisms[mechanism] is SERVER[mechanism] and self.verifiers is None:
+        passed_on = self.mechanisms[mechanism] is not SERVER[mechanism]
+        if mechanism in (SCRAM, PLUS) and not passed_on and self.verifiers is None:
             return "nobody who knows verifiers (IScramVerifiers)"
-        if mechanism in (SCRAM, PLUS, "EXTERNAL") and IProvenLogin not in _checkers(self._portal):
+        if mechanism in BEARER and not passed_on:
+            return "" if IBearerToken in _checkers(self._portal) else "no checker that takes IBearerToken"
+        if (passed_on or mechanism in (SCRAM, PLUS, "EXTERNAL")) and IProvenLogin not in _checkers(self._portal):
             return "no checker that takes IProvenLogin"
         return ""
 
-    def stop(self, successor: Accounts | None = None) -> Deferred[None]:
-        """Keep no connection but those that the successor goes on with; fires when they are gone."""
+    def retire(self, successor: Accounts | None) -> bool:
+        """Other settings hold for those to come: keep no connection for longer than it is used.
+
+        False: there is none that the successor does not go on with, and no need to `stop`.
+        """
         if self.dovecot is None or (successor is not None and successor.dovecot is self.dovecot):
-            return succeed(None)
-        return self.dovecot.stop()
+            return False
+        self.dovecot.retire()
+        return True
+
+    def stop(self) -> Deferred[None]:
+        """Keep no connection; fires when it is gone."""
+        return succeed(None) if self.dovecot is None else self.dovecot.stop()
 
     # ---- what the session asks
 
     def login(self, given: Credentials, peer: Peer = _NOWHERE) -> Deferred[Login]:
         """Fires with the login, errbacks with a MailError: 535 (the credentials are wrong) or 454 (we are)."""
-        if isinstance(given, ExternalCredentials):
-            name = login_of(peer.certificate, given.authzid, self.logins) if peer.certificate else ""
-            if not name:
-                return fail(MailError(INVALID, "the certificate names no such login"))
-            return self.known(name, given.mechanism, peer.certificate)
-        if isinstance(given, ScramCredentials) and given.error:
+        if isinstance(given, JudgedCredentials) and given.error:
             return fail(MailError(INVALID, given.error))
         if given.authzid not in ("", given.user):
             return fail(MailError(INVALID, "to act for another account is not allowed"))
-        if isinstance(given, ScramCredentials):
+        if isinstance(given, ExternalCredentials):
+            return self._certified(given, peer.certificate)
+        if isinstance(given, JudgedCredentials):
             return self.known(given.user, given.mechanism)
+        if isinstance(given, BearerCredentials):
+            return self._enter(_Token(given, peer)) if given.token else fail(MailError(INVALID, "no token"))
         return self._enter(_Password(given, peer) if isinstance(given, PlainCredentials) else _Proof(given))
+
+    def _certified(self, given: ExternalCredentials, certificate: bytes) -> Deferred[Login]:
+        try:
+            name = login_of(certificate, given.authzid, self.logins) if certificate else ""
+        except ValueError as error:
+            return fail(MailError(INVALID, str(error)))
+        if not name:
+            return fail(MailError(INVALID, "the certificate names no such login"))
+        return self.known(name, given.mechanism, certificate)
 
     def known(self, name: str, mechanism: str, certificate: bytes = b"") -> Deferred[Login]:
         """As above, for a user whom the mechanism (or a trusted proxy: XCLIENT) has proved already.
@@ -236,10 +261,23 @@ class _Proof:
         return self._given.is_proof_of(password.decode())
 
 
+@implementer(IBearerToken)
+class _Token:
+    """OAUTHBEARER and XOAUTH2.  It stands in no repr."""
+
+    __slots__ = ("mechanism", "peer", "token", "username")
+
+    def __init__(self, given: BearerCredentials, peer: Peer) -> None:
+        self.username = given.user.encode()
+        self.mechanism = given.mechanism
+        self.token = given.token.encode()
+        self.peer = peer
+
+
 @implementer(IProvenLogin)
 @attrs.frozen(slots=True)
 class _Proven:
-    """SCRAM, EXTERNAL, XCLIENT."""
+    """SCRAM, EXTERNAL, XCLIENT, and what Dovecot has held."""
 
     username: bytes
     mechanism: str
@@ -315,7 +353,3 @@ def _read(key: str, path: Path | None, parse: Callable[[str], _Answer]) -> _Answ
 
 def _mistake(key: str, reason: str) -> MailError:
     return misconfigured(f"[auth] {key}: {reason}")
-
-
-def _passed(mechanism: str) -> Any:
-    return lambda terms: pass_on(mechanism, terms)

@@ -34,9 +34,11 @@ class Answer:
     octets: bytes = attrs.field(default=b"", repr=False)
 
     @property
-    def is_temporary(self) -> bool:
-        """FAIL, and not for what the client said."""
-        return "temp" in self.words or self.words.get("code") == "temp_fail"
+    def is_denied(self) -> bool:
+        """FAIL for what the client said; or OK for a user who must not come in here ("OK Does Not Mean Access Granted")."""
+        if self.verdict == "OK":
+            return "nologin" in self.words or "proxy" in self.words
+        return self.verdict == "FAIL" and not ("temp" in self.words or self.words.get("code") == "temp_fail")
 
 
 def hello(client: int) -> bytes:
@@ -44,14 +46,15 @@ def hello(client: int) -> bytes:
     return b"VERSION\t1\t1\nCPID\t%d\n" % client
 
 
-def begin(id: int, mechanism: str, peer: Peer, response: bytes) -> bytes:
-    """A request."""
+def begin(id: int, mechanism: str, peer: Peer, response: bytes | None) -> bytes:
+    """A request.  response: None where Dovecot speaks first."""
     words = [b"AUTH", b"%d" % id, mechanism.encode(), b"service=smtp"]
     if peer.secure:
         words.append(b"secured")
     if peer.address:
         words.append(b"rip=" + _escape(peer.address.encode()))
-    words.append(b"resp=" + encode(response))
+    if response is not None:
+        words.append(b"resp=" + encode(response))
     return b"\t".join(words) + b"\n"
 
 

@@ -2,17 +2,15 @@
 
 In UTF-8; the first colon divides; empty lines and those that begin with "#" are nothing.  The file is read at the start and
 whenever it has changed; a change that cannot be read leaves things as they were, and is logged.  Who asks must not learn
-who exists: an unknown user is judged by the secret of somebody else, always the same one for the same name, so whatever
-work the secrets of this file take, unknown names take it too; and SCRAM shows him a salt that was made up.
+who exists: an unknown user is judged by the secret of somebody else, and SCRAM shows him a salt that was made up; which of
+them is stand_in.py's to say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from hashlib import sha256
-from hmac import digest as keyed_digest
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import attrs
 from twisted.cred.checkers import ICredentialsChecker
@@ -24,58 +22,24 @@ from zope.interface import implementer
 
 from mta.interfaces import IProvenLogin, IScramVerifiers
 from mta.receive.auth.remembered import Remembered
+from mta.receive.auth.stand_in import StandIns
 from mta.smtp.credentials import Verifier
-from mta.smtp.scram import ITERATIONS, verifier_of
+from mta.smtp.scram import verifier_of
 from mta.smtp.secret import Secret, secret_in
 from mta.status import MailError, misconfigured
 
 __all__ = ["PasswordFile", "users_in"]
-
-_NOBODYS: Final = secret_in("nobody's")  # of an empty file
-_SALT: Final = 16  # bytes
 
 _bugs = Logger()
 
 
 @attrs.frozen(slots=True)
 class _Users:
-    """What the file says.  salting: secret octets that salts are made up with."""
+    """What the file says.  stamp: of the file."""
 
     secrets: Mapping[bytes, Secret]
-    stamp: tuple[int, ...]  # of the file
-    salting: bytes = attrs.field(repr=False)
-    order: tuple[bytes, ...] = attrs.field(repr=False)
-
-    @classmethod
-    def of(cls, secrets: Mapping[bytes, Secret], stamp: tuple[int, ...], key: bytes) -> _Users:
-        """key: secret octets of this process.
-
-        Where the file has salts they outlast a restart, so those that are made up must too: then they rest on a secret of the
-        file.  Where it has none, all are made up.
-        """
-        lasting = next((secret.verifier for secret in secrets.values() if secret.verifier is not None), None)
-        salting = key if lasting is None else sha256(lasting.stored_key + lasting.server_key).digest()
-        return cls(secrets, stamp, salting, tuple(secrets))
-
-    def stand_in(self, user: bytes) -> Secret:
-        """Somebody's secret, the same for the same unknown name."""
-        if not self.order:
-            return _NOBODYS
-        place = int.from_bytes(self._digest(b"place", user)[:8], "big") % len(self.order)
-        return self.secrets[self.order[place]]
-
-    def made_up(self, user: bytes, model: Verifier | None) -> Verifier:
-        """For somebody who has none: looks like the model."""
-        size, iterations = (len(model.salt), model.iterations) if model is not None else (_SALT, ITERATIONS)
-        stored, server = self._digest(b"stored", user), self._digest(b"server", user)
-        return Verifier(self.salt(user, size), iterations, stored, server, exists=False)
-
-    def salt(self, user: bytes, size: int = _SALT) -> bytes:
-        """For a user whose secret has none."""
-        return (self._digest(b"salt", user) * (size // 32 + 1))[:size]
-
-    def _digest(self, what: bytes, user: bytes) -> bytes:
-        return keyed_digest(self.salting, what + b"\0" + user, sha256)
+    stamp: tuple[int, ...]
+    stand_ins: StandIns = attrs.field(repr=False)
 
 
 @implementer(ICredentialsChecker, IScramVerifiers)
@@ -83,19 +47,26 @@ class PasswordFile:
     """See the module.
 
     run: does a thing that takes long elsewhere, and gives a Deferred (Workers.run).  now: seconds, any clock.
-    key: secret octets.  lifetime: seconds that a right password is remembered.
+    key: secret octets.  lifetime: seconds that a right password is remembered.  lasting: gives secret octets, after a restart
+    the same ones; without it what unknown users are shown is another thing then.
     """
 
     credentialInterfaces = (IUsernamePassword, IUsernameHashedPassword, IProvenLogin)
 
     def __init__(
-        self, path: Path, run: Callable[[Callable[[], Any]], Deferred[Any]], now: Callable[[], float], key: bytes, lifetime: float
+        self,
+        path: Path,
+        run: Callable[[Callable[[], Any]], Deferred[Any]],
+        now: Callable[[], float],
+        key: bytes,
+        lifetime: float,
+        lasting: Callable[[], bytes] | None = None,
     ) -> None:
         """MailError with file and line, never with what the line says."""
         self._path = path
         self._run = run
         self._now = now
-        self._key = key
+        self._lasting = lasting or (lambda: key)
         self._remembered = Remembered(key, lifetime)
         self._users = self._read()
         self._refused: tuple[int, ...] | None = None  # the stamp of a change in which something is wrong
@@ -109,8 +80,9 @@ class PasswordFile:
         if IProvenLogin.providedBy(credentials):
             return succeed(credentials.username)
         user: bytes = credentials.username
+        stand_in = self._users.stand_ins.secret(user)  # for those who exist too: the same work
         secret = self._users.secrets.get(user)
-        judge = secret or self._users.stand_in(user)
+        judge = secret or stand_in
         if IUsernameHashedPassword.providedBy(credentials):
             plain = judge.plain or b"nobody's"
             proof: Any = credentials
@@ -143,17 +115,16 @@ class PasswordFile:
     def verifier(self, username: bytes) -> Deferred[Verifier]:
         """See IScramVerifiers: there is one for everybody.  A plain password gets its own each time, at the usual cost."""
         self.look()
-        users = self._users
-        secret = users.secrets.get(username)
-        model = secret or users.stand_in(username)
-        plain = model.plain
-        if plain is not None:
-            salt = users.salt(username)
-            answer = self._run(lambda: verifier_of(plain.decode(), salt))
-            return answer if secret is not None else answer.addCallback(lambda _: users.made_up(username, None))
-        if secret is not None and secret.verifier is not None:
-            return succeed(secret.verifier)
-        return succeed(users.made_up(username, model.verifier))
+        stand_ins = self._users.stand_ins
+        stand_in = stand_ins.secret(username)
+        secret = self._users.secrets.get(username)
+        shape = stand_ins.shape(username, secret or stand_in)
+        made_up = stand_ins.verifier(username, shape)
+        if shape.is_made:
+            plain = None if secret is None else secret.plain
+            answer = self._run(lambda: verifier_of((plain or b"nobody's").decode(), made_up.salt, shape.iterations))
+            return answer if plain is not None else answer.addCallback(lambda _: made_up)
+        return succeed(made_up if secret is None or secret.verifier is None else secret.verifier)
 
     # ---- the file
 
@@ -183,9 +154,10 @@ class PasswordFile:
         except UnicodeDecodeError:
             raise _mistake(f"{self._path}: not UTF-8") from None
         try:
-            return _Users.of(users_in(text), stamp, self._key)
+            secrets = users_in(text)
         except ValueError as error:
             raise _mistake(f"{self._path}, {error}") from None
+        return _Users(secrets, stamp, StandIns(secrets.values(), self._lasting))
 
 
 def users_in(text: str) -> dict[bytes, Secret]:

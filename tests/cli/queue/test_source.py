@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mta.cli.ask import NoAnswer, NobodyThere
 from mta.cli.queue import source
-from mta.cli.queue.source import Down, File, Refused, Service, source_at
+from mta.cli.queue.source import Down, File, Files, Refused, Service, source_at
 from tests.cli.queue.world import QueueWorld
 
 
@@ -39,7 +40,7 @@ class SourceTests(SynchronousTestCase):
         said: list[str] = []
         self.patch(source.click, "echo", lambda text, err: said.append(text))
         self.answer(NobodyThere("no service"))
-        self.assertIsInstance(source_at(Path("/d")), File)
+        self.assertIsInstance(source_at(Path("/d")), Files)
         self.assertEqual(["the service is down; read from /d/queue/0.db"], said)
 
     def test_does_not_answer(self) -> None:
@@ -58,6 +59,14 @@ class SourceTests(SynchronousTestCase):
         self.answer({"ok": False})
         with self.assertRaises(Refused):
             Service(Path("/d")).ask("x")
+
+    def test_not_all_of_the_queue(self) -> None:
+        """A worker that does not answer is named on standard error; what the others say stands."""
+        said: list[str] = []
+        self.patch(source.click, "echo", lambda text, err: said.append(text))
+        self.answer({"ok": True, "count": 3, "warning": "worker 1 does not run"})
+        self.assertEqual(3, Service(Path("/d")).ask("queue.flush")["count"])
+        self.assertEqual(["not all of the queue: worker 1 does not run"], said)
 
 
 class FileTests(QueueWorld):
@@ -98,3 +107,32 @@ class FileTests(QueueWorld):
             with file.open() as db:
                 self.assertRaises(apsw.ReadOnlyError, db.execute, "DELETE FROM message")
             await self.down()
+
+
+class FilesTests(QueueWorld):
+    """`Files`: of all workers."""
+
+    async def test_of_two(self) -> None:
+        """Rows, body and destinations, whoever has them; what a cut adoption has left in both is one row."""
+        await self.up()
+        large = b"Subject: x\r\n\r\n" + (b"y" * 70 + b"\r\n") * 4000
+        ids = [await self.waiting("a@other.test"), await self.waiting("b@other.test", body=large)]
+        await self.down()
+        (self.data / "queue/0.db").rename(self.data / "queue/1.db")
+        (self.data / "spool").rename(self.data / "spool.1")
+        files = Files(self.data)
+        self.assertEqual(ids, [row["id"] for row in files.page({}, 0, 10)[0]])
+        self.assertTrue(b"".join(files.whole(ids[1])).endswith(large))
+        shutil.copy(self.data / "queue/1.db", self.data / "queue/0.db")
+        files = Files(self.data)
+        self.assertEqual(ids, [row["id"] for row in files.page({}, 0, 10)[0]])
+        self.assertEqual([(self.dest, 4)], [(each["dest"], each["total"]) for each in files.summary(9)["destinations"]])
+        checked = await self.type("check")
+        self.assertEqual((1, True), (checked.exit_code, f"spool: {ids[1]}: {self.data}/spool/" in checked.stdout))
+
+    async def test_gone(self) -> None:
+        """A message that nobody has."""
+        await self.up()
+        await self.down()
+        with self.assertRaises(Refused):
+            Files(self.data).message("0000000000000")

@@ -1,25 +1,27 @@
 """AUTH, both ends, against a peer that says anything: the octets behind base64, or the base64 itself, in any order.
 
-What must hold: nothing but MailError at the server and Undecodable at the client; a name is never empty and has no control
-character; an exchange ends; SCRAM takes nobody who has not proved to know the password, and the client no server; SASLprep
+What must hold: nothing but MailError at the server and Undecodable at the client; a name is never empty (but beside a token)
+and has no control character; a token is one; an exchange ends, and whose token is refused hears why before that; SCRAM takes nobody who has not proved to know the password, and the client no server; SASLprep
 knows its own outcome again; base64 is what the standard library takes, and no more.
 """
 
 from __future__ import annotations
 
 import binascii
+import json
 import re
 from base64 import b64decode
 from collections.abc import Iterator
 
 from mta.receive.auth.dovecot_words import answer_in
-from mta.smtp.auth import Exchange, Next, begin
+from mta.smtp.auth import Exchange, Next, begin, refuse
 from mta.smtp.credentials import (
+    BearerCredentials,
     Credentials,
+    JudgedCredentials,
     Login,
     PassedOn,
     PlainCredentials,
-    ScramCredentials,
     Terms,
     Undecodable,
     VerifierWanted,
@@ -42,6 +44,8 @@ OPTIONS = ReceiverOptions("mx.test", auth=MECHANISMS, challenge=lambda: CHALLENG
 TERMS = Terms(CHALLENGE, b"a channel", True)
 LOGIN = Login("user", "pencil")
 CONTROL = re.compile("[\0-\x08\x0a-\x1f\x7f]")
+TOKEN = re.compile(r"([A-Za-z0-9._~+/-]+=*)?", re.A)  # RFC 6750 2.1, or none
+NO = Reply(535, "5.7.8", "No")
 MOST_STEPS = 8
 
 
@@ -50,11 +54,13 @@ def judged(credentials: Credentials, honest: bool) -> None:
     for name in (credentials.user, credentials.authzid):
         assert not CONTROL.search(name), "a control character in a name"
         name.encode()
-    if credentials.mechanism != "EXTERNAL":
+    if credentials.mechanism not in ("EXTERNAL", "OAUTHBEARER"):
         assert credentials.user, "nobody"
+    if isinstance(credentials, BearerCredentials):
+        assert TOKEN.fullmatch(credentials.token), "no token"
     if isinstance(credentials, PlainCredentials):
         assert credentials.password and "\0" not in credentials.password, "an empty password"
-    if isinstance(credentials, ScramCredentials) and not honest:
+    if isinstance(credentials, JudgedCredentials) and not honest:
         assert credentials.error, "taken without the password"
 
 
@@ -81,6 +87,21 @@ def server(draw: Draw) -> None:
         return
     if not isinstance(step, Reply):
         judged(step, honest=False)  # type: ignore[arg-type]
+        refused(step, lines)  # type: ignore[arg-type]
+
+
+def refused(credentials: Credentials, lines: list[bytes]) -> None:
+    """They are worth nothing: one challenge more for those who show tokens, and the end whatever they say to it."""
+    refusal = refuse(credentials.mechanism, NO)
+    assert (refusal is not None) == isinstance(credentials, BearerCredentials)
+    if refusal is None:
+        return
+    last, challenge = refusal
+    assert "status" in json.loads(decode(challenge.text.encode()))
+    try:
+        assert last.answer(lines.pop(0) if lines else b"") == NO
+    except MailError as error:
+        assert error.reply.code == 501
 
 
 def client(draw: Draw) -> None:
@@ -178,6 +199,8 @@ def seeds() -> Iterator[bytes]:
         (3, b"n,,n=user,r=abcdef\xffc=biws,r=abcdef,p=AAAA\xff"),
         (4, b"p=tls-exporter,a=other,n=us=2Cer,r=abcdef\xffc=biws,r=abcdef,p=AAAA"),
         (5, b"user@c.test"),
+        (6, b"n,a=us=2Cer,\1host=c.test\1auth=Bearer abc=\1\1\xff\1"),
+        (7, b"user=user\1auth=Bearer abc\1\1\xff"),
     )
     for mechanism, wire in said:
         yield joined([0, mechanism, 0, 0], wire)
@@ -213,6 +236,10 @@ WORDS = (
     b"v=",
     b"=2C",
     b"=3D",
+    b"\1",
+    b"auth=Bearer ",
+    b"user=",
+    b"host=",
     b"\0",
     b"\xff",
 )

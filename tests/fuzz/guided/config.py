@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from mta.config.check_hosts import host_lists
 from mta.config.loader import parse
 from mta.config.mistake import ConfigError
 from mta.receive.rules import Rules
@@ -40,7 +41,7 @@ def check(data: bytes) -> None:
             assert mistake.text and 0 <= mistake.line <= text.count("\n") + 2, mistake
             str(mistake).encode()
         return
-    Rules.of(settings)
+    Rules.of(settings, host_lists(settings))
 
 
 def seeds() -> Iterator[bytes]:

@@ -34,7 +34,7 @@ class Case(QueueHarness, TestCase):
 
     async def exported(self, seen: Any = lambda _: None) -> tuple[CopyReport, bytes]:
         file = BytesIO()
-        return await export(self.queue, Selector(), Packing(file, NOW), seen), file.getvalue()
+        return await export([self.queue], Selector(), Packing(file, NOW), seen), file.getvalue()
 
 
 class OutTests(Case):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from unittest.mock import patch
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -26,6 +27,11 @@ class LockTests(SynchronousTestCase):
             self.assertIn("in use by another process", str(self.assertRaises(MailError, own, self.path, self.spool)))
         self.assertFalse(is_owned(self.path))
         os.close(own(self.path, self.spool))
+
+    def test_folders_of_others(self) -> None:
+        """Made by another worker between our look and our making: they are as good as ours."""
+        with owned(self.path, self.spool), patch.object(Path, "is_dir", side_effect=[False, True] * 2):
+            os.close(own(self.path.with_name("1.db"), self.spool))
 
     def test_folders(self) -> None:
         """Are made, for us only; a data directory that cannot be written is a MailError; descriptors are closed."""

@@ -79,6 +79,7 @@ MANY_VALUES: dict[str, list[list[Any]]] = {
     "PUT_BACK": [[401 + n * 4, 500, "bounce:", 550, "no", 7, "mx.example.org"] for n in range(8)],
     "HOLD": [[401 + n * 4] for n in range(8)],
     "RELEASE": [[401 + n * 4, 500] for n in range(8)],
+    "RETRY": [[401 + n * 4, 500] for n in range(8)],
     "PLACES": [[401 + n * 4] for n in range(8)],
     "REFILE": [[401 + n * 4, "smtp:other/x", 500, None, None] for n in range(8)],
     "EXPIRE": [[401 + n * 4, 500] for n in range(8)],

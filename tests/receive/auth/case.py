@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm, Portal
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.task import Clock
@@ -14,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from mta.config.settings import Auth
-from mta.interfaces import IAccount
+from mta.interfaces import IAccount, IBearerToken
 from mta.receive.auth.accounts import Account, Accounts, Login
 from mta.receive.auth.passwords import PasswordFile
 from mta.receive.auth.peer import Peer
@@ -58,13 +60,31 @@ class Realm:
         self.logouts += 1
 
 
+@implementer(ICredentialsChecker)
+class Tokens:
+    """Knows one token, whoever shows it."""
+
+    credentialInterfaces = (IBearerToken,)
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def requestAvatarId(self, credentials: Any) -> bytes:
+        """See ICredentialsChecker."""
+        self.asked.append(credentials)
+        if credentials.token != b"good":
+            raise UnauthorizedLogin
+        return b"user"
+
+
 class AccountsCase(SynchronousTestCase):
     """Accounts out of a file with two users; what would be done in a thread is done at once, and counted in `ran`."""
 
     def setUp(self) -> None:
         self.clock = Clock()
         self.ran: list[object] = []
-        self.path = Path(self.mktemp())
+        self.folder, self.path = Path(self.mktemp()), Path(self.mktemp())
+        self.folder.mkdir()
         self.path.write_text("# ours\nuser:secret\n\njörg:pass:with:colons \r\n", "utf-8")
         self.accounts = self.made(Auth(passwords=self.path))
 
@@ -81,7 +101,7 @@ class AccountsCase(SynchronousTestCase):
         """Accounts of these settings."""
         workers = Workers(self.clock, 1)
         workers.run = self.run_now  # type: ignore[method-assign]
-        settings = attrs.evolve(SETTINGS, auth=auth, **changes)
+        settings = attrs.evolve(SETTINGS, auth=auth, data_dir=self.folder, **changes)
         return Accounts.of(settings, portal, workers, self.clock, lambda size: b"r" * size, before)
 
     def made(self, auth: Auth, portal: Portal | None = None, **changes: Any) -> Accounts:

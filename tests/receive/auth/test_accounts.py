@@ -23,10 +23,11 @@ from mta.receive.auth.passwords import PasswordFile
 from mta.receive.auth.peer import Peer
 from mta.receive.auth.senders import Senders
 from mta.receive.auth.workers import Busy
-from mta.smtp.credentials import ExternalCredentials, ScramCredentials, VerifierWanted
+from mta.smtp.credentials import BearerCredentials, ExternalCredentials, JudgedCredentials, VerifierWanted
 from mta.status import MailError
 from mta.testing.pki import Authority
-from tests.receive.auth.case import AccountsCase, Realm, cram, plain
+from tests.receive.auth.case import AccountsCase, Realm, Tokens, cram, plain
+from tests.receive.auth.strange import strange
 
 
 class PortalTests(AccountsCase):
@@ -130,10 +131,10 @@ class ProofTests(AccountsCase):
 
     def test_scram(self) -> None:
         """What the exchange has judged is believed, and asked of the portal; its reasons are for the log alone."""
-        self.assertEqual(self.name(ScramCredentials("SCRAM-SHA-256", "", "user")), "user")
-        self.assertEqual(self.name(ScramCredentials("SCRAM-SHA-256", "user", "user")), "user")
+        self.assertEqual(self.name(JudgedCredentials("SCRAM-SHA-256", "", "user")), "user")
+        self.assertEqual(self.name(JudgedCredentials("SCRAM-SHA-256", "user", "user")), "user")
         for authzid, error in (("", "another channel"), ("root", ""), ("", "wrong user or password")):
-            refusal = self.refusal(ScramCredentials("SCRAM-SHA-256", authzid, "user", error))
+            refusal = self.refusal(JudgedCredentials("SCRAM-SHA-256", authzid, "user", error))
             self.assertEqual(str(refusal.reply), "535 5.7.8 Authentication credentials invalid")
             self.assertIn(error, refusal.reason)
 
@@ -158,13 +159,31 @@ class ProofTests(AccountsCase):
             self.assertNotIn("secret", "".join(map(eventAsText, events)) + error.reason)
 
     def test_lacks(self) -> None:
-        """What a portal must have for SCRAM and EXTERNAL is known before it is offered."""
-        names = ("PLAIN", "CRAM-MD5", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "EXTERNAL")
-        self.assertEqual([self.accounts.lacks(name) for name in names], [""] * 5)
+        """What a portal must have for SCRAM, EXTERNAL and tokens is known before it is offered."""
+        names = ("PLAIN", "CRAM-MD5", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "EXTERNAL", "OAUTHBEARER", "XOAUTH2")
+        self.assertEqual([bool(self.accounts.lacks(name)) for name in names], [False] * 5 + [True] * 2)
         twisted = self.made(Auth(), Portal(Realm(), [FilePasswordDB(str(self.path))]))
-        self.assertEqual([bool(twisted.lacks(name)) for name in names], [False, False, True, True, True])
+        self.assertEqual([bool(twisted.lacks(name)) for name in names], [False, False, *[True] * 5])
         dovecot = self.made(Auth(dovecot="/run/dovecot/auth-client"))
-        self.assertEqual([bool(dovecot.lacks(name)) for name in names], [False, False, False, True, False])
+        self.assertEqual([name for name in names if dovecot.lacks(name)], ["SCRAM-SHA-256-PLUS"])
+        tokens = self.made(Auth(), Portal(Realm(), [Tokens()]))
+        self.assertEqual([name for name in names[2:] if not tokens.lacks(name)], ["OAUTHBEARER", "XOAUTH2"])
+
+    def test_token(self) -> None:
+        """A checker is given the token and the name, if there is one, and says who it is; no token is never asked about."""
+        checker = Tokens()
+        accounts = self.made(Auth(), Portal(Realm(), [checker]))
+        for mechanism, user in (("OAUTHBEARER", ""), ("OAUTHBEARER", "jörg"), ("XOAUTH2", "user")):
+            self.assertEqual(self.name(BearerCredentials(mechanism, user, "good"), accounts), "account-of-user")
+            self.assertEqual(self.refusal(BearerCredentials(mechanism, user, "bad"), accounts).reply.code, 535)
+        asked = [(given.mechanism, given.username.decode(), given.token) for given in checker.asked]
+        self.assertEqual(
+            asked[::2], [("OAUTHBEARER", "", b"good"), ("OAUTHBEARER", "jörg", b"good"), ("XOAUTH2", "user", b"good")]
+        )
+        self.assertNotIn("good", repr(checker.asked))
+        checker.asked.clear()
+        error = self.refusal(BearerCredentials("OAUTHBEARER", "user", ""), accounts)
+        self.assertEqual((error.reply.code, error.reason, checker.asked), (535, "no token", []))
 
     def test_external(self) -> None:
         """The address in a verified certificate; who has shown none, or one with none, is nobody."""
@@ -174,6 +193,13 @@ class ProofTests(AccountsCase):
             self.assertEqual(self.name(ExternalCredentials(authzid), accounts, tim), "tim@a.example")
         for authzid, peer in (("root", tim), ("", Peer()), ("", self.certificate("host.example"))):
             self.assertEqual(self.refusal(ExternalCredentials(authzid), accounts, peer).reply.code, 535)
+
+    def test_external_unreadable(self) -> None:
+        """A certificate that cannot be read is 535 with the reason for the log, not a bug of ours."""
+        accounts = self.made(Auth(), listen=(Listen("tcp:465", auth_tls=("EXTERNAL",)),))
+        shown, _ = strange(Authority.create())["an extension twice"]
+        error = self.refusal(ExternalCredentials(""), accounts, Peer("192.0.2.1", True, shown))
+        self.assertEqual((error.reply.code, error.reason), (535, "the certificate cannot be read: DuplicateExtension"))
 
     def test_external_by_map(self) -> None:
         """The map says who it is; a bad map is a MailError with its line."""
@@ -200,20 +226,38 @@ class ProofTests(AccountsCase):
         self.assertEqual((believed.name, believed.account), ("user", None), "a portal that cannot be asked is not")
 
     def test_settings_change(self) -> None:
-        """The connection to Dovecot goes on with the settings to come, unless they name another; then it ends."""
-        stopped: list[str] = []
+        """The connection to Dovecot goes on with the settings to come, unless they name another; then it is to end, and be stopped."""
+        told: list[tuple[str, str]] = []
         old = self.made(Auth(dovecot="/run/a"))
         assert old.dovecot is not None
-        self.patch(Dovecot, "stop", lambda dovecot: stopped.append(dovecot.where) or succeed(None))
-        for auth, gone in ((Auth(dovecot="/run/a"), []), (Auth(dovecot="/run/b"), ["/run/a"]), (Auth(), ["/run/a"])):
-            stopped.clear()
+        self.patch(Dovecot, "retire", lambda dovecot: told.append(("retire", dovecot.where)))
+        self.patch(Dovecot, "stop", lambda dovecot: told.append(("stop", dovecot.where)) or succeed(None))
+        for auth, gone in ((Auth(dovecot="/run/a"), False), (Auth(dovecot="/run/b"), True), (Auth(), True)):
+            told.clear()
             new = self.of(auth, before=old)
             self.assertEqual(new is not None and new.dovecot is old.dovecot, not gone)
-            self.successResultOf(old.stop(new))
-            self.assertEqual(stopped, gone)
+            self.assertEqual((old.retire(new), told), (gone, [("retire", "/run/a")] * gone))
+        told.clear()
         self.successResultOf(old.stop())
         self.successResultOf(self.accounts.stop())
-        self.assertEqual(stopped, ["/run/a", "/run/a"])
+        self.assertFalse(self.accounts.retire(None))
+        self.assertEqual(told, [("stop", "/run/a")])
+
+    def test_a_lasting_secret(self) -> None:
+        """What is made up is the same at the next start and behind a change of the settings; nothing is written before it is wanted."""
+        self.assertEqual([*self.folder.iterdir()], [])
+
+        def salt(accounts: Accounts | None) -> bytes:
+            assert accounts is not None
+            verifier = self.successResultOf(accounts.step(VerifierWanted("SCRAM-SHA-256", "nobody")))
+            return bytes(verifier.salt)
+
+        first = salt(self.accounts)
+        self.assertEqual([path.name for path in self.folder.iterdir()], ["auth.secret"])
+        self.assertEqual(salt(self.made(Auth(passwords=self.path))), first)
+        self.folder.joinpath("auth.secret").unlink()
+        self.assertEqual(salt(self.of(Auth(passwords=self.path, cache=1), before=self.accounts)), first)
+        self.assertEqual(list(self.folder.iterdir()), [])
 
     def test_senders(self) -> None:
         """What the settings say of senders arrives at the account; a portal's account may send as anybody."""

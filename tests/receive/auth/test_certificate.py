@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mta.receive.auth.certificate import login_of, logins_in
 from mta.testing.pki import Authority
+from tests.receive.auth.strange import strange
 
 AUTHORITY = Authority.create()
 
@@ -55,7 +56,17 @@ class AddressTests(SynchronousTestCase):
     @given(st.binary(max_size=100))
     def test_garbage(self, shown: bytes) -> None:
         """What is no certificate is nobody's."""
-        self.assertEqual(login_of(shown, "", None), "")
+        for logins in (None, {}):
+            self.assertRaises(ValueError, login_of, shown, "", logins)
+
+    def test_unreadable(self) -> None:
+        """Whatever an authority has signed, it is a login or cannot be read: nothing else is raised."""
+        for what, (shown, _) in strange(AUTHORITY).items():
+            if what == "a key of a kind that is not known":
+                self.assertEqual(login_of(shown, "", None), "tim@a.example")
+            else:
+                error = self.assertRaises(ValueError, login_of, shown, "tim@a.example", None)
+                self.assertIn("the certificate cannot be read", str(error), what)
 
 
 class MapTests(SynchronousTestCase):
@@ -73,6 +84,15 @@ class MapTests(SynchronousTestCase):
                 self.assertEqual([login_of(der(shown), authzid, logins) for authzid in ("", "tim", "root")], ["tim", "tim", ""])
         self.assertEqual(login_of(der(shown), "", {}), "")
         self.assertEqual(login_of(der(shown), "tim@a.example", {}), "")
+
+    def test_unreadable(self) -> None:
+        """A certificate that the map names need not be read; one that it does not name is nobody's, or cannot be read."""
+        for what, (shown, _) in strange(AUTHORITY).items():
+            self.assertEqual(login_of(shown, "", {sha256(shown).hexdigest(): "tim"}), "tim", what)
+            if what in ("a later version", "a key of a kind that is not known"):
+                self.assertRaises(ValueError, login_of, shown, "", {})
+            else:
+                self.assertEqual(login_of(shown, "", {}), "", what)
 
     def test_mistakes(self) -> None:
         """A line that is none is named by its number; one fingerprint has one login."""

@@ -3,72 +3,32 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from typing import Any
 
+import attrs
 from twisted.cred.credentials import UsernamePassword
 from twisted.cred.error import UnauthorizedLogin
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectionDone, ConnectionRefusedError
-from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.internet.defer import CancelledError
+from twisted.internet.error import ConnectionRefusedError
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
+from mta.interfaces import IBearerToken
 from mta.receive.auth.dovecot import ANSWER_TIME, HELLO_TIME, MAX_ASKED, Dovecot, Unreachable
 from mta.receive.auth.peer import Peer
 from mta.receive.auth.workers import Busy
-from mta.smtp.credentials import Held, PassedOn, ScramCredentials
-
-HELLO = b"VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nMECH\tSCRAM-SHA-256\tmutual-auth\nSPID\t1\nCUID\t2\nCOOKIE\tab\nDONE\n"
-GIVEN = UsernamePassword(b"tim", b"tan")
+from tests.receive.auth.dovecot_case import GIVEN, HELLO, DovecotCase, Wire
 
 
-class Wire(StringTransport):
-    """The socket; the protocol hears of its end."""
+@implementer(IBearerToken)
+@attrs.frozen
+class Token:
+    """As our portal gives it."""
 
-    protocol: Any = None
-
-    def abortConnection(self) -> None:
-        """We break it off."""
-        protocol, self.protocol = self.protocol, None
-        if protocol is not None:
-            protocol.connectionLost(Failure(ConnectionDone()))
-
-
-class DovecotCase(SynchronousTestCase):
-    """One client of a socket that is not there."""
-
-    def setUp(self) -> None:
-        self.reactor = MemoryReactorClock()
-        self.dovecot = Dovecot("/run/dovecot/auth-client", self.reactor, lambda size: b"\0\0\0\x0e"[-size:])
-        self.wires: list[Wire] = []
-
-    def tearDown(self) -> None:
-        for wire in self.wires:
-            wire.abortConnection()
-        self.assertEqual(self.reactor.getDelayedCalls(), [])
-
-    def connect(self, hello: bytes = HELLO) -> Wire:
-        """Dovecot takes the connection that is wanted, and says hello."""
-        path, factory, *_ = self.reactor.unixClients[len(self.wires)]
-        self.assertEqual(path, "/run/dovecot/auth-client")
-        wire = Wire()
-        wire.protocol = factory.buildProtocol(None)
-        wire.protocol.makeConnection(wire)
-        self.wires.append(wire)
-        self.assertEqual(wire.value(), b"VERSION\t1\t1\nCPID\t7\n")
-        wire.clear()
-        wire.protocol.dataReceived(hello)
-        return wire
-
-    def ask(self, given: Any = GIVEN) -> Deferred[Any]:
-        """A login."""
-        return self.dovecot.requestAvatarId(given)
-
-    def ready(self) -> tuple[Wire, Deferred[Any]]:
-        """Connected, with one login on its way."""
-        answer = self.ask()
-        return self.connect(), answer
+    mechanism: str
+    username: bytes
+    token: bytes
+    peer: Peer = Peer("192.0.2.1", True)
 
 
 class LoginTests(DovecotCase):
@@ -95,6 +55,7 @@ class LoginTests(DovecotCase):
         wire, first = self.ready()
         answers = [first, *(self.ask() for _ in range(3))]
         self.assertEqual(len(self.reactor.unixClients), 1, "one connection for all")
+        wire.clear()
         wire.protocol.dataReceived(b"FAIL\t2\ttemp\nOK\t4\nFAIL\t1\tuser=tim\n")
         self.failureResultOf(answers[0], UnauthorizedLogin)
         self.failureResultOf(answers[1], Unreachable)
@@ -102,6 +63,41 @@ class LoginTests(DovecotCase):
         self.failureResultOf(answers[3], Unreachable)
         wire.protocol.dataReceived(b"CONT\t3\tAAAA\n")
         self.failureResultOf(answers[2], Unreachable)
+        self.assertEqual(wire.value(), b"CANCEL\t3\n", "PLAIN has no second step")
+
+    def test_token(self) -> None:
+        """Asked in one step; a challenge is the reason of a refusal, and answered for the client, so that Dovecot counts it."""
+        answers = [self.ask(Token("OAUTHBEARER", b"tim", b"abc=")), self.ask(Token("XOAUTH2", b"tim", b"abc="))]
+        wire = self.connect(HELLO.replace(b"SPID", b"MECH\tOAUTHBEARER\nMECH\tXOAUTH2\nSPID"))
+        first, second = (b64decode(line.rpartition(b"resp=")[2]) for line in wire.value().splitlines())
+        self.assertEqual((first, second), (b"n,a=tim,\1auth=Bearer abc=\1\1", b"user=tim\1auth=Bearer abc=\1\1"))
+        self.assertIn(b"\tOAUTHBEARER\tservice=smtp\tsecured\trip=192.0.2.1\tresp=", wire.value())
+        wire.clear()
+        wire.protocol.dataReceived(b"OK\t1\tuser=tim@a.test\nCONT\t2\te30=\n")
+        self.assertEqual(self.successResultOf(answers[0]), b"tim@a.test")
+        self.assertEqual((self.assertNoResult(answers[1]), wire.value()), (None, b"CONT\t2\tAQ==\n"))
+        wire.protocol.dataReceived(b"FAIL\t2\tuser=tim\n")
+        self.failureResultOf(answers[1], UnauthorizedLogin)
+        wire.clear()
+        again = self.ask(Token("XOAUTH2", b"tim", b"abc="))
+        wire.protocol.dataReceived(b"CONT\t3\te30=\nCONT\t3\te30=\n")
+        self.failureResultOf(again, Unreachable)
+        self.assertTrue(wire.value().endswith(b"CANCEL\t3\n"))
+
+    def test_not_offered(self) -> None:
+        """What Dovecot has not is never asked of it: it would end the connection, and all who use it."""
+        answer = self.ask(Token("XOAUTH2", b"tim", b"abc"))
+        wire = self.connect()
+        self.failureResultOf(answer, Unreachable)
+        self.assertEqual(wire.value(), b"")
+
+    def test_not_here(self) -> None:
+        """The right password of a user who must not come in here: no."""
+        wire, first = self.ready()
+        second = self.ask()
+        wire.protocol.dataReceived(b"OK\t1\tuser=tim\tnologin\nOK\t2\tuser=tim\tproxy\thost=b.test\n")
+        for answer in (first, second):
+            self.failureResultOf(answer, UnauthorizedLogin)
 
     def test_given_up(self) -> None:
         """Who waits no more is taken back, and his answer, when it comes all the same, is nobody's."""
@@ -202,47 +198,82 @@ class ConnectionTests(DovecotCase):
         self.successResultOf(nowhere.stop())
 
 
-class StepsTests(DovecotCase):
-    """A mechanism that goes step by step."""
+class RetirementTests(DovecotCase):
+    """Other settings hold for those to come."""
 
-    def step(self, exchange: Held, response: bytes, mechanism: str = "SCRAM-SHA-256") -> Deferred[Any]:
-        """What the client said."""
-        return self.dovecot.step(PassedOn(mechanism, response, exchange), Peer())
+    def is_leaving(self, wire: Wire) -> bool:
+        """Is the connection about to end, by our will?"""
+        return bool(wire.disconnecting)
 
-    def test_whole(self) -> None:
-        """Challenges and responses under one number; at the end the name."""
-        exchange, other = Held(), Held()
-        first, another = self.step(exchange, b"one"), self.step(other, b"uno")
-        wire = self.connect()
-        wire.clear()
-        wire.protocol.dataReceived(b"CONT\t1\tZHVv\n")
-        self.assertEqual(self.successResultOf(first), b"duo")
-        second = self.step(exchange, b"three")
-        self.assertEqual((wire.value().split()[:2], b64decode(wire.value().split()[2])), ([b"CONT", b"1"], b"three"))
-        wire.protocol.dataReceived(b"OK\t1\tuser=tim\nFAIL\t2\tuser=tom\n")
-        self.assertEqual(self.successResultOf(second), ScramCredentials("SCRAM-SHA-256", "", "tim"))
-        self.assertEqual(self.successResultOf(another), ScramCredentials("SCRAM-SHA-256", "", "tom", "wrong user or password"))
-
-    def test_failures(self) -> None:
-        """Not now; a mechanism that Dovecot has not; the connection gone between two steps."""
-        exchange = Held()
-        first, unknown = self.step(exchange, b"one"), self.step(Held(), b"one", "GSSAPI")
-        wire = self.connect()
-        self.failureResultOf(unknown, Unreachable)
-        wire.protocol.dataReceived(b"CONT\t1\tAAAA\n")
+    def test_idle(self) -> None:
+        """A connection that nobody uses goes at once, one that is used when the last has his answer; no timer is left."""
+        wire, first = self.ready()
+        second = self.ask()
+        self.dovecot.retire()
+        wire.protocol.dataReceived(b"OK\t1\tuser=tim\n")
         self.successResultOf(first)
-        wire.abortConnection()
-        self.failureResultOf(self.step(exchange, b"two"), Unreachable)
-        later = self.step(Held(), b"one")
-        self.connect().protocol.dataReceived(b"FAIL\t1\ttemp\n")
-        self.failureResultOf(later, Unreachable)
+        self.assertFalse(self.is_leaving(wire))
+        wire.protocol.dataReceived(b"FAIL\t2\tuser=tim\n")
+        self.failureResultOf(second, UnauthorizedLogin)
+        self.assertTrue(self.is_leaving(wire))
+        wire.lose()
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
 
-    def test_forgotten(self) -> None:
-        """An exchange that the client gave up leaves nothing in memory."""
-        exchange = Held()
-        first = self.step(exchange, b"one")
-        self.connect().protocol.dataReceived(b"CONT\t1\tAAAA\n")
-        self.successResultOf(first)
-        self.assertEqual(len(self.dovecot._begun), 1)
-        del exchange
-        self.assertEqual(len(self.dovecot._begun), 0)
+    def test_never_used(self) -> None:
+        """Without a connection there is nothing to do; an idle one goes."""
+        Dovecot("/x", self.reactor).retire()
+        wire, answer = self.ready()
+        wire.protocol.dataReceived(b"OK\t1\tuser=tim\n")
+        self.successResultOf(answer)
+        self.dovecot.retire()
+        self.assertTrue(self.is_leaving(wire))
+
+    def test_before_the_connection_is_there(self) -> None:
+        """Who waits for it gets his answer; who has gone meanwhile does not keep it."""
+        answer = self.ask()
+        self.dovecot.retire()
+        wire = self.connect()
+        self.assertFalse(self.is_leaving(wire))
+        wire.protocol.dataReceived(b"OK\t1\tuser=tim\n")
+        self.assertEqual(self.successResultOf(answer), b"tim")
+        self.assertTrue(self.is_leaving(wire))
+        wire.lose()
+        given_up = self.ask()
+        given_up.cancel()
+        self.failureResultOf(given_up, CancelledError)
+        self.assertTrue(self.is_leaving(self.connect()))
+
+    def test_used_again(self) -> None:
+        """Who was connected before the change logs in later: a connection of its own, and that goes too."""
+        self.dovecot.retire()
+        for _ in range(2):
+            wire, answer = self.ready()
+            wire.protocol.dataReceived(b"OK\t1\tuser=tim\n")
+            self.assertEqual(self.successResultOf(answer), b"tim")
+            self.assertTrue(self.is_leaving(wire))
+        self.assertIsNotNone(self.wires[0].protocol, "the first has not gone yet")
+        self.successResultOf(self.dovecot.stop())
+        self.assertEqual([wire.protocol for wire in self.wires], [None, None])
+
+    def test_gone_before_the_stop(self) -> None:
+        """What has gone by itself is not kept in mind."""
+        self.dovecot.retire()
+        wire, answer = self.ready()
+        wire.protocol.dataReceived(b"OK\t1\tuser=tim\n")
+        self.successResultOf(answer)
+        again = self.ask()
+        wire.lose()
+        self.assertEqual(self.dovecot._former, set())
+        self.connect().protocol.dataReceived(b"OK\t1\tuser=tim\n")
+        self.successResultOf(again)
+
+    def test_it_does_not_let_go(self) -> None:
+        """A Dovecot that reads no more cannot keep the connection open."""
+        wire, answer = self.ready()
+        wire.protocol.dataReceived(b"OK\t1\tuser=tim\n")
+        self.successResultOf(answer)
+        self.dovecot.retire()
+        self.reactor.advance(ANSWER_TIME - 0.1)
+        self.assertIsNotNone(wire.protocol)
+        self.reactor.advance(0.2)
+        self.assertIsNone(wire.protocol)

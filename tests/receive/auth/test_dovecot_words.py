@@ -21,6 +21,7 @@ class SaidTests(SynchronousTestCase):
             b"AUTH\t3\tPLAIN\tservice=smtp\tsecured\trip=192.0.2.1\tresp=AHUAcA==\n",
         )
         self.assertEqual(begin(4, "PLAIN", Peer(), b""), b"AUTH\t4\tPLAIN\tservice=smtp\tresp=\n")
+        self.assertEqual(begin(5, "CRAM-MD5", Peer(), None), b"AUTH\t5\tCRAM-MD5\tservice=smtp\n")
         self.assertEqual((go_on(3, b"x"), cancel(3)), (b"CONT\t3\teA==\n", b"CANCEL\t3\n"))
 
     @settings(deadline=None, max_examples=100)
@@ -36,19 +37,22 @@ class HeardTests(SynchronousTestCase):
     """What we hear."""
 
     def test_answers(self) -> None:
-        """Yes, no, not now, and go on."""
-        for line, answer, temporary in (
+        """Yes, no, not now, and go on; the right password of a user who must not come in is a no."""
+        for line, answer, denied in (
             (b"OK\t1\tuser=tim@a.test", Answer("OK", 1, {"user": "tim@a.test"}), False),
             (b"OK\t1\tuser=t\x01tm\x011\x010x", Answer("OK", 1, {"user": "t\tm\x01\0x"}), False),
-            (b"FAIL\t2\tuser=tim\tauthz", Answer("FAIL", 2, {"user": "tim", "authz": ""}), False),
-            (b"FAIL\t2\tuser=tim\ttemp", Answer("FAIL", 2, {"user": "tim", "temp": ""}), True),
-            (b"FAIL\t2\tcode=temp_fail", Answer("FAIL", 2, {"code": "temp_fail"}), True),
+            (b"OK\t1\tuser=tim\tnologin", Answer("OK", 1, {"user": "tim", "nologin": ""}), True),
+            (b"OK\t1\tuser=tim\tnologin=Y\thost=b", Answer("OK", 1, {"user": "tim", "nologin": "Y", "host": "b"}), True),
+            (b"OK\t1\tuser=tim\tproxy", Answer("OK", 1, {"user": "tim", "proxy": ""}), True),
+            (b"FAIL\t2\tuser=tim\tauthz", Answer("FAIL", 2, {"user": "tim", "authz": ""}), True),
+            (b"FAIL\t2\tuser=tim\ttemp", Answer("FAIL", 2, {"user": "tim", "temp": ""}), False),
+            (b"FAIL\t2\tcode=temp_fail", Answer("FAIL", 2, {"code": "temp_fail"}), False),
             (b"CONT\t3\teA==", Answer("CONT", 3, {}, b"x"), False),
             (b"CONT\t3", Answer("CONT", 3, {}), False),
         ):
             heard = answer_in(line)
             assert heard is not None
-            self.assertEqual((heard, heard.is_temporary), (answer, temporary))
+            self.assertEqual((heard, heard.is_denied), (answer, denied))
 
     def test_others(self) -> None:
         """Words of the handshake, and those of versions to come, are no answers; a broken answer is a ValueError."""

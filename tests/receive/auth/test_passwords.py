@@ -139,7 +139,7 @@ class HashesTests(AccountsCase):
             return password == b"secret"
 
         checker = PasswordFile(self.path, later, self.clock.seconds, KEY, 300.0)
-        self.patch(checker, "_users", attrs.evolve(checker._users, secrets={b"user": Secret(matches)}, order=(b"user",)))
+        self.patch(checker, "_users", attrs.evolve(checker._users, secrets={b"user": Secret(matches)}))
         passwords = (b"secret", b"secret", b"wrong", b"secret", b"wrong")
         answers = [checker.requestAvatarId(UsernamePassword(b"user", password)) for password in passwords]
         for do, answer in asked:
@@ -294,12 +294,38 @@ class VerifiersTests(AccountsCase):
         self.assertEqual(len({self.verifier(f"nobody{number}").salt for number in range(40)}), 40)
 
     def test_after_a_restart(self) -> None:
-        """Where salts stand in the file those that are made up are the same after a restart; where none do, all are others."""
-        for text, is_same in ((f"scram:{{SCRAM-SHA-256}}{serialise(STORED)}\n", True), ("plain:secret\n", False)):
+        """With a lasting secret all is the same: at another process, and when others have got a new password or another name."""
+        first = f"scram:{{SCRAM-SHA-256}}{serialise(STORED)}\nplain:secret\n"
+        changed = serialise(verifier_of("x", b"t" * 12, 5000))
+        others = (first, f"scram:{{SCRAM-SHA-256}}{changed}\nplain:secret\n", first.replace("scram:", "other:"))
+        seen = set()
+        for key, text in enumerate(others):
             self.path.write_text(text)
-            other = PasswordFile(self.path, self.run_now, self.clock.seconds, b"K" * 32, 300.0)
-            self.assertEqual(self.verifier("nobody") == self.verifier("nobody", other), is_same)
-        self.assertNotEqual(self.verifier("plain").salt, self.verifier("plain", other).salt)
+            checker = PasswordFile(self.path, self.run_now, self.clock.seconds, bytes([key]) * 32, 300.0, lambda: b"lasting")
+            self.assertEqual(self.verifier("plain", checker).salt, self.verifier("plain", checker).salt)
+            seen.add((self.verifier("nobody1", checker), self.verifier("plain", checker)))
+        self.assertEqual(len(seen), 1)
+
+    def test_gone(self) -> None:
+        """Who was there with a plain password, and is no more, is shown what he was shown: so nobody learns of it."""
+        self.path.write_text("here:secret\nplain:secret\n")
+        salt = self.verifier("here").salt
+        self.path.write_text("plain:secret\n")
+        gone = self.verifier("here")
+        self.assertEqual((gone.salt, gone.iterations, gone.exists), (salt, ITERATIONS, False))
+
+    def test_without_a_lasting_secret(self) -> None:
+        """All that is made up is another thing at the next start; what stands in the file is not."""
+        other = PasswordFile(self.path, self.run_now, self.clock.seconds, b"K" * 32, 300.0)
+        self.assertNotEqual(self.verifier("nobody").salt, self.verifier("nobody", other).salt)
+
+    def test_hashes_and_verifiers(self) -> None:
+        """Where some have verifiers, whoever has only a hash looks like one of them, known or not; his password never does."""
+        self.path.write_text(f"scram:{{SCRAM-SHA-256}}{serialise(STORED)}\nhash:{QUICK.hash('secret')}\n")
+        for name in ("hash", *(f"nobody{number}" for number in range(40))):
+            self.ran.clear()
+            made = self.verifier(name)
+            self.assertEqual((len(made.salt), made.iterations, made.exists, self.ran), (12, 5000, False, []))
 
     def test_equal_work(self) -> None:
         """With plain passwords known and unknown users take the same: one derivation each."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address, ip_network
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.relay.hostlist import HostList, HostLists
+from mta.hostlist import HostList, HostLists
 
 
 def match(strings: str | tuple[str, ...], name: str = "mx.example.org", address: str = "192.0.2.1") -> bool:
@@ -169,3 +171,70 @@ class ListTests(SynchronousTestCase):
             return
         hosts.match(name, "192.0.2.1")
         hosts.match(name, "junk")
+
+
+ADDRESS = st.sampled_from(["10.0.0.0", "10.0.0.1", "10.0.0.130", "10.1.0.0", "192.0.2.1", "2001:db8::", "2001:db8::1", "::1"])
+NETWORK = st.builds(
+    lambda text, length: str(ip_network(f"{text}/{min(length, 32) if ':' not in text else length}", strict=False)),
+    ADDRESS,
+    st.sampled_from([0, 8, 9, 16, 25, 31, 32, 64, 127, 128]),
+)
+ITEM = st.builds("{}{}".format, st.sampled_from(["", "!"]), NETWORK | st.just("*") | st.sampled_from(["+a", "+b"]))
+
+
+class NetworksTests(SynchronousTestCase):
+    """A list of addresses alone, as the networks that it comes to."""
+
+    def networks(self, *strings: str, **named: tuple[str, ...]) -> list[str]:
+        """As text."""
+        return [str(network) for network in HostList.parse(strings, HostLists(named)).networks()]
+
+    def test_networks(self) -> None:
+        """Each once; what a negated item in front has taken away is not among them; the end of a list as ever."""
+        for strings, wanted in (
+            (("10.0.0.0/8", "10.1.0.0/16", "2001:db8::1"), ["10.0.0.0/8", "2001:db8::1/128"]),
+            (("!10.0.0.0/9", "10.0.0.0/8"), ["10.128.0.0/9"]),
+            (("10.0.0.0/8", "!10.0.0.0/9", "10.0.0.0/7"), ["10.0.0.0/7"]),
+            (("!10.0.0.1", "10.0.0.0/30"), ["10.0.0.0/32", "10.0.0.2/31"]),
+            (("!128.0.0.0/1",), ["0.0.0.0/1", "::/0"]),
+            (("*",), ["0.0.0.0/0", "::/0"]),
+            (("!+a", "10.0.0.0/24"), ["10.0.0.128/25"]),
+            ((), []),
+        ):
+            self.assertEqual(wanted, self.networks(*strings, a=("10.0.0.0/25",)), strings)
+
+    def test_what_is_no_address(self) -> None:
+        """A name cannot be told by its address: the item is quoted, wherever it stands."""
+        for item in ("mx.example.org", "*.example.org", "^mx", "@[]", "!mx.example.org"):
+            for strings, named in (((item,), {}), (("10.0.0.0/8", "+n"), {"n": ("192.0.2.1", item)})):
+                error = self.assertRaises(ValueError, self.networks, *strings, **named)
+                self.assertIn(repr(item), str(error))
+                self.assertIn("addresses and networks are wanted", str(error))
+
+    def test_many(self) -> None:
+        """A thousand exceptions cost no minute."""
+        holes = [f"!10.{number >> 6}.{(number & 63) * 4}.1" for number in range(1000)]
+        self.assertLess(len(self.networks(*holes, "10.0.0.0/8")), 30_000)
+
+    @settings(deadline=None, max_examples=150)
+    @given(
+        *(st.lists(ITEM.filter(lambda item: not item.endswith(("+a", "+b"))), max_size=3) for _ in "ab"),
+        st.lists(ITEM, max_size=5),
+    )
+    def test_as_asked(self, a: list[str], b: list[str], strings: list[str]) -> None:
+        """An address is in the networks exactly when the list says yes to it."""
+        hosts = HostList.parse(strings, HostLists({"a": tuple(a), "b": tuple(b)}))
+        networks = hosts.networks()
+        for text in (
+            "10.0.0.0",
+            "10.0.0.1",
+            "10.0.0.129",
+            "10.200.0.1",
+            "11.0.0.1",
+            "192.0.2.1",
+            "2001:db8::1",
+            "2001:db9::",
+            "::1",
+        ):
+            inside = any(ip_address(text) in network for network in networks)
+            self.assertEqual(hosts.match(text, text), inside, (strings, a, b, text))

@@ -6,14 +6,24 @@ negates it.  The first item that matches decides; when none does the answer is n
 (Exim's rule: `!a` alone means "all but a").  Names are compared with the MX host's name as looked up, addresses with the
 peer's IP address, never with what the peer says of itself.  A string may hold several items separated by `:`, or by the
 character that follows a leading `<` (`<; 2001:db8::/32 ; !*.example`); a doubled separator stands for itself.
-Lists are parsed once; a bad item raises ValueError that quotes it.
+Lists are parsed once; a bad item raises ValueError that quotes it.  A list that has addresses and networks alone can be
+asked for these (`networks`): so rules of access use it, whose index knows networks only.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    collapse_addresses,
+    ip_address,
+    ip_network,
+    summarize_address_range,
+)
 from types import MappingProxyType
 
 import attrs
@@ -24,17 +34,20 @@ __all__ = ["HostList", "HostLists"]
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 Test = Callable[[str, Address | None], bool]
+Networks = Callable[[], tuple[Network, ...]]
 
+EVERYTHING = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 
 
 @attrs.frozen(slots=True)
 class Item:
-    """One item, ready to ask.  negated: it says no where it matches."""
+    """One item, ready to ask.  negated: it says no where it matches.  networks: all that match; None: more is asked for."""
 
     text: str
     negated: bool
     test: Test = attrs.field(eq=False, repr=False)
+    networks: Networks | None = attrs.field(eq=False, repr=False)
 
 
 @attrs.frozen(slots=True)
@@ -71,6 +84,21 @@ class HostList:
                 return not item.negated
         return bool(self.items) and self.items[-1].negated
 
+    def networks(self) -> tuple[Network, ...]:
+        """All addresses to which it says yes.  ValueError quotes an item that asks for more than the address."""
+        yes: list[Network] = []
+        no: list[Network] = []
+        for item in self.items:
+            if item.networks is None:
+                raise ValueError(f"host list item {item.text!r}: addresses and networks are wanted here")
+            if item.negated:
+                no += item.networks()
+            else:
+                yes += _without(item.networks(), no)
+        if self.items and self.items[-1].negated:
+            yes += _without(EVERYTHING, no)
+        return _collapsed(yes)
+
 
 def _parse(strings: Iterable[str], lists: HostLists, within: tuple[str, ...]) -> Iterator[Item]:
     """The items of a list.  within: the named lists that we are in already: a circle has no meaning."""
@@ -96,19 +124,21 @@ def _split(string: str) -> Iterator[str]:
 def _item(text: str, lists: HostLists, within: tuple[str, ...]) -> Item:
     """Understand one item."""
     body = text.removeprefix("!").strip()
+    negated = text.startswith("!")
     try:
         if body.startswith(("+", "/")):
-            return Item(text, text.startswith("!"), _inner(body, lists, within))
+            inner = _inner(body, lists, within)
+            return Item(text, negated, lambda name, peer: inner.match(name, "" if peer is None else str(peer)), inner.networks)
         if body == "@[]":
-            return Item(text, text.startswith("!"), _own(lists.own))
-        return Item(text, text.startswith("!"), _test(body))
+            return Item(text, negated, _own(lists.own), None)
+        return Item(text, negated, *_test(body))
     except OSError as error:
         raise ValueError(f"host list item {text!r}: {error.strerror}") from None
     except (ValueError, re.error) as error:
         raise ValueError(f"host list item {text!r}: {error}") from None
 
 
-def _inner(body: str, lists: HostLists, within: tuple[str, ...]) -> Test:
+def _inner(body: str, lists: HostLists, within: tuple[str, ...]) -> HostList:
     """`+name` and `/file`: a list of its own, whose answer is the item's."""
     if body in within:
         raise ValueError("the list is a part of itself")
@@ -120,8 +150,7 @@ def _inner(body: str, lists: HostLists, within: tuple[str, ...]) -> Test:
         if lists.read is None:
             raise ValueError("a file cannot be named here")
         strings = [line.partition("#")[0] for line in lists.read(body).splitlines()]
-    inner = HostList(tuple(_parse(strings, lists, (*within, body))))
-    return lambda name, peer: inner.match(name, str(peer) if peer is not None else "")
+    return HostList(tuple(_parse(strings, lists, (*within, body))))
 
 
 def _own(own: Collection[str]) -> Test:
@@ -129,21 +158,21 @@ def _own(own: Collection[str]) -> Test:
     return lambda name, peer: peer is not None and any(_address(mine) == peer for mine in own)
 
 
-def _test(body: str) -> Test:
-    """The question that one item asks of a name and an address."""
+def _test(body: str) -> tuple[Test, Networks | None]:
+    """The question that one item asks of a name and an address, and to which networks it says yes where it asks no name."""
     if body == "*":
-        return lambda name, peer: True
+        return lambda name, peer: True, lambda: EVERYTHING
     if body.startswith("^"):
         found = re.compile(body, re.IGNORECASE).search
-        return lambda name, peer: bool(name) and found(name) is not None
+        return lambda name, peer: bool(name) and found(name) is not None, None
     network = _network(body)
     if network is not None:
-        return lambda name, peer: peer is not None and peer in network
+        return lambda name, peer: peer is not None and peer in network, lambda: (network,)
     if body.startswith((".", "*.")):
         tail = "." + _name(body[body.index(".") + 1 :])
-        return lambda name, peer: name.endswith(tail)
+        return lambda name, peer: name.endswith(tail), None
     wanted = _name(body)
-    return lambda name, peer: name == wanted
+    return lambda name, peer: name == wanted, None
 
 
 def _name(text: str) -> str:
@@ -164,6 +193,30 @@ def _network(text: str) -> Network | None:
         return ip_network(text, strict=False)
     except ValueError:
         return None
+
+
+def _without(networks: Iterable[Network], holes: Iterable[Network]) -> Iterator[Network]:
+    """What is left of networks."""
+    gone = [(hole.version, int(hole[0]), int(hole[-1])) for hole in _collapsed(holes)]
+    for network in networks:
+        address = type(network[0])
+        first, last = int(network[0]), int(network[-1])
+        for version, begin, end in gone:
+            if version != network.version or end < first or last < begin:
+                continue
+            if first < begin:
+                yield from summarize_address_range(address(first), address(begin - 1))
+            first = end + 1
+        if first <= last:
+            yield from summarize_address_range(address(first), address(last))
+
+
+def _collapsed(networks: Iterable[Network]) -> tuple[Network, ...]:
+    """The fewest that are the same, in order."""
+    given = list(networks)
+    v4 = [network for network in given if isinstance(network, IPv4Network)]
+    v6 = [network for network in given if isinstance(network, IPv6Network)]
+    return (*collapse_addresses(v4), *collapse_addresses(v6))
 
 
 def _address(text: str) -> Address | None:
