@@ -5,7 +5,7 @@ CONFIG ?= etc/mta.toml
 TESTS ?=
 BIN := .venv/bin
 
-.PHONY: run test lint peers bench bench-queue docs clean
+.PHONY: run test lint compiled peers bench bench-queue docs clean
 
 run: .venv/installed
 	$(BIN)/mta dev-cert var/tls
@@ -19,6 +19,10 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -W error -m tests tests.test_layers
+
+# The hot path as a C extension in this tree (build_compiled.py); what is edited from then on needs it again, or `make clean`.
+compiled: .venv/installed
+	$(BIN)/python build_compiled.py
 
 # The real mail servers that tests/peers and bench use (as root, Debian's packages, nothing is started).
 peers:
@@ -48,4 +52,5 @@ bench-queue: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv build dist .mypy_cache .ruff_cache .hypothesis _trial_temp*
+	find mta -name "*.so" -delete
+	rm -rf mta__mypyc.*.so .venv build dist .mypy_cache .ruff_cache .hypothesis _trial_temp*

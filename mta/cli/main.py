@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import rich_click as click
 
-from mta import __version__
 from mta.cli.check import check
 from mta.cli.dev_cert import dev_cert
 from mta.cli.explain import explain
@@ -17,12 +16,13 @@ from mta.cli.queue.group import queue
 from mta.cli.reload import reload
 from mta.cli.run import run
 from mta.cli.tls_probe import tls_probe
+from mta.compiled import version
 
 __all__ = ["main"]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="mta")
+@click.version_option(version(), prog_name="mta")
 def main() -> None:
     """A mail transfer agent: SMTP in, durable queue, SMTP over TLS out."""
 

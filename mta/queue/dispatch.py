@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from random import Random
+from typing import ClassVar
 
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
@@ -59,7 +60,7 @@ _End = tuple[Sequence[Outcome], Sequence[NewMessage], tuple[Feedback, Outcome | 
 class Dispatch:
     """Delivers.  file: fills in where a spawned message goes.  rearm: called after every change, see `QueueService`."""
 
-    _log = Logger()
+    _log: ClassVar[Logger] = Logger()
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ the kept places back.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
@@ -52,7 +52,7 @@ class _Accept:
 class Intake:
     """Accepts messages.  rearm: called with the time (ms) at which `tick` is wanted."""
 
-    _log = Logger()
+    _log: ClassVar[Logger] = Logger()
 
     def __init__(
         self,

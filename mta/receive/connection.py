@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IHandshakeListener, ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from mta.receive.access import Address
 from mta.receive.allowance import Allowance
@@ -40,10 +40,9 @@ __all__ = ["Connection"]
 
 MAX_UNPARSED: Final = 65536  # bytes of commands that wait for an answer; above it nothing is read
 
-_bugs = Logger()
+_bugs = Logger(__name__)
 
 
-@implementer(IHandshakeListener)
 class Connection(Ending):
     """See the module.  A subclass says what an event of the machine is answered with (`acts`) and how the conversation begins."""
 
@@ -305,3 +304,6 @@ class Connection(Ending):
         if self.login is not None:
             self.login.leave()
             self.login = None
+
+
+classImplements(Connection, IHandshakeListener)

@@ -38,7 +38,7 @@ TIMED_OUT: Final = Reply(421, "4.4.2", "Timeout, closing connection")
 STOPPING: Final = Reply(421, "4.3.2", "Service is stopping, closing connection")
 BROKEN: Final = Reply(421, "4.3.0", "Local error, closing connection")
 
-_bugs = Logger()
+_bugs = Logger(__name__)
 
 
 class Stage(Enum):

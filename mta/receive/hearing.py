@@ -32,7 +32,7 @@ __all__ = ["Hearing"]
 NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 OF_MAIL: Final = frozenset({"mail", "rcpt", "data", "end"})  # where there is a message to hold or to throw away
 
-_bugs = Logger()
+_bugs = Logger(__name__)
 
 
 class Hearing(Connection):

@@ -260,25 +260,26 @@ class Session(Hearing):
     def _starttls(self, event: StartTls) -> None:
         self.ask("starttls", self.security.ask)
 
-    acts = {
-        Auth: _auth,
-        AuthStep: _auth_step,
-        BodyChunk: _body_chunk,
-        BodyEnd: _body_end,
-        BodyStart: _body_start,
-        ChunkEnd: _body_end,
-        Hello: _hello,
-        MailFrom: _mail,
-        Quit: _quit,
-        RcptTo: _rcpt,
-        Refused: _refused,
-        Reset: _reset,
-        StartTls: _starttls,
-        Verify: _verify,
-        XClient: _xclient,
-    }
-
 
 def _fields(said: Mapping[str, str | None]) -> dict[str, str | None]:
     """What XCLIENT has said beside the address, for the log."""
     return {f"client_{name}": value for name, value in said.items() if name != "addr"}
+
+
+Session.acts = {
+    Auth: Session._auth,
+    AuthStep: Session._auth_step,
+    BodyChunk: Session._body_chunk,
+    BodyEnd: Session._body_end,
+    BodyStart: Session._body_start,
+    ChunkEnd: Session._body_end,
+    Hello: Session._hello,
+    MailFrom: Session._mail,
+    Quit: Session._quit,
+    RcptTo: Session._rcpt,
+    Refused: Session._refused,
+    Reset: Session._reset,
+    StartTls: Session._starttls,
+    Verify: Session._verify,
+    XClient: Session._xclient,
+}

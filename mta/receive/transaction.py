@@ -44,7 +44,7 @@ _SMTPUTF8: Final = int(Flag.SMTPUTF8)  # plain numbers: arithmetic with enum fla
 _REQUIRETLS: Final = int(Flag.REQUIRETLS)
 _TLS_REQUIRED_NO: Final = int(Flag.TLS_REQUIRED_NO)
 
-_bugs = Logger()
+_bugs = Logger(__name__)
 
 
 class Transaction:

@@ -11,6 +11,7 @@ is, is looked at first, while the connection waits (fit.py).  An attempt settles
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -43,7 +44,7 @@ _NEVER = int(Notify.NEVER)
 class Attempt:
     """The owner of one session after another, until `done` fires."""
 
-    _log = Logger()
+    _log: ClassVar[Logger] = Logger()
     __slots__ = (
         "_done",
         "_findings",

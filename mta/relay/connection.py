@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 from typing import Protocol as Shape
 
 import attrs
@@ -24,6 +24,7 @@ from mta.config.settings import Timeouts
 from mta.interfaces import ITlsReports
 from mta.relay.deadline import Deadline
 from mta.relay.destination import Fault, Trouble
+from mta.relay.pool import Pool
 from mta.smtp import event
 from mta.smtp.client import Sender
 from mta.status import Reply
@@ -32,7 +33,6 @@ from mta.tls.policy import Achieved
 from mta.wire import PromptWriter
 
 if TYPE_CHECKING:
-    from mta.relay.pool import Pool
     from mta.relay.session import Session
 
 __all__ = ["Conduct", "Connection", "Owner", "Phase"]
@@ -105,8 +105,8 @@ class Conduct:
 class Connection(Protocol):
     """The plumbing; `Session` has the conversation, and gives `actions` for the machine's events."""
 
-    transport: Any
-    actions: dict[type, Callable[[Any, Any], None]]
+    transport: Any = None
+    actions: ClassVar[dict[type, Callable[[Any, Any], None]]]
     write: Callable[[bytes], None]
 
     def __init__(self, conduct: Conduct, owner: Owner) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 import attrs
 from OpenSSL import SSL
 from twisted.internet.interfaces import IHandshakeListener
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from mta.relay.connection import Conduct, Connection, Owner, Phase
 from mta.relay.destination import CONSEQUENCES, Consequence, Fault, Step, Trouble
@@ -38,7 +38,6 @@ _OF_SESSION: Final = (Trouble.T6, Trouble.T7, Trouble.T8)
 _REFUSALS: Final = {4: Trouble.T2, 5: Trouble.T3}
 
 
-@implementer(IHandshakeListener)
 class Negotiation(Connection):
     """A connection made by the rules of `step`.
 
@@ -230,3 +229,6 @@ def told(what: str, reply: Reply, enhanced: str = "") -> Reply:
     """A refusal of the connection, told as the transient failure that it is for the mail: other hosts may take it."""
     own = reply.enhanced if reply.enhanced.startswith("4") else "4.3.0"
     return Reply(451, enhanced or own, f"{what}: {reply}")
+
+
+classImplements(Negotiation, IHandshakeListener)

@@ -28,12 +28,10 @@ __all__ = ["Session"]
 class Session(Negotiation):
     """See the module.  verdict: the hand-over policy's, once it was asked.
 
-    takes_down: its TLS can be taken down and started again; restarts: that was done, STARTTLS comes before the next
-    transaction; restarted: TLS was started again at least once.  All no but for a `Takedown`.
+    takes_down: its TLS can be taken down and started again; restarted: that was done at least once.  No but for a `Takedown`.
     """
 
     takes_down = False
-    restarts = False
     restarted = False
 
     def __init__(self, conduct: Conduct, step: Step, owner: Owner) -> None:
@@ -57,6 +55,11 @@ class Session(Negotiation):
         if self.achieved.authenticated != required.sasl:
             return "other credentials"
         return judge(required, self.achieved)
+
+    @property
+    def restarts(self) -> bool:
+        """TLS was taken down: STARTTLS comes before the next transaction."""
+        return False
 
     def take_down(self) -> None:
         """The verdict is CLEAR: take TLS down, then idle in clear text."""

@@ -176,7 +176,7 @@ class Takedown(Session):
     # ---- and up again
 
     @property
-    def restarts(self) -> bool:  # type: ignore[override]  # it changes here
+    def restarts(self) -> bool:
         """It idles in clear text: STARTTLS comes before the next transaction."""
         return self._layer is None and self._was_taken_down
 

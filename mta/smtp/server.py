@@ -86,7 +86,7 @@ class Receiver(Chunking):
         self._secure = in_tls or implicit
         self._utf8 = False  # MAIL had SMTPUTF8
         self._offer = offer(options, self._secure)
-        self._extras = parameters_of(EXTRAS & self._offer.keys())
+        self._extras = parameters_of(EXTRAS.intersection(self._offer.keys()))
         self._withheld = parameters_of(options.withhold)
         self.hello_name = ""
         self.extended = False  # EHLO, not HELO
@@ -349,34 +349,35 @@ class Receiver(Chunking):
 
     # ---- the tables
 
-    commands = _table(
-        {
-            b"EHLO": _ehlo,
-            b"HELO": _helo,
-            b"STARTTLS": _starttls,
-            b"AUTH": _auth,
-            b"MAIL": _mail,
-            b"RCPT": _rcpt,
-            b"DATA": _data,
-            b"BDAT": Chunking._bdat,
-            b"RSET": _rset,
-            b"NOOP": _noop,
-            b"VRFY": _vrfy,
-            b"HELP": _help,
-            b"QUIT": _quit,
-            b"XCLIENT": _xclient,
-            b"XFORWARD": _xforward,
-        }
-    )
-    answers = {
-        Hello: _hello_answered,
-        Auth: _auth_answered,
-        AuthStep: _step_answered,
-        MailFrom: _mail_answered,
-        RcptTo: _rcpt_answered,
-        Verify: _verify_answered,
-        BodyStart: _data_answered,
-        ChunkEnd: Chunking._chunk_answered,
-        BodyEnd: _body_answered,
-        StartTls: _starttls_answered,
+
+Receiver.commands = _table(
+    {
+        b"EHLO": Receiver._ehlo,
+        b"HELO": Receiver._helo,
+        b"STARTTLS": Receiver._starttls,
+        b"AUTH": Receiver._auth,
+        b"MAIL": Receiver._mail,
+        b"RCPT": Receiver._rcpt,
+        b"DATA": Receiver._data,
+        b"BDAT": Chunking._bdat,
+        b"RSET": Receiver._rset,
+        b"NOOP": Receiver._noop,
+        b"VRFY": Receiver._vrfy,
+        b"HELP": Receiver._help,
+        b"QUIT": Receiver._quit,
+        b"XCLIENT": Receiver._xclient,
+        b"XFORWARD": Receiver._xforward,
     }
+)
+Receiver.answers = {
+    Hello: Receiver._hello_answered,
+    Auth: Receiver._auth_answered,
+    AuthStep: Receiver._step_answered,
+    MailFrom: Receiver._mail_answered,
+    RcptTo: Receiver._rcpt_answered,
+    Verify: Receiver._verify_answered,
+    BodyStart: Receiver._data_answered,
+    ChunkEnd: Chunking._chunk_answered,
+    BodyEnd: Receiver._body_answered,
+    StartTls: Receiver._starttls_answered,
+}

@@ -8,8 +8,8 @@ import sys
 from click.testing import CliRunner
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta import __version__
 from mta.cli.main import main
+from mta.compiled import version
 
 
 class MainTests(SynchronousTestCase):
@@ -18,7 +18,7 @@ class MainTests(SynchronousTestCase):
     def test_version(self) -> None:
         """Name and version, for bug reports."""
         result = CliRunner().invoke(main, ["--version"])
-        self.assertEqual((0, f"mta, version {__version__}\n"), (result.exit_code, result.output))
+        self.assertEqual((0, f"mta, version {version()}\n"), (result.exit_code, result.output))
 
     def test_did_you_mean(self) -> None:
         """A misspelled command is answered with the right one, status 2."""
@@ -37,4 +37,4 @@ class MainTests(SynchronousTestCase):
         script = "import sys, mta.cli.main; sys.exit('twisted.internet.reactor' in sys.modules)"
         self.assertEqual(0, subprocess.run([sys.executable, "-c", script], check=False).returncode)
         done = subprocess.run([sys.executable, "-m", "mta", "--version"], capture_output=True, text=True, check=False)
-        self.assertEqual((0, f"mta, version {__version__}\n"), (done.returncode, done.stdout))
+        self.assertEqual((0, f"mta, version {version()}\n"), (done.returncode, done.stdout))

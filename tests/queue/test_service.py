@@ -11,6 +11,7 @@ from mta.config.settings import Concurrency, Retry, Seconds
 from mta.envelope import BOUNCE, Settlement
 from mta.interfaces import IAccept
 from mta.queue.filing import filed
+from mta.queue.scheduler.schedule import Scheduler
 from mta.queue.state import DestState
 from mta.status import MailError, transient
 from tests.queue.station import DAY, DOWN, FakeAgent, FakeRouter, Station, deferred, delivered, down, failed
@@ -316,10 +317,9 @@ class LifeTests(Case):
         self.station.smtp.answer = deferred
         self.accepted()
         self.station.smtp.answer = delivered
-        advance = self.station.service._scheduler.advance
-        self.station.service._scheduler.advance = lambda now: 1 / 0
+        broken = self.patch(Scheduler, "advance", lambda *_: 1 / 0)
         self.assertRaises(ZeroDivisionError, self.station.advance, 331)
-        self.station.service._scheduler.advance = advance
+        broken.restore()
         self.station.advance(331)
         self.ends_quiet()
 

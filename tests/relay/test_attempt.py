@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import sys
 
+import attrs
+
 from mta.config.settings import Handover
 from mta.envelope import Kind
-from mta.relay.session import Session
 from mta.smtp.command import SMTPUTF8
 from mta.status import Scope
 from mta.testing.peers import Act, Clear
@@ -326,7 +327,9 @@ class KeptTests(RelayCase):
         for delivery in many:
             self.assertIs((await delivery).outcomes[0].kind, Kind.DELIVERED)
         self.assertEqual(self.relay.pool.idle, 60)
-        self.patch(Session, "falls_short", lambda session, required: "it is another day")
+        for kept in self.relay.pool._idle.values():
+            for session in kept:
+                session.achieved = attrs.evolve(session.achieved, authenticated="another day")
         sys.setrecursionlimit(len(inspect.stack()) + 150)
         try:
             delivery = self.deliver()

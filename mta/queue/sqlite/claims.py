@@ -93,12 +93,13 @@ class Claims:
 
 def dests(db: apsw.Connection, after: str = "") -> Iterator[str]:
     """The destinations with waiting rows, by one seek each."""
-    while (after := db.execute(sql.NEXT_DEST, (after,)).get) is not None:
-        yield after
+    dest: str | None = after
+    while (dest := db.execute(sql.NEXT_DEST, (dest,)).get) is not None:
+        yield dest
 
 
 def lanes_of(db: apsw.Connection, dest: str) -> Iterator[int]:
     """The lanes of a destination with waiting rows, by one seek each."""
-    lane = -1
+    lane: int | None = -1
     while (lane := db.execute(sql.NEXT_LANE, (dest, lane)).get) is not None:
         yield lane

@@ -83,7 +83,7 @@ class _Part:
     entity: Entity
     sealed: bool
     signed: bool
-    octets: _Octets = attrs.field(factory=_Octets)
+    octets: _Octets = attrs.Factory(_Octets)
 
     @property
     def is_binary(self) -> bool:

@@ -6,9 +6,10 @@ import re
 from importlib import import_module
 from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from mta.bounce import original, text
+from mta.compiled import is_compiled
 from mta.config import loader
 from mta.dns import message
 from mta.receive import proxy, submission, trace
@@ -121,6 +122,8 @@ class TargetTests(SynchronousTestCase):
 
     def test_faults_are_found(self) -> None:
         """Every target notices what is planted for it, in so many inputs."""
+        if is_compiled():
+            raise SkipTest("a compiled class calls its own methods, whatever is planted")
         self.assertEqual(sorted(PLANTED), TARGETS)
         for name, faults in PLANTED.items():
             for owner, what, instead in faults:

@@ -160,7 +160,7 @@ class Forks:
     """The program that makes the servers.  lines: what was said."""
 
     def __init__(self) -> None:
-        command = [sys.executable, "-W", "error", "-m", "tests.queue.crash.child"]
+        command = [sys.executable, "-W", "error", "-m", "tests.interpreted", "tests.queue.crash.child"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, env=environment, bufsize=0

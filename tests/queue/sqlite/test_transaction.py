@@ -86,7 +86,8 @@ class TransactionTests(SynchronousTestCase):
             self.message(4, recipients=16_384),
         ):
             self.assertRaises(ValueError, self.run_all, self.enqueue(message))
-        wrong = attrs.evolve(self.message(4), sender=None)
+        good = self.message(4)
+        wrong = attrs.evolve(good, recipients=tuple(attrs.evolve(recipient, dest="") for recipient in good.recipients))
         self.assertRaises(apsw.ConstraintError, self.run_all, self.enqueue(wrong))
 
     def test_large_messages_are_named_when_they_are_gone(self) -> None:
