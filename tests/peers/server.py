@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import attrs
 
+from mta.control.log import GATHER
 from mta.testing.logs import Entry, read_log
 from tests.peers.peers import wait_for
 from tests.ports import free_port
@@ -105,7 +107,8 @@ class MtaProcess:
         return self._process is not None and self._process.poll() is None
 
     def log(self, *events: str) -> list[Entry]:
-        """The log so far, or its lines of some events."""
+        """The log so far, or its lines of some events; what the server has said just now is written a moment later."""
+        time.sleep(2 * GATHER)
         path = self.directory / "events.log"
         return [entry for entry in read_log(path) if not events or entry.event in events] if path.exists() else []
 

@@ -138,7 +138,7 @@ class HaproxyTests(PeerTestCase):
         with self.assertRaises(smtplib.SMTPServerDisconnected):
             smtplib.SMTP("127.0.0.1", proxy.port, "client.test", 30)
         self.assertLess(time.monotonic() - begin, 15)
-        self.assertIn("no PROXY header in time", [entry.fields["why"] for entry in mta.wait_for_event("rejected")])
+        wait_for(lambda: "no PROXY header in time" in [entry.fields["why"] for entry in mta.log("rejected")], "the line of its end")
 
     def test_many(self) -> None:
         """300 messages over 20 sessions of smtp-source."""

@@ -38,7 +38,7 @@ class TlsClientTests(PeerTestCase):
         for version in ("tlsv1_3", "tlsv1_2"):
             swaks(mta.port, "--tls", "--tls-protocol", version, "--body", "hello", to=TO)
         self.check_received(mta, "client.test", 2)
-        self.assertEqual({"TLSv1.3", "TLSv1.2"}, {entry.fields["tls_version"] for entry in mta.log("accepted")})
+        self.assertEqual({"TLSv1.3", "TLSv1.2"}, {entry.fields["tls_version"] for entry in mta.wait_for_event("accepted", 2)})
 
     def test_openssl(self) -> None:
         """S46: openssl s_client -starttls smtp, the certificate verified; the dialogue typed line by line."""

@@ -367,4 +367,6 @@ class ReportTests(SynchronousTestCase):
         self.assertNotIn("failure-details", document["policies"][0])
         self.assertEqual(document["report-id"], "2016-04-01.company-y.example@mta.test")
         of_worker = report_id("company-y.example", DAY, "mta.test", 1)
-        self.assertEqual(of_worker, "2016-04-01+1.company-y.example@mta.test", "that of worker 0, or of a server that is alone, is another")
+        self.assertEqual(
+            of_worker, "2016-04-01+1.company-y.example@mta.test", "that of worker 0, or of a server that is alone, is another"
+        )
