@@ -257,7 +257,7 @@ class Connection(Ending):
             self.close(self.security.ending())
         elif self._parting is not None:
             self._part(self._parting)
-        elif self._paused or machine.asks:  # else nothing waits, and whatever else fills up calls `flow` itself
+        elif self._paused or machine.asks or machine.buffered:  # else nothing waits; whatever else fills up calls `flow` itself
             self.flow()
 
     @property

@@ -31,7 +31,7 @@ class TlsConnection(SSL.Connection):
 
 def is_resumed(handle: SSL.Connection) -> bool:
     """The handshake, which is done, went on with an old session: no certificate was shown."""
-    return bool(_lib.SSL_session_reused(handle._ssl))
+    return _can_say() and bool(_lib.SSL_session_reused(handle._ssl))
 
 
 def session_of(handle: SSL.Connection) -> SSL.Session | None:
@@ -41,6 +41,11 @@ def session_of(handle: SSL.Connection) -> SSL.Session | None:
     TLS 1.2 a session without extended master secret is nobody's in particular (RFC 7627 5.4).
     """
     version = handle.get_protocol_version_name()
-    if version == "TLSv1.3" or (version == "TLSv1.2" and has_extended_master_secret(handle)):
+    if _can_say() and (version == "TLSv1.3" or (version == "TLSv1.2" and has_extended_master_secret(handle))):
         return handle.get_session()
     return None
+
+
+def _can_say() -> bool:
+    """Not when the library has dropped the question, as it does with what pyOpenSSL does not ask: then nothing may be resumed."""
+    return hasattr(_lib, "SSL_session_reused")

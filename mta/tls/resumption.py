@@ -27,6 +27,7 @@ __all__ = ["Resumable", "Sessions"]
 HOLDS: Final = 3600.0  # seconds behind a full handshake
 MOST: Final = 1_000  # sessions in all; keys that are refused
 EACH: Final = 20  # sessions of one key
+LONGEST: Final = 16_000  # octets of a chain; OpenSSL keeps it too, in more than ten times as many
 
 
 @attrs.frozen(slots=True, eq=False)
@@ -57,7 +58,9 @@ class Sessions:
         return self._count
 
     def put(self, key: Hashable, found: Resumable, now: float) -> None:
-        """Store a session, unless its key is refused."""
+        """Store a session, unless its key is refused or it is worth less than its memory."""
+        if sum(map(len, found.achieved.chain)) > LONGEST:
+            return
         refused = self._refused.get(key)
         if refused is not None:
             if 0 <= now - refused < HOLDS:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mta.dns.answer import Answer
-from mta.dns.cache import FAILURE_SECONDS, Cache
+from mta.dns.cache import FAILURE_SECONDS, MOST_BYTES, Cache
 
 
 def answer(name="a.test", rcode="NOERROR", expires=100.0, **more):
@@ -68,6 +68,25 @@ class CacheTests(SynchronousTestCase):
         self.assertIsNone(cache.get("b.test", "A", 2.0))
         self.assertIsNotNone(cache.get("a.test", "A", 2.0))
         self.assertIsNotNone(cache.get("c.test", "A", 2.0))
+
+    def test_large_answers(self):
+        """A zone may answer with thousands of names: a cache full of such answers holds 64 MiB of them, whatever becomes of each."""
+        cache, records = Cache(), tuple(f"{n:04}.{'a' * 240}.test" for n in range(3400))
+        large = attrs.evolve(answer(), records=records)
+        for n in range(200):
+            cache.put(attrs.evolve(large, name=f"{n}.test"), 0.0)
+        kept = len(cache)
+        self.assertTrue(40 < kept < MOST_BYTES / len("".join(records)), kept)
+        self.assertIsNotNone(cache.get("199.test", "A", 1.0))
+        for n in range(200):
+            self.assertIsNone(cache.get(f"{n}.test", "A", 100.0))
+        for _ in range(2):
+            for n in range(1000):
+                cache.put(answer(f"{n}.test", expires=200.0), 100.0)
+        self.assertEqual(len(cache), 1000)
+        cache.put(large, 0.0)
+        cache.clear()
+        self.assertEqual(cache._bytes, 0)
 
     def test_clear(self):
         """Nothing is left."""

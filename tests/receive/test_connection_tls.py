@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred
+
 from mta.config.settings import Limits, Tls
+from mta.receive.connection import MAX_UNPARSED, Connection
+from mta.receive.ending import Stage
+from tests.receive.client import turn
+from tests.receive.door import FakePolicy
 from tests.receive.tls_case import AUTHORITY, ENVELOPE, TlsCase
 
 
@@ -186,6 +192,23 @@ class ImplicitTests(TlsCase):
         client.transport.write(b"EHLO client.example\r\n")
         self.assertNotRegex(await client.gone, rb"\d\d\d ")
         self.assertIn("TLS handshake failed", await self.why())
+
+    async def test_before_the_greeting(self) -> None:
+        """While the policy thinks about the greeting no more than 64 KiB are taken in; who spoke so early gets 554."""
+        thinking: Deferred[None] = Deferred()
+        self.policy = FakePolicy(connect=thinking)
+        await self.serve()
+        client = await self.client(1)
+        await client.secure()
+        [session] = self.receive._common.roster.here()
+        assert isinstance(session, Connection)
+        while session.stage is not Stage.TALKING:
+            await turn()
+        while not session._paused:
+            session.dataReceived(b"NOOP\r\n" * 1000)
+            self.assertLess(session.machine.buffered, 2 * MAX_UNPARSED)
+        thinking.callback(None)
+        await client.until(b"554 ")
 
     async def test_lost_context(self) -> None:
         """Without a context there is nothing that could be said: the connection is closed."""

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Hashable
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import attrs
 from cryptography import x509
@@ -15,6 +16,7 @@ from OpenSSL import SSL
 from mta.config.settings import TlsClient
 from mta.dns.answer import Tlsa
 from mta.testing.pki import Authority, Issued
+from mta.tls import connection
 from mta.tls.client import ClientTls
 from mta.tls.connection import is_resumed
 from mta.tls.policy import Achieved, Level, Parameters, Required, judge
@@ -185,6 +187,13 @@ class FullTests(ResumingCase):
         self.server = self.serving("TLSv1.2", options=NO_EXTENDED_MASTER_SECRET)
         self.go()
         self.assertFalse(self.go()[0])
+
+    def test_the_library_cannot_say(self) -> None:
+        """A library that does not tell whether a session was resumed (pyOpenSSL never asks): none is, and TLS works."""
+        self.patch(connection, "_lib", SimpleNamespace())
+        for _ in range(2):
+            resumed, achieved = self.go()
+            self.assertEqual((resumed, achieved.verified, len(achieved.chain)), (False, "verified", 2))
 
     def test_refused(self) -> None:
         """Behind a handshake that failed with an old session there is none for an hour."""

@@ -181,7 +181,7 @@ class SqliteQueue(Upkeep):
                 self._conclude(operation, result, error)
         finally:
             self._writing -= len(results)
-            if self._gathered and not self._writing:
+            if self._gathered and not self._writing and self._launch is None:  # it is not, where only a sync is told of
                 self._go_on()
 
     def _conclude(self, operation: Operation, result: Any, error: MailError | None) -> None:

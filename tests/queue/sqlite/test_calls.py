@@ -61,6 +61,16 @@ class CallsTests(SqliteCase):
         self.assertEqual([True], await self.queue.settle([Outcome(claims[1], Kind.DELIVERED, OK)]))  # alone, it goes too
         self.assertEqual(2, len(commits))
 
+    async def test_a_late_sync_launches_nothing(self) -> None:
+        """The writer tells that lazy completions are synced, while a settlement waits: it is launched once, and no timer outlives it."""
+        claims = await self.taken("a@example.org")
+        await self.turn()
+        settled = self.queue.settle([Outcome(claims[0], Kind.DELIVERED, OK)])
+        launch = self.queue._launch
+        self.queue._answer([], [])
+        self.assertIs(launch, self.queue._launch)
+        self.assertEqual([True], await settled)
+
     # -- given up
 
     def block(self) -> Event:
