@@ -24,7 +24,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from mta.interfaces import IBearerToken
-from mta.receive.auth.dovecot import PASSED_ON, Dovecot, Unreachable
+from mta.receive.auth.dovecot import MAX_MESSAGE, PASSED_ON, Dovecot, Unreachable
 from mta.receive.auth.peer import Peer
 from mta.smtp.bearer import BEARER
 from mta.smtp.credentials import Held, JudgedCredentials, Login, PassedOn, Terms, cram_digest
@@ -211,6 +211,20 @@ class ClientTests(TestCase):
             self.assertRegex(challenge, rb"^<.+@.+>$")
             seen.add(challenge)
         self.assertEqual(len(seen), 3)
+
+    async def test_hostile(self) -> None:
+        """A name that is no text, and a login too long for its lines, are wrong; who is on the connection too does not notice."""
+        self.assertEqual(await self.dovecot.requestAvatarId(self.given("tim", "tanstaaf")), b"tim")
+        wire = self.dovecot._wire
+        with self.assertRaises(UnauthorizedLogin):
+            await self.dovecot.requestAvatarId(self.given("u" * 9000, "p" * 9000))
+        with self.assertRaises(UnauthorizedLogin):
+            await self.dovecot.requestAvatarId(self.given("u" * (MAX_MESSAGE - 4), "p"))
+        _, end = await self.held("CRAM-MD5", lambda given: b"\xff " + b"0" * 32)
+        self.assertEqual(end.error, "wrong user or password")
+        self.assertIs(self.dovecot._wire, wire)
+        assert wire is not None
+        self.assertFalse(wire.lost)
 
     async def test_tokens(self) -> None:
         """By both mechanisms: a good token is its user's, a bad one nobody's, nor is a good one of somebody else."""

@@ -43,6 +43,7 @@ HELLO_TIME: Final = 5.0  # seconds for Dovecot to take the connection and to say
 PASSED_ON: Final = (SCRAM, "CRAM-MD5")
 ANSWER_TIME: Final = 30.0  # and to answer; it lets wrong passwords wait for some seconds
 MAX_ASKED: Final = 1000
+MAX_MESSAGE: Final = 12_000  # octets: at a line over 16,384 Dovecot ends the connection, with all that is asked on it
 _parse: Callable[[Any, str], Any] = clientFromString
 _connect: Callable[[Any, Any], Deferred[Any]] = connectProtocol
 
@@ -251,6 +252,8 @@ class Dovecot:
             mechanism, message = "PLAIN", b"\0".join((b"", credentials.username, credentials.password))
         if mechanism not in wire.mechanisms:
             raise Unreachable
+        if len(message) > MAX_MESSAGE:  # LOGIN says a name and a password in lines of their own
+            raise UnauthorizedLogin
         id, asked = wire.ask(mechanism, peer, message)
         answer = await asked
         if answer.verdict == "CONT" and mechanism != "PLAIN":  # why the token is refused: RFC 7628 3.2.3

@@ -90,5 +90,8 @@ def _escape(octets: bytes) -> bytes:
 
 
 def _text(octets: bytes) -> str:
-    """UnicodeDecodeError is a ValueError."""
-    return _ESCAPED.sub(lambda match: _PLAIN.get(match[0], match[0][1:]), octets).decode()
+    """Nothing where it is not UTF-8: Dovecot repeats the name, and a client may call itself anything."""
+    try:
+        return _ESCAPED.sub(lambda match: _PLAIN.get(match[0], match[0][1:]), octets).decode()
+    except UnicodeDecodeError:
+        return ""

@@ -71,9 +71,9 @@ class StandIns:
 
     def verifier(self, user: bytes, shape: Shape) -> Verifier:
         """Nobody's."""
-        salt, stored, server = (self._digest(what, shape.name, user) for what in ("salt", "stored", "server"))
-        whole = (salt * (shape.size // 32 + 1))[: shape.size]
-        return Verifier(whole, shape.iterations, stored, server, exists=False)
+        stored, server = (self._digest(what, shape.name, user) for what in ("stored", "server"))
+        salt = b"".join(self._digest(f"salt{at or ''}", shape.name, user) for at in range(0, shape.size, 32))
+        return Verifier(salt[: shape.size], shape.iterations, stored, server, exists=False)
 
     def _draw(self, what: str, options: Mapping[str, int], user: bytes) -> str:
         """Each has its own number for this user, which no other changes; the commoner it is, the likelier this is the least."""

@@ -50,6 +50,26 @@ class LoginTests(DovecotCase):
         self.ask(given).addErrback(lambda _: None)
         self.assertIn(b"\tsecured\trip=2001:db8::1\tresp=", self.connect().value())
 
+    def test_too_long(self) -> None:
+        """LOGIN says a name and a password in lines of their own: what Dovecot would hang up at, on all who ask, is wrong."""
+        wire, first = self.ready()
+        wire.clear()
+        self.failureResultOf(self.ask(UsernamePassword(b"u" * 9000, b"p" * 9000)), UnauthorizedLogin)
+        self.assertEqual(wire.value(), b"")
+        long = self.ask(UsernamePassword(b"u", b"p" * 9000))
+        self.assertLess(12_000, len(wire.value()))
+        wire.protocol.dataReceived(b"OK\t2\tuser=u\nOK\t1\tuser=tim\n")
+        self.assertEqual((self.successResultOf(first), self.successResultOf(long)), (b"tim", b"u"))
+
+    def test_no_utf8(self) -> None:
+        """Dovecot repeats any name that a client invents: it is refused, and all others get their answers."""
+        wire, first = self.ready()
+        second, third = self.ask(), self.ask()
+        wire.protocol.dataReceived(b"FAIL\t2\tuser=\xff\nOK\t3\tuser=\xff\nOK\t1\tuser=tim\n")
+        self.assertEqual(self.successResultOf(first), b"tim")
+        self.failureResultOf(second, UnauthorizedLogin)
+        self.failureResultOf(third, Unreachable)
+
     def test_wrong(self) -> None:
         """No is 535, not now is 454, and so is what nobody can understand."""
         wire, first = self.ready()

@@ -37,7 +37,7 @@ class HeardTests(SynchronousTestCase):
     """What we hear."""
 
     def test_answers(self) -> None:
-        """Yes, no, not now, and go on; the right password of a user who must not come in is a no."""
+        """Yes, no, not now, and go on; the right password of a user who must not come in is a no; what is not UTF-8 is nothing."""
         for line, answer, denied in (
             (b"OK\t1\tuser=tim@a.test", Answer("OK", 1, {"user": "tim@a.test"}), False),
             (b"OK\t1\tuser=t\x01tm\x011\x010x", Answer("OK", 1, {"user": "t\tm\x01\0x"}), False),
@@ -49,6 +49,8 @@ class HeardTests(SynchronousTestCase):
             (b"FAIL\t2\tcode=temp_fail", Answer("FAIL", 2, {"code": "temp_fail"}), False),
             (b"CONT\t3\teA==", Answer("CONT", 3, {}, b"x"), False),
             (b"CONT\t3", Answer("CONT", 3, {}), False),
+            (b"FAIL\t4\tuser=\xff", Answer("FAIL", 4, {"user": ""}), True),
+            (b"OK\t4\tuser=\xff\tnologin=\xff", Answer("OK", 4, {"user": "", "nologin": ""}), True),
         ):
             heard = answer_in(line)
             assert heard is not None
@@ -58,7 +60,7 @@ class HeardTests(SynchronousTestCase):
         """Words of the handshake, and those of versions to come, are no answers; a broken answer is a ValueError."""
         for line in (b"", b"SPID\t1", b"MECH\tPLAIN\tplaintext", b"DONE", b"NEWS\t1"):
             self.assertIsNone(answer_in(line))
-        for line in (b"OK", b"OK\tx", b"FAIL\t-1", b"CONT\t1\t?", b"OK\t1\tuser=\xff", b"OK\t99999999999"):
+        for line in (b"OK", b"OK\tx", b"FAIL\t-1", b"CONT\t1\t?", b"OK\t99999999999"):
             self.assertRaises(ValueError, answer_in, line)
 
     @settings(deadline=None, max_examples=150)

@@ -90,6 +90,11 @@ class DrawTests(SynchronousTestCase):
         self.assertEqual(made_up, StandIns([PLAIN], key).verifier(user, shape))
         self.assertNotEqual(made_up.stored_key, StandIns([], lambda: b"K" * 32).verifier(user, shape).stored_key)
 
+    def test_long_salts(self) -> None:
+        """Salts of more than one digest are as random as real ones: none repeats itself."""
+        salt = StandIns([], key).verifier(b"nobody", Shape(96, 4096)).salt
+        self.assertEqual(len({salt[at : at + 16] for at in range(0, 96, 16)}), 6)
+
     def test_written(self) -> None:
         """What is made up stays so in all versions to come: who compares would see the upgrade."""
         stand_ins = StandIns([scram(4096), scram(8192), PLAIN, hashed("argon2")], key)
