@@ -138,7 +138,9 @@ class HaproxyTests(PeerTestCase):
         with self.assertRaises(smtplib.SMTPServerDisconnected):
             smtplib.SMTP("127.0.0.1", proxy.port, "client.test", 30)
         self.assertLess(time.monotonic() - begin, 15)
-        wait_for(lambda: "no PROXY header in time" in [entry.fields["why"] for entry in mta.log("rejected")], "the line of its end")
+        wait_for(
+            lambda: "no PROXY header in time" in [entry.fields["why"] for entry in mta.log("rejected")], "the line of its end"
+        )
 
     def test_many(self) -> None:
         """300 messages over 20 sessions of smtp-source."""
