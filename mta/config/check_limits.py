@@ -12,9 +12,9 @@ from mta.config.check_destinations import rate_fault
 from mta.config.mistake import Finding, said
 from mta.config.settings import Settings
 
-__all__ = ["check_limits"]
+__all__ = ["RATES", "check_limits"]
 
-_RATES: Final = (
+RATES: Final = (  # keys of [limits] whose values are rates
     "connection_rate",
     "message_rate",
     "recipient_rate",
@@ -30,7 +30,7 @@ _SLOWEST: Final = 60.0  # seconds
 def check_limits(settings: Settings) -> Iterator[Finding]:
     """All that is wrong with the limits."""
     limits = settings.limits
-    for key in _RATES:
+    for key in RATES:
         for index, text in enumerate(getattr(limits, key)):
             yield from said(("limits", key, index), rate_fault(text))
     if limits.tarpit > _SLOWEST:

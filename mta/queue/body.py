@@ -24,7 +24,7 @@ from mta.interfaces import IBodySink
 from mta.queue.ids import id_text, parse_id
 from mta.status import MailError, transient
 
-__all__ = ["INLINE_LIMIT", "BodySink", "InThread", "Spool", "storage_error", "sync_directory", "unlink"]
+__all__ = ["INLINE_LIMIT", "BodySink", "InThread", "Spool", "put_in_place", "storage_error", "sync_directory", "unlink"]
 
 INLINE_LIMIT = 128 * 1024  # bytes; above, the two syncs of a file cost less than writing the body twice (docs/queue.md)
 ORPHAN_AGE = 3_600_000  # ms
@@ -311,3 +311,13 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def put_in_place(part: Path, dest: Path) -> None:
+    """A folder that is whole gets its name; when this returns the name is durable.  MailError."""
+    try:
+        sync_directory(part)
+        part.rename(dest)
+        sync_directory(dest.absolute().parent)
+    except OSError as error:
+        raise storage_error(error) from error

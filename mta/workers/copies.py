@@ -21,7 +21,7 @@ from mta.control.merge import merged_report
 from mta.control.queue_facts import Facts
 from mta.control.socket import Answer
 from mta.interfaces import IEventLog
-from mta.queue.body import storage_error, sync_directory
+from mta.queue.body import put_in_place, storage_error
 from mta.status import MailError, Scope, permanent, transient
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Copies:
             return
         try:
             reports = await self._copied(part)
-            await self._in_thread(_finish, part, dest)
+            await self._in_thread(put_in_place, part, dest)
         except MailError as error:
             await self._in_thread(shutil.rmtree, part, True)
             self._failed(dest, error)
@@ -121,15 +121,6 @@ def _begin(dest: Path, part: Path) -> None:
         if dest.exists():
             raise FileExistsError(f"{dest} is there already")
         part.mkdir(mode=0o700)
-    except OSError as error:
-        raise storage_error(error) from error
-
-
-def _finish(part: Path, dest: Path) -> None:
-    try:
-        sync_directory(part)
-        part.rename(dest)
-        sync_directory(dest.absolute().parent)
     except OSError as error:
         raise storage_error(error) from error
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import attrs
 
+from mta.config.check_limits import RATES
 from mta.config.settings import DestinationEntry, Service, Settings, SiteEntry
 from mta.rate import Rate, parse_rate
 
@@ -27,16 +28,7 @@ DIVIDED: Final[Mapping[str, tuple[str, ...]]] = {  # numbers
     "limits": ("connections", "reserve", "connections_per_client", "tls_sessions_per_minute"),
 }
 RATED: Final[Mapping[str, tuple[str, ...]]] = {  # lists of rates
-    "limits": (
-        "connection_rate",
-        "message_rate",
-        "recipient_rate",
-        "rejected_rate",
-        "auth_failure_rate",
-        "login_failure_rate",
-        "login_messages",
-        "login_recipients",
-    ),
+    "limits": RATES
 }
 _DAY: Final = 86_400  # seconds
 _MOST: Final = 10**9  # a rate has at most 9 digits

@@ -21,7 +21,7 @@ from typing import Any
 import apsw
 from twisted.internet.defer import Deferred
 
-from mta.queue.body import Spool, storage_error, sync_directory
+from mta.queue.body import Spool, put_in_place, storage_error, sync_directory
 from mta.queue.sqlite import schema
 from mta.queue.sqlite.check import IN_FILES, spool_path
 from mta.queue.sqlite.failure import is_full
@@ -145,7 +145,7 @@ def save(data_dir: Path, dest: Path, progress: Progress) -> CopyReport:
     try:
         (part / "spool").rmdir()
         reports = [_save(data_dir, part / str(node), progress, node) for node in nodes]
-        _name(part, dest)
+        put_in_place(part, dest)
     except BaseException:
         shutil.rmtree(part, True)
         raise
@@ -264,18 +264,8 @@ def _end(part: Path, dest: Path, name: str, files: Files) -> CopyReport:
             sync_directory(folder)
     except (OSError, apsw.Error) as error:
         raise _trouble(error) from error
-    _name(part, dest)
+    put_in_place(part, dest)
     return CopyReport(messages, recipients, files.done - len(files.missing), tuple(files.missing))
-
-
-def _name(part: Path, dest: Path) -> None:
-    """All that is in it is on the disk.  MailError."""
-    try:
-        sync_directory(part)
-        part.rename(dest)
-        sync_directory(dest.absolute().parent)
-    except OSError as error:
-        raise _trouble(error) from error
 
 
 def _trouble(error: Exception) -> MailError:
