@@ -1,6 +1,6 @@
 """Honest mail beside a crowd of strangers: idle connections, a slow drip, many TLS handshakes at once.
 
-    python -m bench.crowd [--idle 9800] [--drip 2000] [--handshakes 200] [--messages 5000]
+    python -m bench.crowd [--idle 10000] [--drip 2000] [--handshakes 200] [--messages 5000]
 
 The strangers come from addresses of their own (127.1.0.0/16) and are under all limits but the number of connections of one
 client; honest mail comes from 127.0.0.1, 20 sessions by smtp-source, and goes to smtp-sink.  Idle: each has read the answer
@@ -193,7 +193,7 @@ def crowds(
 def main(arguments: list[str]) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser("bench.crowd", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--idle", type=int, default=9_800)
+    parser.add_argument("--idle", type=int, default=10_000)
     parser.add_argument("--drip", type=int, default=2_000)
     parser.add_argument("--handshakes", type=int, default=200)
     parser.add_argument("--messages", type=int, default=5_000)
