@@ -83,7 +83,8 @@ def start(name: str, place: Place) -> Running:
     )
     _write(place.folder, text)
     server = Server(["bash", str(HERE / "exim.sh"), str(place.folder)], place.folder, port)
-    return peer(server, name, place.folder / "log/mainlog", DELIVERED, version(), *map(_line, (TUNED, f"{main}{transport}")))
+    here = f"{main}{transport}".replace(str(place.folder), "DIR").replace(str(place.hop), "PORT")
+    return peer(server, name, place.folder / "log/mainlog", DELIVERED, version(), *map(_line, (TUNED, here)))
 
 
 def _write(folder: Path, text: str) -> None:
