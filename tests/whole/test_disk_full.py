@@ -189,3 +189,5 @@ class DiskFullTests(World):
         # What was in the air waits again when there is room to write that, at the latest behind the first sweep: a minute.
         await self.until(lambda: len(hop.messages) >= len(sender.accepted), "all that was accepted arrives", 3 * PATIENCE)
         self.assertEqual(sender.accepted, self.numbers(hop))
+
+    test_kill_and_start.timeout = 180  # seconds: the sweep comes a minute behind the start
