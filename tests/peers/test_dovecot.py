@@ -15,15 +15,12 @@ from collections.abc import Callable
 from hmac import digest
 from pathlib import Path
 
-import attrs
 from twisted.cred.credentials import UsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
 from twisted.trial.unittest import TestCase
-from zope.interface import implementer
 
-from mta.interfaces import IBearerToken
 from mta.receive.auth.dovecot import MAX_MESSAGE, PASSED_ON, Dovecot, Unreachable
 from mta.receive.auth.peer import Peer
 from mta.smtp.bearer import BEARER
@@ -33,6 +30,7 @@ from mta.smtp.scram import SCRAM, give_scram
 from tests.peers.case import LOCAL, PeerTestCase
 from tests.peers.peers import require, wait_for
 from tests.ports import free_port
+from tests.receive.auth.dovecot_case import Token
 
 CONFIGURATION = """\
 base_dir = {folder}/run
@@ -87,16 +85,6 @@ def token(user: str, secret: bytes = SECRET, more: str = "") -> bytes:
 
 def _part(octets: bytes) -> bytes:
     return urlsafe_b64encode(octets).rstrip(b"=")
-
-
-@implementer(IBearerToken)
-@attrs.frozen
-class Token:
-    """As our portal gives it."""
-
-    mechanism: str
-    username: bytes
-    token: bytes
 
 
 class RunningDovecot:

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 from twisted.cred.credentials import UsernamePassword
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
+from mta.interfaces import IBearerToken
 from mta.receive.auth.dovecot import Dovecot
+from mta.receive.auth.peer import Peer
 
 HELLO = b"VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nMECH\tSCRAM-SHA-256\tmutual-auth\nSPID\t1\nCUID\t2\nCOOKIE\tab\nDONE\n"
 GIVEN = UsernamePassword(b"tim", b"tan")
+
+
+@implementer(IBearerToken)
+@attrs.frozen
+class Token:
+    """As our portal gives it."""
+
+    mechanism: str
+    username: bytes
+    token: bytes
+    peer: Peer = Peer("192.0.2.1", True)
 
 
 class Wire(StringTransport):

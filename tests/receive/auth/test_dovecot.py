@@ -4,31 +4,17 @@ from __future__ import annotations
 
 from base64 import b64decode
 
-import attrs
 from twisted.cred.credentials import UsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import CancelledError
 from twisted.internet.error import ConnectionRefusedError
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
-from mta.interfaces import IBearerToken
 from mta.receive.auth.dovecot import ANSWER_TIME, HELLO_TIME, MAX_ASKED, Dovecot, Unreachable
 from mta.receive.auth.peer import Peer
 from mta.receive.auth.workers import Busy
-from tests.receive.auth.dovecot_case import GIVEN, HELLO, DovecotCase, Wire
-
-
-@implementer(IBearerToken)
-@attrs.frozen
-class Token:
-    """As our portal gives it."""
-
-    mechanism: str
-    username: bytes
-    token: bytes
-    peer: Peer = Peer("192.0.2.1", True)
+from tests.receive.auth.dovecot_case import GIVEN, HELLO, DovecotCase, Token, Wire
 
 
 class LoginTests(DovecotCase):
