@@ -38,11 +38,11 @@ class _Accept:
 
     __slots__ = ("admitted", "asked", "message", "result")
 
-    def __init__(self, message: NewMessage, asked: int) -> None:
+    def __init__(self, message: NewMessage, asked: int, result: Deferred[int]) -> None:
         self.message = message
         self.asked = asked
         self.admitted: list[str] = []  # destinations in whose memory a place is kept
-        self.result: Deferred[int] | None = Deferred()  # None: it was told that it took too long
+        self.result: Deferred[int] | None = result  # None: it was told that it took too long
 
     def is_wanted(self) -> bool:
         """Does the client still wait?  The queue asks before it writes, in its own thread."""
@@ -114,14 +114,14 @@ class Intake:
             return fail(_closed())
         now = self._now()
         try:
-            entry = _Accept(filed(message, self._router.route, now, self._scheduler.lifetime), now)
+            message = filed(message, self._router.route, now, self._scheduler.lifetime)
         except MailError:
             return fail()
         except Exception:
             self._log.failure("a message cannot be routed")
             return fail(_trouble())
-        assert entry.result is not None, "it has just been made"
-        result = entry.result
+        result: Deferred[int] = Deferred()
+        entry = _Accept(message, now, result)
         if not self._watched:
             self._watched = True
             self._rearm(now + self._deadline)

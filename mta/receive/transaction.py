@@ -61,7 +61,6 @@ class Transaction:
         "_header",
         "_hold",
         "_mail",
-        "_pressure",
         "_recipients",
         "_sender",
         "_session",
@@ -77,7 +76,6 @@ class Transaction:
         self._session = session
         self._mail = mail
         self._sender = mail.sender.address
-        self._pressure = 0.0  # of the queue at MAIL
         self._began = session.common.clock.seconds()
         self._recipients: dict[str, NewRecipient] = {}  # each once, in order
         self._sink: IBodySink | None = None
@@ -98,19 +96,19 @@ class Transaction:
         if session.allowance.refuses_mail():
             return
         sender, login = self._sender, session.login
-        pressure = self._pressure = session.common.accept.pressure
+        pressure = session.common.accept.pressure
         if pressure > 1:
             session.refuse("mail", TOO_BUSY, **{"from": sender})
         elif login is not None and not login.may_send(sender):
             session.refuse("mail", NOT_OWNED, **{"from": sender}, account=login.name)
         else:
-            session.ask("mail", self._sender_taken, self._about_sender)
+            session.ask("mail", partial(self._sender_taken, pressure), self._about_sender)
 
     def _about_sender(self) -> dict[str, object]:
         return {"sender": self._sender, "size": self._mail.size, "parameters": self._mail.parameters}
 
-    def _sender_taken(self) -> None:
-        session, pressure = self._session, self._pressure
+    def _sender_taken(self, pressure: float) -> None:
+        session = self._session
         if pressure <= SLOW:
             session.answer(SENDER_OK)
             return

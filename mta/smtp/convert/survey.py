@@ -17,7 +17,7 @@ from mta.smtp.chunk import ChunkedBody
 from mta.smtp.convert.encoding import base64_size, quoted_printable_size
 from mta.smtp.convert.entity import Body, Entity, Odd, may_encode
 from mta.smtp.convert.walk import Walk
-from mta.smtp.data import BAD_LINES
+from mta.smtp.data import BAD_LINES, is_framed
 from mta.smtp.data import Body as Judge
 from mta.smtp.grammar import MAX_TEXT_LINE
 
@@ -57,7 +57,7 @@ class _Octets(Judge):
         if not data.isascii():
             self.high += len(data.translate(None, _ASCII))
         self.special += len(data.translate(None, _PLAIN)) + lines
-        if data.count(b"\r") != lines or data.count(b"\n") != lines or b"\0" in data:
+        if not is_framed(data):
             self._bad = True
         self._measure(data)
 
