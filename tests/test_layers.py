@@ -12,10 +12,10 @@ ROOT = Path(__file__).parent.parent
 MTA = ROOT / "mta"
 
 SERVING = ("receive", "relay", "deliver", "bounce")  # these rooms never import one another
-SHARED = {"interfaces", "envelope", "status", "config", "smtp", "tls", "dns", "hints", "hostlist", "ports", "wire", "rate"}
+SHARED = {"durable", "interfaces", "envelope", "status", "config", "smtp", "tls", "dns", "hints", "hostlist", "ports", "wire", "rate"}
 MAY_IMPORT = {
     **dict.fromkeys(SERVING, SHARED),
-    "queue": {"interfaces", "envelope", "status", "config", "rate"},
+    "queue": {"durable", "interfaces", "envelope", "status", "config", "rate"},
     "route": {"interfaces", "envelope", "status", "config", "smtp", "dns"},
     "smtp": {"envelope", "status"},
     "dns": {"interfaces", "envelope", "status", "config"},

@@ -16,6 +16,7 @@ import re
 from pathlib import Path
 from typing import Final
 
+from mta.durable import sync_directory
 from mta.status import MailError, Scope, transient
 
 __all__ = ["Letter", "Maildir", "base_name", "explain", "loops", "trace_lines"]
@@ -64,7 +65,7 @@ class Maildir:
         for folder in ("new", "cur"):
             with os.scandir(self.path / folder) as entries:
                 if any(entry.name.startswith(base + ",") for entry in entries):
-                    _sync_directory(self.path / folder)  # the crash may have come before the first attempt's own
+                    sync_directory(self.path / folder)  # the crash may have come before the first attempt's own
                     (self.path / "tmp" / base).unlink(missing_ok=True)
                     return True
         return False
@@ -102,7 +103,7 @@ class Letter:
         temporary = self._path / "tmp" / self._base
         final = self._path / "new" / f"{self._base},S={self.size}"
         fresh = _publish(temporary, final)
-        _sync_directory(final.parent)
+        sync_directory(final.parent)
         temporary.unlink(missing_ok=True)
         return fresh
 
@@ -158,12 +159,4 @@ def _make_directory(path: Path) -> None:
         return
     _make_directory(path.parent)
     path.mkdir(mode=0o700, exist_ok=True)
-    _sync_directory(path.parent)
-
-
-def _sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    sync_directory(path.parent)

@@ -19,12 +19,13 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
+from mta.durable import sync_directory
 from mta.envelope import BodyRef
 from mta.interfaces import IBodySink
 from mta.queue.ids import id_text, parse_id
 from mta.status import MailError, transient
 
-__all__ = ["INLINE_LIMIT", "BodySink", "InThread", "Spool", "put_in_place", "storage_error", "sync_directory", "unlink"]
+__all__ = ["INLINE_LIMIT", "BodySink", "InThread", "Spool", "put_in_place", "storage_error", "unlink"]
 
 INLINE_LIMIT = 128 * 1024  # bytes; above, the two syncs of a file cost less than writing the body twice (docs/queue.md)
 ORPHAN_AGE = 3_600_000  # ms
@@ -302,15 +303,6 @@ def unlink(paths: Iterable[Path]) -> None:
     """Remove files that may be gone already."""
     for path in paths:
         path.unlink(missing_ok=True)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def put_in_place(part: Path, dest: Path) -> None:

@@ -21,7 +21,8 @@ from typing import Any
 import apsw
 from twisted.internet.defer import Deferred
 
-from mta.queue.body import Spool, put_in_place, storage_error, sync_directory
+from mta.durable import sync_directory
+from mta.queue.body import Spool, put_in_place, storage_error
 from mta.queue.sqlite import schema
 from mta.queue.sqlite.check import IN_FILES, spool_path
 from mta.queue.sqlite.failure import is_full

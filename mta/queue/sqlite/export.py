@@ -16,8 +16,9 @@ from typing import BinaryIO
 
 from twisted.internet.defer import Deferred, succeed
 
+from mta.durable import sync_directory
 from mta.interfaces import IBodySink
-from mta.queue.body import storage_error, sync_directory
+from mta.queue.body import storage_error
 from mta.queue.carry import passage
 from mta.queue.carry.archive import Packing, Unpacking
 from mta.queue.sqlite.backup import Progress

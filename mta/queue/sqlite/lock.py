@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mta.queue.body import sync_directory
+from mta.durable import sync_directory
 from mta.queue.sqlite.schema import refused
 
 __all__ = ["is_owned", "own", "owned"]

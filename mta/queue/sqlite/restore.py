@@ -15,7 +15,8 @@ from typing import Any, cast
 
 import apsw
 
-from mta.queue.body import storage_error, sync_directory
+from mta.durable import sync_directory
+from mta.queue.body import storage_error
 from mta.queue.ids import id_text
 from mta.queue.sqlite import schema
 from mta.queue.sqlite.backup import Progress, bring, sync_file

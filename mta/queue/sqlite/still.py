@@ -17,9 +17,10 @@ import apsw
 from twisted.internet.defer import Deferred, execute
 from twisted.python.failure import Failure
 
+from mta.durable import sync_directory
 from mta.envelope import Stored
 from mta.interfaces import IBodySink
-from mta.queue.body import BodySink, Spool, sync_directory, unlink
+from mta.queue.body import BodySink, Spool, unlink
 from mta.queue.ids import id_text
 from mta.queue.rerouting import KEY
 from mta.queue.sqlite import alteration, schema, search

@@ -16,6 +16,8 @@ from typing import Final
 
 from twisted.logger import Logger
 
+from mta.durable import sync_directory
+
 __all__ = ["LastingSecret"]
 
 NAME: Final = "auth.secret"
@@ -72,12 +74,5 @@ class LastingSecret:
         finally:
             with suppress(FileNotFoundError):
                 temporary.unlink()
-        self._sync_folder()
+        sync_directory(self._path.parent)
         return octets
-
-    def _sync_folder(self) -> None:
-        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
