@@ -12,7 +12,21 @@ ROOT = Path(__file__).parent.parent
 MTA = ROOT / "mta"
 
 SERVING = ("receive", "relay", "deliver", "bounce")  # these rooms never import one another
-SHARED = {"durable", "interfaces", "envelope", "status", "config", "smtp", "tls", "dns", "hints", "hostlist", "ports", "wire", "rate"}
+SHARED = {
+    "durable",
+    "interfaces",
+    "envelope",
+    "status",
+    "config",
+    "smtp",
+    "tls",
+    "dns",
+    "hints",
+    "hostlist",
+    "ports",
+    "wire",
+    "rate",
+}
 MAY_IMPORT = {
     **dict.fromkeys(SERVING, SHARED),
     "queue": {"durable", "interfaces", "envelope", "status", "config", "rate"},
