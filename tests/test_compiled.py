@@ -1,9 +1,15 @@
-"""What may be compiled, held by reading the sources: a compiler that is not at hand cannot complain."""
+"""What may be compiled, held by reading the sources: a compiler that is not at hand cannot complain.
+
+MTA_REQUIRE_COMPILED=1 (`make test-compiled`) fails where the sources run.
+"""
 
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Iterator
+from importlib import import_module
+from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -13,7 +19,7 @@ from mta import __version__
 from mta.compiled import is_compiled, version
 from mta.smtp import server
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).absolute().parent.parent
 
 
 def tree(path: str) -> ast.Module:
@@ -62,6 +68,15 @@ class ModulesTests(SynchronousTestCase):
             if isinstance(node, ast.Attribute) and node.attr == "field" and ast.unparse(node.value) == "attrs"
         ]
         self.assertEqual([], found)
+
+    def test_all_of_them_or_none(self) -> None:
+        """What runs is of this tree, and all of it extensions, or nothing; which of the two was asked for."""
+        wanted = os.environ.get("MTA_REQUIRE_COMPILED") == "1" or is_compiled()
+        files = [Path(import_module(path.removesuffix(".py").replace("/", ".")).__file__ or "") for path in MODULES]
+        suffixes = EXTENSION_SUFFIXES if wanted else SOURCE_SUFFIXES
+        wrong = [file for file in files if not file.name.endswith(tuple(suffixes))]
+        self.assertEqual([], wrong)
+        self.assertEqual([ROOT / path for path in MODULES], [file.with_name(f"{file.name.split('.')[0]}.py") for file in files])
 
 
 class VersionTests(SynchronousTestCase):

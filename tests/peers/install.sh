@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs the real mail programs that tests/peers and bench use.  As root, on Debian or its kin.
+# Installs the real mail programs that tests/peers and bench use, and the compiler of `make test-compiled`.  As root, on Debian or
+# its kin.
 #
 # The mail servers conflict as packages, so they are unpacked side by side below $MTA_PEERS (default /opt/mta-peers):
 # no maintainer script runs, nothing is started, /usr/sbin/sendmail is not touched.  Their shared libraries, the clients
@@ -19,12 +20,13 @@ NSD='nsd'
 UNBOUND='unbound'
 ACCOUNTS='postfix Debian-exim mtapeer smmta smmsp opensmtpd opensmtpq nsd unbound'
 TOOLS='m4 ldnsutils sasl2-bin libsasl2-modules swaks libnet-ssleay-perl libio-socket-ssl-perl strace openssl procps util-linux mount'
+COMPILER='gcc python3-dev'
 CLIENTS='msmtp s-nail curl gsasl'
 NODEMAILER=9.1.1  # the newest that says it runs on the node 18 of Debian 12; from 10.0 on it wants 20
 export DEBIAN_FRONTEND=noninteractive
 
 runs() {  # does every program start?
-    for program in swaks strace openssl unshare m4 ldns-signzone saslpasswd2 dovecot $CLIENTS node npm; do
+    for program in swaks strace openssl unshare m4 ldns-signzone saslpasswd2 dovecot $CLIENTS node npm gcc python3-config; do
         command -v "$program" >/dev/null || return 1
     done
     perl -MNet::SSLeay -e 1 2>/dev/null || return 1  # swaks --tls
@@ -80,7 +82,7 @@ unpack nsd $NSD
 unpack unbound $UNBOUND
 command -v node >/dev/null && command -v npm >/dev/null || CLIENTS="$CLIENTS nodejs npm"
 # shellcheck disable=SC2086
-apt-get -o DPkg::Lock::Timeout=180 install -y -qq --no-install-recommends $libraries $TOOLS $CLIENTS >"$PREFIX/apt.log" 2>&1 || {
+apt-get -o DPkg::Lock::Timeout=180 install -y -qq --no-install-recommends $libraries $TOOLS $COMPILER $CLIENTS >"$PREFIX/apt.log" 2>&1 || {
     tail -5 "$PREFIX/apt.log" >&2
     exit 1
 }

@@ -1,8 +1,9 @@
 """The process that is killed: a whole server on the real reactor, made anew from its folder at every start.
 
 Run as a program it imports everything once and then forks a server for each line `{"folder": ..., "point": ...}` on its
-standard input, one at a time: a start costs the fork, not the imports.  A server says `listening PID PORT` or `failed WHY`
-on standard output; when it has ended, `ended STATUS` follows.  It dies with whoever holds the other end of standard input.
+standard input, one at a time: a start costs the fork, not the imports.  A server says `listening PID PORT BUILD` or
+`failed WHY` on standard output; when it has ended, `ended STATUS` follows.  It dies with whoever holds the other end of
+standard input.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 from twisted.python.failure import Failure
 
+from mta.compiled import is_compiled
 from mta.config.loader import load
 from mta.process import SWITCH_INTERVAL
 from mta.queue import retry
@@ -58,7 +60,8 @@ def serve(folder: str, point: str) -> None:
 
 def listening(_: None, mta: Mta) -> None:
     """It accepts mail."""
-    say(f"listening {os.getpid()} {mta.receive.ports[0].getHost().port}")
+    build = "compiled" if is_compiled() else "plain"
+    say(f"listening {os.getpid()} {mta.receive.ports[0].getHost().port} {build}")
 
 
 def failed(reason: Any) -> None:

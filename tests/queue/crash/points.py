@@ -2,7 +2,8 @@
 behind"; section 7.1 of the design).
 
 `arm(point)` is called once, in the process that is to die, before its server is made.  It wraps a method of the server,
-which knows nothing of it.  Names: the number, and a word where a number has several moments.
+which knows nothing of it.  Names: the number, and a word where a number has several moments.  What one compiled module
+calls in another (build_compiled.py) cannot be wrapped: the points of INSIDE want a server of the sources.
 """
 
 from __future__ import annotations
@@ -17,18 +18,17 @@ import apsw
 
 from mta.envelope import BOUNCE, Kind
 from mta.queue import service
-from mta.queue.body import INLINE_LIMIT
+from mta.queue.body import INLINE_LIMIT, BodySink
 from mta.queue.dispatch import Dispatch
 from mta.queue.sqlite import writer
 from mta.queue.sqlite.engine import SqliteQueue
 from mta.queue.sqlite.operation import Enqueue, Operation, Settle
 from mta.queue.sqlite.writer import Writer
 from mta.receive.session import Session as Receiving
-from mta.receive.transaction import Transaction
 from mta.relay.session import Session as Relaying
 from mta.smtp.client import Sender
 
-__all__ = ["POINTS", "arm"]
+__all__ = ["INSIDE", "POINTS", "arm"]
 
 TORN = 4  # writes into the log: its header, the header and the page of a frame, and half of the next
 
@@ -89,7 +89,7 @@ def while_writing(wanted: Predicate) -> Callable[..., bool]:
 
 def body_has(size: int) -> Callable[..., bool]:
     """The body that comes in has more bytes than that."""
-    return lambda transaction, _: transaction._sink.size > size
+    return lambda sink, _: sink.size > size
 
 
 # -- operations
@@ -209,8 +209,8 @@ def commit(when: Callable[..., None], wanted: Predicate) -> Callable[[], None]:
 POINTS: dict[str, Callable[[], None]] = {
     "": lambda: None,
     "sweep": quick_sweep,
-    "1 small": lambda: after(Transaction, "chunk", body_has(0)),
-    "1 large": lambda: after(Transaction, "chunk", body_has(INLINE_LIMIT)),
+    "1 small": lambda: after(BodySink, "write", body_has(0)),
+    "1 large": lambda: after(BodySink, "write", body_has(INLINE_LIMIT)),
     "2": lambda: before(service.QueueService, "accept"),
     "3": lambda: before(Writer, "_do", lambda _, batch, __: any(map(accepts, batch))),
     "4 torn": lambda: in_commit("write", TORN),
@@ -228,3 +228,5 @@ POINTS: dict[str, Callable[[], None]] = {
     "15": in_checkpoint,
     "48": poison,
 }
+
+INSIDE = {"7"}

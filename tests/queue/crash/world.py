@@ -38,9 +38,11 @@ from twisted.internet.error import ConnectError, ConnectionClosed, ConnectionLos
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
+from mta.compiled import is_compiled
 from mta.queue.ids import id_text
 from mta.queue.sqlite.check import check
 from mta.testing.peers import Answer, Received, ScriptedServer
+from tests.queue.crash.points import INSIDE
 from tests.receive.client import Client
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -157,10 +159,11 @@ def failed(report: bytes) -> list[str]:
 
 
 class Forks:
-    """The program that makes the servers.  lines: what was said."""
+    """The program that makes the servers: of the build that is tested, or of its sources.  lines: what was said."""
 
-    def __init__(self) -> None:
-        command = [sys.executable, "-W", "error", "-m", "tests.interpreted", "tests.queue.crash.child"]
+    def __init__(self, sources: bool) -> None:
+        program = ["tests.interpreted", "tests.queue.crash.child"] if sources else ["tests.queue.crash.child"]
+        command = [sys.executable, "-W", "error", "-m", *program]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, env=environment, bufsize=0
@@ -182,7 +185,7 @@ class Forks:
         if not end:
             return []
         self._buffer = rest
-        return line.decode().split(" ", 2)
+        return line.decode().split(" ", 3)
 
     def close(self) -> None:
         """End it; a server that runs ends with it."""
@@ -191,9 +194,9 @@ class Forks:
 
 
 @cache
-def forks() -> Forks:
-    """One for all tests."""
-    made = Forks()
+def forks(sources: bool) -> Forks:
+    """One of each kind for all tests."""
+    made = Forks(sources)
     atexit.register(made.close)
     return made
 
@@ -230,7 +233,7 @@ class CrashCase(TestCase):
         self.addCleanup(listening.stopListening)
         self.addCleanup(self.sink.close_all)
         self.relay = f'relay = "[127.0.0.1]:{listening.getHost().port}"\n'
-        self.forks = forks()
+        self.forks = forks(sources=False)
         self.pid = 0  # of the server that runs
         self.addCleanup(self.ended)
         self.addCleanup(self.kill)
@@ -252,11 +255,14 @@ class CrashCase(TestCase):
 
     async def start(self, point: str = "") -> None:
         """A server on the folder, which listens."""
+        sources = is_compiled() and point in INSIDE
+        self.forks = forks(sources)
         self.forks.fork(self.folder, point)
         said: list[str] = []
         await self.until(lambda: said.extend(self.forks.line()) or said, "a server that listens")
         self.assertEqual("listening", said[0], said)
         self.pid, self.port = int(said[1]), int(said[2])
+        self.assertEqual("compiled" if is_compiled() and not sources else "plain", said[3])
 
     def kill(self) -> None:
         """kill -9, from outside."""
