@@ -10,9 +10,9 @@ from bench.report import commit
 from bench.servers.place import Place, Running
 from mta.config.loader import load
 from mta.config.mistake import ConfigError
-from tests.peers.server import MtaProcess, relay_to
+from tests.peers.server import TWISTD, MtaProcess, relay_to
 
-__all__ = ["WORKERS", "can_have_workers", "start"]
+__all__ = ["TWISTD", "WORKERS", "can_have_workers", "start"]
 
 DELIVERED = re.compile(rb" event=delivered .*? to=\S*user\S* .*? delay=([0-9.]+)")
 WORKERS = "[service]\nworkers = 2\n"
@@ -33,8 +33,8 @@ enabled = false
 """
 
 
-def start(name: str, place: Place, *, workers: bool = False, keeps: bool = True) -> Running:
-    """keeps: TLS sessions to the next hop, for further messages."""
+def start(name: str, place: Place, *, workers: bool = False, keeps: bool = True, program: str = TWISTD) -> Running:
+    """keeps: TLS sessions to the next hop, for further messages.  program: that runs twistd."""
     rig = place.rig
     lines = [
         WORKERS if workers else "",
@@ -43,7 +43,7 @@ def start(name: str, place: Place, *, workers: bool = False, keeps: bool = True)
         MX if rig.by_mx else relay_to(place.hop, tls="encrypt" if rig.tls else "none"),
     ]
     more = "\n".join(line for line in lines if line)
-    mta = MtaProcess(place.folder, more, place.pair if rig.tls else None)
+    mta = MtaProcess(place.folder, more, place.pair if rig.tls else None, program=program)
     mta.start()
     contestant = Contestant(name, mta.port, mta.pid, mta.directory / "events.log", DELIVERED)
     here = "; ".join(line for line in more.replace(str(place.hop), "PORT").splitlines() if line)

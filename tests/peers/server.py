@@ -46,6 +46,7 @@ class MtaProcess:
     """One server in a folder; its configuration, queue and log outlive the process.
 
     more: tables added to SETTINGS.  tls: certificate and key to offer STARTTLS with.  before: words in front of the command.
+    program: in Python; it must run twistd.
     """
 
     directory: Path
@@ -53,6 +54,7 @@ class MtaProcess:
     tls: tuple[Path, Path] | None = None
     port: int = attrs.field(factory=free_port)
     before: tuple[str, ...] = ()
+    program: str = TWISTD
     _process: subprocess.Popen[bytes] | None = None
     _heard: int = 0  # how often it had said that it listens, before this start
 
@@ -68,7 +70,7 @@ class MtaProcess:
 
     def start(self) -> None:
         """Start, and wait until the log says that it listens."""
-        command = [*self.before, sys.executable, "-c", TWISTD, "-n", "--pidfile=", "mta", "--config", str(self.configure())]
+        command = [*self.before, sys.executable, "-c", self.program, "-n", "--pidfile=", "mta", "--config", str(self.configure())]
         self._heard = self.count("listening")
         with open(self.directory / "output", "ab") as output:
             self._process = subprocess.Popen(
