@@ -27,6 +27,7 @@ __all__ = [
     "Flag",
     "Job",
     "Kind",
+    "Measure",
     "Message",
     "NewMessage",
     "NewRecipient",
@@ -44,6 +45,9 @@ __all__ = [
 ]
 
 NO_FACTS: Mapping[str, object] = MappingProxyType({})
+
+# A metric (control/metrics.py): its name, the values of its labels, its number; of a histogram each bucket's count, then the sum.
+Measure = tuple[str, tuple[str, ...], float | tuple[float, ...]]
 BOUNCE = "bounce:"  # the destination of recipients that have failed: "a bounce is owed"
 
 

@@ -2,7 +2,8 @@
 
 Four parts that lean on one another, made and run as one: `hints.db`, the policies and their HTTPS client, the demands
 that deliveries ask, and TLSRPT.  Order of the start: the memory, then the question whether the resolver validates (level
-"dane" must not act as "may" for the first minute), then the timers.  The stop goes the other way; it writes the memory.
+"dane" must not act as "may" for the first minute), then the timers.  For the answer only mail waits that wants DANE, not the
+start: name servers that are silent must not keep the ports closed.  The stop goes the other way; it writes the memory.
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ class Evidence:
         self._running = True
         if self._file is not None:
             await self._turn.run(self._file.start)
-        await self.demands.start()
         if self._running:  # else it was stopped meanwhile
+            self.demands.start()
             self._refresh.startService()
             self.reports.startService()
 

@@ -2,8 +2,8 @@
 
 A start makes the first generation, each reload the next one.  `Generation.of` does all of it that can go wrong (files,
 certificates, lists) and changes nothing, so that a mistake leaves the running generation as it is.  What lives longer than
-a generation, and what a new one takes over from the last, is `Lasting`.  Some keys are read at the start alone
-(`AT_START`): a reload keeps their old values, everywhere alike, and says which have changed.
+a generation, and what a new one takes over from the last, is `Lasting`; which keys are read at the start alone says
+`config/at_start.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Mapping
 from random import Random
-from typing import Final
 
 import attrs
 
@@ -27,9 +26,7 @@ from mta.tls.client import ClientTls
 from mta.tls.context import ServerTls
 from mta.tls.policy import Level
 
-__all__ = ["AT_START", "Generation", "Lasting", "kept", "next_hops_of"]
-
-AT_START: Final = ("hostname", "data_dir", "dns", "log", "tlsrpt", "queue.completions", "service")
+__all__ = ["Generation", "Lasting", "next_hops_of"]
 
 
 @attrs.frozen(slots=True)
@@ -79,19 +76,6 @@ class Generation:
             levels={name: Level(level) for name, level in router.levels.items()},
             credentials=_credentials(router),
         )
-
-
-def kept(old: Settings, new: Settings) -> tuple[Settings, list[str]]:
-    """The new settings with the old values of `AT_START`, and the names of those that have changed."""
-    changed: list[str] = []
-    for name in AT_START:
-        table, _, key = name.partition(".")
-        was, given = getattr(old, table), getattr(new, table)
-        wanted = attrs.evolve(given, **{key: getattr(was, key)}) if key else was
-        if wanted != given:
-            changed.append(name)
-            new = attrs.evolve(new, **{table: wanted})
-    return new, changed
 
 
 def next_hops_of(

@@ -7,7 +7,7 @@ caller treats it as transient.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.cred.credentials import ICredentials
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         BodyRef,
         Claim,
         Job,
+        Measure,
         NewMessage,
         NewRecipient,
         Outcome,
@@ -62,6 +63,7 @@ __all__ = [
     "IHandover",
     "IHints",
     "IMailResolver",
+    "IMeasured",
     "INextHops",
     "IPolicy",
     "IProvenLogin",
@@ -121,6 +123,10 @@ class IQueue(Interface):
 
     pressure: float = Attribute("0 idle ... 1 full: how the engine itself does; see IAccept")
     flights: Flights = Attribute("the jobs on their way, see queue/flights.py; another one after each start")
+    recovered: Deferred[None] = Attribute(
+        "fires when what the last owner had taken waits again: before `start` does; on a full disk when there is room, unless it"
+        " is stopped before. Another one after each start"
+    )
 
     def room() -> int | None:
         """Bytes that are free where the mail is stored; None where there is no such limit, or it cannot be told."""
@@ -378,6 +384,13 @@ class IRecipients(Interface):
 
     def exists(address: str) -> Any:
         """True, False (550 5.1.1), None (cannot say), or a Deferred or a coroutine of one.  A failure means 451."""
+
+
+class IMeasured(Interface):
+    """What counts.  An engine, a resolver or a log may provide it too; who counts nothing does not."""
+
+    def measures() -> Iterable[Measure] | Deferred[Iterable[Measure]]:
+        """Its metrics as they are now (docs/operators.md, "Metrics").  Counters only ever grow, also over a reload."""
 
 
 class IEventLog(Interface):

@@ -24,9 +24,11 @@ from twisted.python.failure import Failure
 
 from mta.config.mistake import ConfigError
 from mta.config.settings import Settings
+from mta.control.metrics import listed
 from mta.control.queue import QueueCommands
 from mta.control.reloads import Reloads
 from mta.control.socket import Answer, Command
+from mta.control.vitals import Vitals
 from mta.status import MailError
 
 if TYPE_CHECKING:
@@ -70,8 +72,10 @@ class Process(Service):
             self._mta = make()
         except MailError as error:
             give_up(error)
+        self._mta.measured += (self._reloads, Vitals())
         queue = QueueCommands(self._mta.queue, lambda: int(reactor.seconds() * 1000), self._mta.log)
-        self._door = door({"reload": self._reload_asked, "reopen": self._reopen_asked, **queue.table()})
+        own = {"reload": self._reload_asked, "reopen": self._reopen_asked, "metrics": self._metrics_asked}
+        self._door = door({**own, **queue.table()})
 
     def privilegedStartService(self) -> None:
         """Bind the ports; one that is in use ends the process here."""
@@ -117,6 +121,9 @@ class Process(Service):
     async def _reopen_asked(self, _: Mapping[str, Any]) -> Answer:
         self._mta.reopen()
         return {}
+
+    async def _metrics_asked(self, _: Mapping[str, Any]) -> Answer:
+        return {"page": {"": listed(await self._mta.measures())}}
 
     async def _reload(self) -> Answer:
         try:

@@ -1,8 +1,8 @@
 """Where the rooms are wired together, and the only file that imports them all.
 
 `make_mta` is the embedder's door: it returns a service, touches nothing of the process, and opens no database, lock,
-thread or socket before `startService` (twistd forks after `makeService`).  `Options` and `makeService` are what
-`twistd mta` calls; what belongs to the process is in `mta.process`.
+thread or socket before `startService` (twistd forks after `makeService`).  What `twistd mta` calls is in `mta.entry`, what
+belongs to the process in `mta.process`.
 
 Order of the start: log, resolver, queue (recovery, then the first deliveries), at last the ports: a client is greeted
 only by a server that can keep its mail.  Order of the stop: ports, running transactions, running deliveries and their
@@ -12,32 +12,28 @@ settlements, connections, database, log.
 from __future__ import annotations
 
 import os
-import pathlib
 import random
-import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import attrs
-from twisted.application.service import IService, Service
+from twisted.application.service import Service
 from twisted.cred.portal import Portal
-from twisted.internet.defer import Deferred, DeferredList, DeferredLock
-from twisted.python.usage import Options as UsageOptions
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock, maybeDeferred
 
 from mta.bounce.service import BounceAgent
-from mta.config.loader import load
-from mta.config.mistake import ConfigError
+from mta.config.at_start import kept
 from mta.config.settings import Settings
 from mta.control.log import EventLog
-from mta.control.socket import NAME as CONTROL
-from mta.control.socket import Command, ControlSocket
+from mta.control.metrics import Page
+from mta.control.scrapes import Scrapes
 from mta.deliver.service import MaildirAgent
 from mta.dns.client import Resolver
+from mta.envelope import Measure
 from mta.evidence import Evidence
-from mta.generation import Generation, Lasting, kept
-from mta.interfaces import IDeliveryAgent, IEventLog, IHandover, IMailResolver, IPolicy, IQueue, IRecipients
+from mta.generation import Generation, Lasting
+from mta.interfaces import IDeliveryAgent, IEventLog, IHandover, IMailResolver, IMeasured, IPolicy, IQueue, IRecipients
 from mta.node import ALONE, Node
-from mta.process import Process
 from mta.queue.ids import id_text
 from mta.queue.service import QueueService
 from mta.queue.sqlite.engine import SqliteQueue
@@ -47,9 +43,8 @@ from mta.relay.service import RelayService
 from mta.status import misconfigured, transient
 from mta.tls.watch import CertificateWatch
 from mta.workers.adoption import Adoption
-from mta.workers.supervisor import Supervisor
 
-__all__ = ["Mta", "Options", "makeService", "make_mta"]
+__all__ = ["Mta", "make_mta"]
 
 
 @attrs.frozen(slots=True)
@@ -67,6 +62,7 @@ class Mta(Service):
     wrong; a start that failed has undone itself.  failed: fires with the reason when the queue can no longer be trusted
     with mail (an I/O error of its disk): stop the process, a restart reads the disk anew.  own: log and resolver
     where they were made here, and so are opened and closed here; what an embedder brings is his to open and to close.
+    measured: whom `measures` asks; whoever owns the process may add to them.
     """
 
     name = "mta"
@@ -86,8 +82,14 @@ class Mta(Service):
         watch: CertificateWatch,
         generation: Generation,
         lasting: Lasting,
+        measured: list[Any],
+        reactor: Any,
     ) -> None:
         self.log = log
+        self.measured = measured
+        self._now: Callable[[], float] = reactor.seconds
+        self._began = 0.0
+        self._scrapes = Scrapes(self._page, reactor, log)
         self.queue = queue
         self.receive = receive
         self.ready: Deferred[None] = Deferred()
@@ -112,6 +114,7 @@ class Mta(Service):
     def startService(self) -> None:
         """Begin; `ready` tells the end of it."""
         super().startService()  # type: ignore[no-untyped-call]
+        self._began = self._now()
         Deferred.fromCoroutine(self._start()).chainDeferred(self.ready)
 
     async def _start(self) -> None:
@@ -127,11 +130,14 @@ class Mta(Service):
             self._relay.startService()  # type: ignore[no-untyped-call]
             if self._adoption is not None:
                 await self._adoption.repeat()
+                if not self.running:
+                    return
             self.queue.startService()
             if self.queue.ready is not None:
                 await self.queue.ready
             if self.running:  # else it was stopped meanwhile
                 await self.receive.open()
+                await self._scrapes.open(self._generation.settings.metrics.listen)
                 self._watch.startService()
                 if self._adoption is not None:
                     self._adoption.begin()
@@ -150,6 +156,7 @@ class Mta(Service):
     async def _close(self) -> None:
         self.log.event("stopping", "", {})
         self._watch.stopService()
+        await self._scrapes.close()
         await self.receive.stopService()
         if self._adoption is not None:
             await self._adoption.stop()
@@ -163,6 +170,16 @@ class Mta(Service):
         self.log.event("stopped", "", {})
         if self._own_log is not None:
             self._own_log.close()
+
+    async def measures(self) -> list[Measure]:
+        """All metrics as they are now (docs/operators.md, "Metrics")."""
+        found: list[Measure] = [("mta_start_time_seconds", (), self._began), ("mta_generation", (), self._generation.number)]
+        for part in self.measured:
+            found += await maybeDeferred(part.measures)
+        return found
+
+    async def _page(self) -> Page:
+        return {"": await self.measures()}
 
     def reopen(self) -> None:
         """Go on in a new log file of the same name (the old one was renamed)."""
@@ -183,7 +200,13 @@ class Mta(Service):
         new = Generation.of(settings, self._lasting, old)
         if new.tls.fault and old.tls.offered:  # `tls.error = "offer-nothing"`: of a start, not of a slip while we run
             raise transient("4.3.5", "Local configuration error", reason=new.tls.fault)
-        await self.receive.reconfigure(settings, new.router, new.tls)
+        scrapes = await self._scrapes.bind(settings.metrics.listen)
+        try:
+            await self.receive.reconfigure(settings, new.router, new.tls)
+        except BaseException:
+            await self._scrapes.drop(scrapes)
+            raise
+        await self._scrapes.use(scrapes)
         if not self.running:  # a stop has come in between: nothing may begin anew behind it
             raise transient("4.3.2", "The service stops", reason="the server stops: the settings stay")
         # All that can fail has succeeded.
@@ -252,7 +275,8 @@ def make_mta(
     receive = ReceiveService(settings, queue, first.router, tls=first.tls, own_addresses=lasting.addresses, **seams)
     parts: dict[str, Any] = {"maildir": maildir, "relay": relay, "queue": queue, "receive": receive, "bounces": bounces}
     parts |= {"adoption": adoption, "evidence": evidence, "watch": CertificateWatch(first.tls, reactor, log)}
-    mta = Mta(log=log, own=(own_log, own_resolver), generation=first, lasting=lasting, **parts)
+    parts["measured"] = [part for part in (receive, queue, engine, relay, resolver, log) if IMeasured.providedBy(part)]
+    mta = Mta(log=log, own=(own_log, own_resolver), generation=first, lasting=lasting, reactor=reactor, **parts)
     return mta
 
 
@@ -304,47 +328,3 @@ def _queue(
         lifetime=int(settings.retry.queue_lifetime * 1000),
     )
     return queue, bounces
-
-
-class Options(UsageOptions):
-    """The options of `twistd mta`."""
-
-    longdesc = "A mail transfer agent: SMTP in, durable queue, SMTP over TLS out."
-    optParameters = [["config", "c", "/etc/mta/mta.toml", "The configuration file."]]
-    optFlags = [["check", None, "Read the configuration, say ok or every mistake, and end."]]
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.overrides: list[str] = []
-
-    def opt_set(self, override: str) -> None:
-        """KEY=VALUE: lay one key over the file; may be repeated."""
-        self.overrides.append(override)
-
-
-def makeService(options: Options) -> IService:
-    """What twistd runs.  A configuration with mistakes prints them all and ends the process with status 1."""
-    config = pathlib.Path(options["config"]).absolute()  # twistd as a daemon changes its directory
-    try:
-        settings = load(config, options.overrides)
-    except ConfigError as error:
-        _end([str(error)], 1)
-    if options["check"]:
-        _end(["ok"], 0)
-    from twisted.internet import reactor  # installed by twistd before it calls this
-
-    def reread() -> Settings:
-        return load(config, options.overrides)
-
-    def door(commands: Mapping[str, Command]) -> ControlSocket:
-        return ControlSocket(settings.data_dir / CONTROL, commands, reactor)
-
-    if settings.service.workers > 1:
-        return Supervisor(settings, reactor, reread, door)
-    return Process(lambda: make_mta(settings, reactor=reactor), reactor, reread, door)
-
-
-def _end(lines: Iterable[str], status: int) -> Any:
-    for line in lines:
-        print(line, file=sys.stderr if status else sys.stdout)
-    raise SystemExit(status)

@@ -1,13 +1,15 @@
 """What a worker's process runs: `python -m mta.worker N`, started by the supervisor (`mta/workers/`) and by nobody else.
 
 Its errand (settings, number, sockets) comes through standard input, where commands follow.  It is a whole server that ends in
-order on SIGTERM, and when its supervisor is gone: nobody would start it again, or hand its ports to the next.  What goes
-wrong it says on standard error, which the supervisor logs; a start that fails has status 1, as everywhere.
+order on SIGTERM, and when its supervisor is gone: nobody would start it again, or hand its ports to the next, or kill it
+when it does not end, so an alarm does.  What goes wrong it says on standard error, which the supervisor logs; a start that
+fails has status 1, as everywhere.
 Ctrl-C on a terminal reaches the whole group of processes; it is the supervisor's to act on it.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import signal
@@ -19,10 +21,13 @@ from mta.workers.frame import FROM_WORKER, HEAD, TO_WORKER, Errand, value_of
 
 __all__ = ["errand_from", "main", "serve"]
 
+PATIENCE = 60  # seconds for the orderly stop of a worker that nobody watches; its supervisor would give it a little less
+
 
 def main() -> None:
     """The whole life of it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.disable()  # until it serves: as in entry.py
     errand = errand_from(TO_WORKER)
     importlib.import_module(errand.reactor).install()
     serve(errand)
@@ -61,14 +66,26 @@ def serve(errand: Errand) -> None:
     reactor: Any = installed
     _log_to_supervisor()
     node = Node(errand.number, errand.workers, Inherited(reactor, errand.sockets))
-    channel = Channel(errand.settings, lambda: reactor.stop() if process.running else None)
+
+    def lost() -> None:
+        signal.alarm(PATIENCE)  # which ends a process, whatever its reactor is doing
+        if process.running:
+            reactor.stop()
+
+    def stop() -> object:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it may come from the supervisor and from who stops the whole group
+        return process.stopService() if process.running else None
+
+    channel = Channel(errand.settings, lost)
     make = partial(make_mta, errand.settings, reactor=reactor, node=node)
     process = Process(make, reactor, lambda: channel.settings, channel.door)
     pipes: Any = StandardIO
     pipes(channel, stdin=TO_WORKER, stdout=FROM_WORKER)
     raise_file_limit()
     reactor.callWhenRunning(process.startService)  # the ports are taken when it can serve: till then the others have them
-    reactor.addSystemEventTrigger("before", "shutdown", lambda: process.stopService() if process.running else None)
+    reactor.addSystemEventTrigger("before", "shutdown", stop)
+    gc.freeze()
+    gc.enable()
     reactor.run()
 
 

@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mta.config.settings import Dns, Settings, TlsClient
 from mta.dns.answer import Answer
+from mta.envelope import Target
 from mta.evidence import HINTS, Evidence
 from mta.testing.dns import FakeResolver
 from tests.threads import ThreadedClock
@@ -56,6 +57,23 @@ class EvidenceTests(SynchronousTestCase):
         self.clock.advance(60)
         self.successResultOf(evidence.stop())
         self.assertFalse((self.folder / HINTS).exists())
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_silent_name_servers(self) -> None:
+        """The start does not wait for them; mail that wants DANE does, and nothing is left when they have said nothing."""
+        resolver = SlowResolver()
+        evidence = self.evidence(resolver, lasting=False)
+        self.successResultOf(evidence.start())
+        target = Target("mx.example.org", "192.0.2.1", 25, mx_secure=True, address_secure=True)
+        asked = evidence.demands.of("example.org", None, [target], 0, "")
+        self.assertEqual([".", "dnssec-failed.org"], [name for name, _, _ in resolver.waiting])
+        self.assertNoResult(asked)
+        self.successResultOf(evidence.stop())
+        for name, rdtype, answer in list(resolver.waiting):
+            answer.callback(Answer(name, rdtype, "CLOSED"))
+        for name, rdtype, answer in resolver.waiting[2:]:
+            answer.callback(Answer(name, rdtype, "CLOSED"))
+        self.assertIsNotNone(self.successResultOf(asked)[0].refusal)
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_stopped_while_it_starts(self) -> None:

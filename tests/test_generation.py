@@ -1,4 +1,4 @@
-"""One generation of the configuration: what is made ready, what is kept from the start, and that a mistake touches nothing."""
+"""One generation of the configuration: what is made ready, and that a mistake touches nothing."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from random import Random
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.config.settings import Dns, Handover, HostListEntry, Log, Queue, RouteAuth, RouteEntry, Service, Settings, Tls, TlsClient
-from mta.generation import AT_START, Generation, Lasting, kept
+from mta.config.settings import Handover, HostListEntry, RouteAuth, RouteEntry, Settings, Tls, TlsClient
+from mta.generation import Generation, Lasting
 from mta.relay.handover import Verdict
 from mta.status import MailError
 from mta.testing.dns import FakeResolver
@@ -24,30 +24,6 @@ class Events:
 
     def event(self, name: str, queue_id: str, fields: object) -> None:
         pass
-
-
-class KeptTests(SynchronousTestCase):
-    """`kept`."""
-
-    def test_every_key_of_the_start(self) -> None:
-        """The old value stays, the name is told, and what stands beside it changes."""
-        others = {
-            "hostname": "mx2.example.org",
-            "data_dir": Path("/elsewhere"),
-            "dns": Dns(attempts=9),
-            "log": Log(format="json"),
-            "tlsrpt": attrs.evolve(SETTINGS.tlsrpt, enabled=False),
-            "queue": Queue(completions="lazy", active_limit=7),
-            "service": Service(workers=2),
-        }
-        new = attrs.evolve(SETTINGS, local_domains=("a.org",), **others)
-        wanted = attrs.evolve(SETTINGS, local_domains=("a.org",), queue=Queue(active_limit=7))
-        self.assertEqual((wanted, list(AT_START)), kept(SETTINGS, new))
-
-    def test_nothing_of_the_start(self) -> None:
-        """All else is taken as it is."""
-        new = attrs.evolve(SETTINGS, local_domains=("a.org",), queue=Queue(active_limit=7))
-        self.assertEqual((new, []), kept(SETTINGS, new))
 
 
 class GenerationTests(SynchronousTestCase):

@@ -35,9 +35,9 @@ MAY_IMPORT = {
     "dns": {"interfaces", "envelope", "status", "config"},
     "tls": {"interfaces", "envelope", "status", "config"},
     "config": {"status", "tls", "smtp", "hostlist", "rate"},
-    "control": {"interfaces", "envelope", "status", "config", "queue"},  # of the queue what an operator may do
+    "control": {"interfaces", "envelope", "status", "config", "queue", "ports"},  # of the queue what an operator may do
     # of the whole process what `twistd mta` does to it, and no room that serves
-    "workers": {"interfaces", "status", "config", "control", "queue", "envelope", "rate", "ports", "process", "generation"},
+    "workers": {"interfaces", "status", "config", "control", "queue", "envelope", "rate", "ports", "process"},
 }
 PURE = (
     "smtp/*.py",
@@ -47,10 +47,13 @@ PURE = (
     "hostlist.py",
     "rate.py",
     "config/address_list.py",
+    "config/at_start.py",
     "config/rule.py",
     "config/settings.py",
     "dns/answer.py",
     "dns/message.py",
+    "dns/parse.py",
+    "dns/plain.py",
     "dns/cache.py",
     "dns/servers.py",
     "tls/dane.py",
@@ -73,6 +76,7 @@ PURE = (
     "receive/limits/*.py",
     "receive/submission.py",
     "receive/proxy.py",
+    "receive/tally.py",
     "receive/trace.py",
     "queue/carry/record.py",
     "queue/filing.py",
@@ -81,12 +85,16 @@ PURE = (
     "queue/lines.py",
     "queue/state.py",
     "queue/retry.py",
+    "queue/sqlite/stride.py",
+    "queue/tally.py",
     "queue/scheduler/*.py",
     "route/table.py",
     "route/mx.py",
     "relay/destination.py",
     "relay/handover.py",
+    "relay/tally.py",
     "control/merge.py",
+    "control/metrics.py",
     "control/queue_facts.py",
     "cli/queue/follow.py",
     "cli/queue/sheet.py",
@@ -120,6 +128,8 @@ IMPURE = {
     "sqlite3",
     "select",
 }
+
+NO_FILE = {("smtp/data.py", "io")}  # tells newlines apart, opens nothing
 
 
 def sources(*patterns: str) -> list[Path]:
@@ -171,7 +181,7 @@ class LayersTests(SynchronousTestCase):
             f"{path.relative_to(ROOT)}:{line}: imports {module}"
             for path in sources(*PURE)
             for line, module in imports(path)
-            if module.split(".")[0] in IMPURE
+            if module.split(".")[0] in IMPURE and (str(path.relative_to(MTA)), module) not in NO_FILE
         ]
         for path in sources(*PURE):
             for node in ast.walk(ast.parse(path.read_text())):

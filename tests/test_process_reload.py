@@ -25,6 +25,7 @@ class Served:
         self.reopened = 0
         self.running: list[tuple[Settings, Deferred[Reloaded]]] = []
         self.events: list[object] = []
+        self.measured: list[object] = []
 
     def reopen(self) -> None:
         self.reopened += 1

@@ -9,13 +9,11 @@ from random import Random
 from typing import Any
 
 import attrs
-from twisted.application.service import IService
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
-from twisted.python.usage import UsageError
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -29,12 +27,11 @@ from mta.envelope import Route
 from mta.interfaces import IEventLog, IRecipients
 from mta.queue.memory import MemoryQueue
 from mta.route.service import Router
-from mta.service import Mta, Options, make_mta, makeService
+from mta.service import Mta, make_mta
 from mta.status import MailError, permanent
 from mta.testing.dns import FakeResolver
 from mta.testing.pki import Authority
 from mta.tls.policy import Level
-from mta.workers.supervisor import Supervisor
 from tests.ports import free_port
 
 LISTEN = '[[listen]]\nendpoint = "tcp:0:interface=127.0.0.1"\n'
@@ -121,10 +118,11 @@ class TwoServersTests(TestCase):
 
     async def test_mail_goes_over_one_verified_connection(self) -> None:
         """Ten messages, one after the other, arrive unchanged over one TLS connection: one handshake, nine times kept."""
-        alpha, events, _, _ = await self.pair()
+        alpha, events, _, theirs = await self.pair()
         for number in range(10):
             await send(port_of(alpha), "me@alpha.test", ["you@beta.test"], b"Subject: x\r\n\r\n.%d\r\n" % number)
             await events.wait("delivered", number + 1)
+        await theirs.wait("delivered", 10)  # what alpha has delivered is on its way through beta's queue
         delivered = events.of("delivered")
         self.assertEqual([b".%d\n" % number for number in range(10)], self.bodies("mail"))
         self.assertEqual(["new"] + ["kept"] * 9, [fields["tls"] for fields in delivered])
@@ -133,10 +131,11 @@ class TwoServersTests(TestCase):
 
     async def test_a_failed_recipient_comes_back_as_a_bounce(self) -> None:
         """beta refuses what it does not deliver; alpha's sender gets a report with the null reverse-path, once."""
-        alpha, events, _, _ = await self.pair()
+        alpha, events, _, theirs = await self.pair()
         await send(port_of(alpha), "me@alpha.test", ["a/b@beta.test", "you@beta.test"], b"Subject: first\r\n\r\nhello\r\n")
         await events.wait("bounced", 1)
         await events.wait("delivered", 2)
+        await theirs.wait("delivered", 1)
         (report,) = list(mailbox.Maildir(self.folder / "inbox", create=False))
         self.assertEqual("multipart/report", report.get_content_type())
         self.assertEqual("<>", report["Return-Path"])
@@ -317,48 +316,8 @@ class TwoServersTests(TestCase):
         """The log of these tests is what IEventLog promises."""
         self.assertTrue(verifyObject(IEventLog, Events(), tentative=True))
 
-
-class TwistdTests(TestCase):
-    """What twistd calls."""
-
-    def options(self, text: str, *more: str) -> Options:
-        path = Path(self.mktemp()).absolute()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        options = Options()
-        options.parseOptions(["--config", str(path), *more])
-        return options
-
-    def test_a_service(self) -> None:
-        """A good configuration gives an IService, and nothing is opened yet."""
-        options = self.options(f'hostname = "a.test"\ndata_dir = "data"\n{LISTEN}', "--set", "limits.message_size=1MiB")
-        self.assertTrue(IService.providedBy(makeService(options)))
-
-    def test_workers(self) -> None:
-        """More than one: a supervisor; nothing is opened yet, nobody is started."""
-        options = self.options(f'hostname = "a.test"\ndata_dir = "data"\n{LISTEN}[service]\nworkers = 2\n')
-        self.assertIsInstance(makeService(options), Supervisor)
-
     def test_workers_embedded(self) -> None:
         """One server in a process: more is refused, not passed over."""
         settings = Settings(hostname="a.test", data_dir=Path("/nowhere"), service=ServiceTable(2))
         error = self.assertRaises(MailError, make_mta, settings, reactor=Clock())
         self.assertIn("service.workers", str(error.reason))
-
-    def test_mistakes_end_the_process(self) -> None:
-        """Every mistake at once, status 1."""
-        options = self.options('hostnmae = "a.test"\ndata_dir = 7\n')
-        with self.assertRaises(SystemExit) as caught:
-            makeService(options)
-        self.assertEqual(1, caught.exception.code)
-
-    def test_check(self) -> None:
-        """--check says ok, status 0."""
-        options = self.options('hostname = "a.test"\ndata_dir = "data"\n', "--check")
-        with self.assertRaises(SystemExit) as caught:
-            makeService(options)
-        self.assertEqual(0, caught.exception.code)
-
-    def test_unknown_option(self) -> None:
-        """usage says so."""
-        self.assertRaises(UsageError, Options().parseOptions, ["--nonsense"])

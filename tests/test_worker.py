@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,19 @@ from threading import Thread
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.config.settings import Settings
+from mta.config.settings import Log, Settings
 from mta.worker import errand_from
-from mta.workers.frame import Errand, packed
+from mta.workers.frame import READY, Errand, Frames, packed, said
 
+HANGS = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+from twisted.internet.defer import Deferred
+import mta.service, mta.worker
+mta.worker.PATIENCE = 1
+mta.service.Mta.stopService = lambda self: Deferred()
+mta.worker.main()
+"""  # a worker whose stop never ends
 ROOT = Path(__file__).parent.parent
 ERRAND = Errand(Settings(hostname="a.test", data_dir=Path("/d")), 1, 2, (), "twisted.internet.epollreactor")
 
@@ -57,6 +67,28 @@ class ErrandTests(SynchronousTestCase):
 
 class ProcessTests(SynchronousTestCase):
     """The process."""
+
+    def test_a_stop_that_hangs(self) -> None:
+        """The supervisor is gone, and with it who would kill a worker whose orderly stop does not end: its own clock does."""
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir(parents=True)
+        reactor = "twisted.internet.epollreactor"
+        errand = Errand(Settings(hostname="a.test", data_dir=folder, log=Log(file=str(folder / "log"))), 1, 2, (), reactor)
+        reading, writing = os.pipe()
+        with subprocess.Popen(
+            [sys.executable, "-c", HANGS, str(writing)],
+            stdin=subprocess.PIPE,
+            pass_fds=(writing,),
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        ) as worker:
+            self.addCleanup(os.close, reading)
+            os.close(writing)
+            assert worker.stdin is not None
+            worker.stdin.write(packed(errand))
+            worker.stdin.flush()
+            self.assertEqual([(READY, {})], list(Frames(said).feed(os.read(reading, 100))))
+            worker.stdin.close()
+            self.assertEqual(-signal.SIGALRM, worker.wait(60))
 
     def test_without_a_supervisor(self) -> None:
         """Started by hand it ends, and does nothing."""

@@ -11,6 +11,7 @@ import rich_click as click
 from mta.cli.check import check
 from mta.cli.dev_cert import dev_cert
 from mta.cli.explain import explain
+from mta.cli.metrics import metrics
 from mta.cli.passwd import passwd
 from mta.cli.queue.group import queue
 from mta.cli.reload import reload
@@ -30,6 +31,7 @@ def main() -> None:
 main.add_command(check)
 main.add_command(dev_cert)
 main.add_command(explain)
+main.add_command(metrics)
 main.add_command(passwd)
 main.add_command(queue)
 main.add_command(reload)

@@ -198,6 +198,8 @@ def _listen(settings: Settings) -> Iterator[Finding]:
         if first != index and fault is None and not re.match(r"tcp:(?:port=)?0(?:$|:)", listen.endpoint):
             yield Finding(path, f"listen[{first}] has this endpoint already", (("listen", first),))
         yield from _listen_name(index, settings)
+    if settings.metrics.listen:
+        yield from said(("metrics", "listen"), endpoint_fault(settings.metrics.listen))
 
 
 def _listen_name(index: int, settings: Settings) -> Iterator[Finding]:

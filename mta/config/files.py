@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from mta.config.address_list import read_addresses
 from mta.config.mistake import Finding, KeyPath, said
 from mta.config.settings import Settings, Tls
-from mta.smtp.secret import secret_in
 from mta.status import MailError
 from mta.tls.context import ServerTls
 
@@ -139,6 +138,8 @@ def _addresses_fault(text: bytes) -> str | None:
 
 def _users_fault(text: bytes) -> str | None:
     """Lines "user:password"; blank ones and comments may be between them."""
+    from mta.smtp.secret import secret_in  # here: most servers have no passwords
+
     try:
         lines = text.decode("utf-8").replace("\r\n", "\n").split("\n")
     except UnicodeDecodeError:

@@ -3,8 +3,6 @@
 As in `settings.py`, which has the whole: every key of these tables is a field here and every field a key.
 """
 
-from __future__ import annotations
-
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Final

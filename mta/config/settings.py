@@ -2,9 +2,9 @@
 
 Every key of the file is a field here and every field a key; `config.loader` turns the file into these classes and
 reports every mistake at once.  Durations are seconds, sizes bytes.  Paths are absolute after loading.
-"""
 
-from __future__ import annotations
+The types are read at every start (`schema.py`): without `from __future__ import annotations` none has to be compiled for it.
+"""
 
 from pathlib import Path
 
@@ -25,6 +25,7 @@ __all__ = [
     "Limits",
     "Listen",
     "Log",
+    "Metrics",
     "Network",
     "Queue",
     "Relay",
@@ -281,6 +282,13 @@ class Log:
 
 
 @attrs.frozen(slots=True)
+class Metrics:
+    """[metrics]"""
+
+    listen: str = ""  # an endpoint, as in [[listen]]: http://.../metrics is answered there; "": nowhere
+
+
+@attrs.frozen(slots=True)
 class Service:
     """[service]"""
 
@@ -315,4 +323,5 @@ class Settings:
     dns: Dns = Dns()
     relay: Relay = Relay()
     log: Log = Log()
+    metrics: Metrics = Metrics()
     service: Service = Service()

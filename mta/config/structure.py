@@ -172,11 +172,13 @@ def _array_hook(hint: Any, converter: Converter) -> Hook:
 def _table_hook(cls: Any, converter: Converter) -> Hook:
     """A table, without keys that nobody knows."""
     dates: dict[str, Any] = {key: override(struct_hook=_reading(value.read_date)) for key in _DATES.get(cls, ())}
-    fill: Hook = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True, **dates)
+    fills: list[Hook] = []  # made when it is wanted: code is written and compiled for it, and few tables are in a file
 
     def table(given: Any, _: Any) -> Any:
         if not isinstance(given, dict):
             raise Wanted(f"a table is wanted, not {shown(given)}")
-        return fill(given, cls)
+        if not fills:
+            fills.append(make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True, **dates))
+        return fills[0](given, cls)
 
     return table

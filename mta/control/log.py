@@ -20,7 +20,7 @@ import re
 import select
 import stat
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -28,7 +28,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
 from mta.config.settings import Log
-from mta.interfaces import IEventLog
+from mta.envelope import Measure
+from mta.interfaces import IEventLog, IMeasured
 
 __all__ = ["GATHER", "EventLog", "Keys", "format_json", "format_text", "quoted"]
 
@@ -129,7 +130,7 @@ def format_json(name: str, queue_id: str, time: str, fields: Mapping[str, object
     return _encode(record)
 
 
-@implementer(IEventLog)
+@implementer(IEventLog, IMeasured)
 class EventLog:
     """The log of one MTA, on standard output ("-") or in a file that is appended to.
 
@@ -159,6 +160,11 @@ class EventLog:
     def open(self) -> None:
         """Begin to write.  Raises OSError when the file cannot be opened."""
         self._output = _Output(self._file)
+
+    def measures(self) -> Iterator[Measure]:
+        """See IMeasured."""
+        yield "mta_log_lost_lines_total", (), self.lost
+        yield "mta_log_errors_total", (), self.errors
 
     def event(self, name: str, queue_id: str, fields: Mapping[str, object]) -> None:
         """See IEventLog."""

@@ -19,16 +19,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from mta.control.backup import Backups
 from mta.control.queue_facts import Facts, dest_facts, message_facts, row_facts, selector_of, summary_facts
 from mta.control.socket import Answer, Command
 from mta.interfaces import IEventLog
 from mta.queue.ids import id_text, parse_id
-from mta.queue.service import QueueService
 from mta.queue.state import Alteration, Selector, cut_reply
 from mta.status import MailError, Scope, permanent
+
+if TYPE_CHECKING:
+    from mta.queue.service import QueueService
 
 __all__ = ["ANSWER_SIZE", "DESTINATIONS", "MAX_ID", "PAGE", "QueueCommands", "whole"]
 

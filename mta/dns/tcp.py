@@ -16,7 +16,8 @@ from twisted.internet.protocol import ClientFactory, Protocol
 from twisted.python.failure import Failure
 
 from mta.dns.answer import UNREACHABLE
-from mta.dns.message import GARBLED, Question, Reply, belongs, failure, parse
+from mta.dns.message import GARBLED, Question, Reply, belongs, failure
+from mta.dns.parse import parse
 from mta.dns.servers import Server
 
 __all__ = ["ask_tcp"]

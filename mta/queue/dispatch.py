@@ -10,7 +10,6 @@ A destination that is found dead is blocked: what of it was ready is given back 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from random import Random
@@ -29,11 +28,13 @@ from mta.queue.retry import conclude, given_up
 from mta.queue.scheduler.destination import Batch
 from mta.queue.scheduler.schedule import Change, Feedback, Scheduler
 from mta.queue.state import Lane
+from mta.queue.tally import Tally
+from mta.queue.unrecorded import Record, Unrecorded
 from mta.status import MailError, Reply, Scope
 
 __all__ = ["Dispatch"]
 
-REPEAT = 5_000  # ms until an outcome that could not be recorded is recorded again
+ASTRAY = 60_000  # ms that mail waits at most until it is filed by the routes of now
 NEVER = 1 << 62
 ASK_AGAIN = 1_000  # ms until a claim that failed is repeated
 TROUBLE = Reply(451, "4.3.0", "internal trouble, tried again later")
@@ -53,12 +54,11 @@ class _Flight:
         self.message: Message | None = None
 
 
-_Record = tuple[Sequence[Outcome], Sequence[NewMessage]]
 _End = tuple[Sequence[Outcome], Sequence[NewMessage], tuple[Feedback, Outcome | None]]
 
 
 class Dispatch:
-    """Delivers.  file: fills in where a spawned message goes.  rearm: called after every change, see `QueueService`."""
+    """Delivers.  file: where a spawned message goes; is_stray: one of these goes elsewhere; rearm: called after every change."""
 
     _log: ClassVar[Logger] = Logger()
 
@@ -69,23 +69,25 @@ class Dispatch:
         scheduler: Scheduler,
         *,
         file: Callable[[NewMessage, int], NewMessage],
+        is_stray: Callable[[Sequence[Claim]], bool],
         random: Random,
         now: Callable[[], int],
         events: IEventLog,
         rearm: Callable[[], None],
     ) -> None:
         self._queue = queue
-        self._agents = agents
+        self._agents, self.tally = agents, Tally(agents)
         self._scheduler = scheduler
         self._file = file
+        self._is_stray = is_stray
         self._random = random.random
         self._now = now
         self._events = events
         self._rearm = rearm
         self._pumping = self._again = self._claiming = False
         self._not_before = 0  # ms; no claim before, the last one failed
-        self._unrecorded: deque[tuple[int, _Record]] = deque()  # (when to record again, what)
-        self._gathered: list[_Record] = []  # what ended while the queue records what ended before
+        self._unrecorded = Unrecorded(self._settle)
+        self._gathered: list[Record] = []  # what ended while the queue records what ended before
         self._recording = 0
         self._flights = 0
         self._drained: Deferred[None] | None = None
@@ -156,7 +158,7 @@ class Dispatch:
     # A job
 
     def _start(self, batch: Batch, now: int) -> None:
-        slot = self._queue.flights.began(batch.claims[0].id)
+        slot = -ASTRAY if self._is_stray(batch.claims) else self._queue.flights.began(batch.claims[0].id)
         if slot < 0:
             self._put_off(batch, now, -slot)
             return
@@ -167,7 +169,7 @@ class Dispatch:
         loading.addCallbacks(self._deliver, self._broken, callbackArgs=(flight,), errbackArgs=(flight,))
 
     def _put_off(self, batch: Batch, now: int, wait: int) -> None:
-        """One of those that were on their way when the process was killed: they go one by one (flights.py)."""
+        """It was on its way when the process was killed: such go one by one (flights.py).  Or its way is another one now."""
         self._scheduler.finished(batch.dest, Feedback.NONE, now, self._random())
         self._record(([Outcome(claim, Kind.GIVEN_BACK, UNTRIED, due=now + wait) for claim in batch.claims], ()))
 
@@ -254,11 +256,12 @@ class Dispatch:
             outcome = conclude(outcome, expires, now, terms.retry, self._random(), terms.waits)
         event, fields = delivery_line(outcome, message, flight.batch.since, flight.started, now)
         self._events.event(event, id_text(flight.batch.message), fields)
+        self.tally.add(outcome, event, fields.get("delay"))
         return outcome
 
     # Recording
 
-    def _record(self, record: _Record) -> None:
+    def _record(self, record: Record) -> None:
         """Have it recorded: now, or together with all that ends while the queue is at it."""
         self._gathered.append(record)
         if not self._recording:
@@ -268,7 +271,7 @@ class Dispatch:
         records, self._gathered = self._gathered, []
         self._settle(records)
 
-    def _settle(self, records: list[_Record]) -> None:
+    def _settle(self, records: list[Record]) -> None:
         """One call for all these: each costs the queue, and us, as much as ten outcomes more."""
         self._recording += 1
         outcomes, spawn = records[0]
@@ -297,6 +300,8 @@ class Dispatch:
                 scheduler.waiting(recipient.dest, recipient.lane, recipient.due, self._now())
         if self._gathered and not self._recording:
             self._settle_gathered()
+        if self._unrecorded.records:
+            self._unrecorded.recorded()
         if changed or scheduler.eager:
             self.pump()
         self._check_drained()
@@ -308,12 +313,11 @@ class Dispatch:
         due = claim.due if outcome.due is None else outcome.due
         self._scheduler.waiting(dest, claim.lane, due, self._now())
 
-    def _not_recorded(self, failure: Failure, records: list[_Record]) -> None:
-        """They stay claimed: better late than twice.  Each is repeated by itself, lest one that is bad holds up the others."""
+    def _not_recorded(self, failure: Failure, records: list[Record]) -> None:
+        """They stay claimed, and are recorded later (unrecorded.py)."""
         self._log.failure("outcomes of {n} jobs cannot be recorded", failure, n=len(records))
         self._recording -= 1
-        again = self._now() + REPEAT
-        self._unrecorded.extend((again, record) for record in records)
+        self._unrecorded.add(records, self._now())
         if self._gathered and not self._recording:
             self._settle_gathered()
         self._rearm()
@@ -342,23 +346,18 @@ class Dispatch:
 
     def next_time(self) -> int:
         """When to call `tick` (ms), 0: nothing is awaited."""
-        times = [self._unrecorded[0][0]] if self._unrecorded else []
-        if self._not_before > 0:
-            times.append(self._not_before)
-        return min(times, default=0)
+        return min((time for time in (self._unrecorded.at, self._not_before) if time > 0), default=0)
 
     def tick(self, now: int) -> None:
         """Repeat what failed and whose time has come."""
         if self._not_before <= now:
             self._not_before = 0
-        while self._unrecorded and self._unrecorded[0][0] <= now:
-            self._settle([self._unrecorded.popleft()[1]])
+        self._unrecorded.tick(now)
 
     def stop(self) -> Deferred[None]:
         """Start nothing any more.  Fires when all that runs is settled, or cannot be: that is delivered again one day."""
         self.running = False
-        for _ in range(len(self._unrecorded)):
-            self._settle([self._unrecorded.popleft()[1]])
+        self._unrecorded.offer_all()
         drained = self._drained = Deferred()
         self._check_drained()
         return drained
@@ -368,7 +367,7 @@ class Dispatch:
         if drained is None or self._flights or self._recording or self._gathered:
             return
         self._drained = None
-        for _, (outcomes, _) in self._unrecorded:
+        for outcomes, _ in self._unrecorded.records:
             for outcome in outcomes:
                 fields = {"to": outcome.claim.address, "status": outcome.kind.value}
                 self._events.event("unrecorded", id_text(outcome.claim.message), fields)

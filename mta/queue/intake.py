@@ -9,7 +9,7 @@ the kept places back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from twisted.internet.defer import Deferred, fail
@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mta.config.settings import Queue
-from mta.envelope import Claim, NewMessage, NewRecipient
+from mta.envelope import Claim, Measure, NewMessage, NewRecipient
 from mta.interfaces import IBodySink, IQueue, IRouter
 from mta.queue.filing import filed
 from mta.queue.scheduler.schedule import Scheduler
@@ -77,6 +77,7 @@ class Intake:
         self._watched = False  # `tick` will be called in time for the next that takes too long
         self._commit = 0.0  # how long commits take, ms, smoothed
         self._sampled = 0
+        self._messages = self._recipients = self._bytes = 0  # stored
         self.open = False
 
     def reconfigure(self, router: IRouter, settings: Queue) -> None:
@@ -99,6 +100,12 @@ class Intake:
         for oldest in self._accepting.values():
             return max(pressure, (now - oldest.asked) * 2 / self._deadline)
         return pressure
+
+    def measures(self) -> Iterator[Measure]:
+        """See IMeasured."""
+        yield "mta_accepted_messages_total", (), self._messages
+        yield "mta_accepted_recipients_total", (), self._recipients
+        yield "mta_accepted_bytes_total", (), self._bytes
 
     def create_body(self, recipients: int) -> IBodySink:
         """See IAccept."""
@@ -155,6 +162,9 @@ class Intake:
             for id, recipient in enumerate(message.recipients, message.id + 1):
                 if id not in mine:
                     scheduler.waiting(recipient.dest, recipient.lane, recipient.due, now)
+        self._messages += 1
+        self._recipients += len(message.recipients)
+        self._bytes += message.body.size
         if entry.result is not None:
             entry.result.callback(message.id)  # "250" before anything else
         self._dispatch.take(claims, now)

@@ -76,6 +76,7 @@ class MemoryQueue:
         self._marks: dict[str, DestState] = {}
         self._notes: dict[str, str] = {}
         self.flights = Flights()
+        self.recovered: Deferred[None] = succeed(None)
 
     pressure = 0.0
 

@@ -1,9 +1,10 @@
 """Mail that waits goes the new way when the routes have changed: at start, and at a reload.
 
 The digest of the routes that the mail was filed by is kept with it (`IQueue.note`).  When it is another one, everything
-that waits or is held is routed anew, in bites of 500, while mail is accepted and delivered.  What is in flight stays and
-is met again a minute later, and so is what was being stored when the routes changed; when a walk leaves nothing the new
-digest is kept, so a crash in between begins again.  A recipient whom the new routes refuse for good (5yz) is filed under
+that waits or is held is routed anew, in bites of 500, while mail is accepted and delivered; what is due before the walk has
+come to it is not delivered the old way (`is_stray`).  What is in flight stays and is met again a minute later, and so is what
+was being stored when the routes changed; when a walk leaves nothing the new digest is kept, so a crash in between begins
+again.  A recipient whom the new routes refuse for good (5yz) is filed under
 BOUNCE, as at its arrival; one that they refuse for now stays where it is, and so does what is owed at BOUNCE.
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from mta.envelope import BOUNCE, Refusal, Route, split_dest
+from mta.envelope import BOUNCE, Claim, Refusal, Route, split_dest
 from mta.interfaces import IEventLog, IQueue, IRouter
 from mta.queue.filing import PUT_OFF
 from mta.queue.state import Move, Row, Selector
@@ -51,6 +52,12 @@ class Rerouting:
         self._doubts += 1
         await self._queue.note(KEY, "")
         self._done = ""
+
+    def is_stray(self, claims: Sequence[Claim]) -> bool:
+        """Is one of these not yet where it is to go?  Asked before each job; once all are, this is one comparison."""
+        if self._done == self._router.digest:
+            return False
+        return any(_moved(claim.address, claim.dest, self._router) is not None for claim in claims)
 
     async def run(self) -> None:
         """Bring everything on its way by the routes of now, if that has not been done.  May be called at any time."""
@@ -111,15 +118,25 @@ class Rerouting:
 
 def _move(row: Row, router: IRouter) -> Move | None:
     """Where it is to go, None where it is right."""
-    if row.dest == BOUNCE:
+    moved = _moved(row.address, row.dest, router)
+    if moved is None:
         return None
-    way = router.route(row.address)
+    if moved[0] == BOUNCE:
+        return Move(row.id, *moved)
+    return Move(
+        row.id, *moved, due=row.due if row.flags & PUT_OFF and not row.attempts else 0
+    )  # not before its release (RFC 4865)
+
+
+def _moved(address: str, dest: str, router: IRouter) -> tuple[str, str | None] | None:
+    """Where a recipient is to go that is filed there, and why it is refused; None where it is right."""
+    if dest == BOUNCE:
+        return None
+    way = router.route(address)
     if isinstance(way, Refusal):
-        return Move(row.id, BOUNCE, str(way.reply)) if way.reply.is_permanent else None
-    dest = _demanding(way, row.dest).dest
-    if dest == row.dest:
-        return None
-    return Move(row.id, dest, due=row.due if row.flags & PUT_OFF and not row.attempts else 0)  # not before its release (RFC 4865)
+        return (BOUNCE, str(way.reply)) if way.reply.is_permanent else None
+    wanted = _demanding(way, dest).dest
+    return (wanted, None) if wanted != dest else None
 
 
 def _demanding(way: Route, dest: str) -> Route:

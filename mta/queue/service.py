@@ -12,7 +12,7 @@ awaited for at most 30 seconds and settled, then the engine is closed; what was 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -24,8 +24,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mta.config.settings import Settings
-from mta.envelope import BOUNCE, NewMessage
-from mta.interfaces import IAccept, IBodySink, IDeliveryAgent, IEventLog, IQueue, IRouter
+from mta.envelope import BOUNCE, Claim, Measure, NewMessage
+from mta.interfaces import IAccept, IBodySink, IDeliveryAgent, IEventLog, IMeasured, IQueue, IRouter
 from mta.queue.dispatch import Dispatch
 from mta.queue.filing import filed
 from mta.queue.ids import id_text
@@ -35,6 +35,7 @@ from mta.queue.rerouting import Rerouting
 from mta.queue.run import Runs
 from mta.queue.scheduler.schedule import Scheduler
 from mta.queue.state import Alteration, DestState, Lane, Selector, State, SweepReport
+from mta.queue.walk import Walk
 from mta.queue.warning import Report, Warnings
 from mta.status import MailError
 
@@ -42,13 +43,11 @@ __all__ = ["QueueService"]
 
 SWEEP = 60_000  # ms between two sweeps
 MORE = 1_000  # ms to the next bite of a sweep
-PAGE = 200  # lanes read at once: some ms of the writer's time
-PAGES = 5  # of one sweep
 BITE = 500  # recipients altered at once
 PATIENCE = 30  # seconds that running jobs get when we stop
 
 
-@implementer(IAccept)
+@implementer(IAccept, IMeasured)
 class QueueService(Service):
     """agents: by the name in front of a destination's colon; "bounce" must be among them.  now: ms since the epoch.
 
@@ -83,6 +82,7 @@ class QueueService(Service):
             agents,
             self._scheduler,
             file=self._filed,
+            is_stray=self._is_stray,
             random=random,
             now=self._now,
             events=log,
@@ -92,6 +92,7 @@ class QueueService(Service):
         self._runs = Runs(
             queue, self._scheduler, agents, settings.queue, load=load, now=self._now, pump=self._dispatch.pump, events=log
         )
+        self._walk = Walk(queue, self._found)
         told: dict[str, Any] = {"waiting": self._waits, "now": self._now, "log": log}
         self._rerouting = Rerouting(queue, router, **told)
         self._warnings = Warnings(queue, warn, file=self._filed, lifetime=self._lifetime, **told) if warn is not None else None
@@ -101,7 +102,6 @@ class QueueService(Service):
         self._ticking = False
         self._next_sweep = 0
         self._sweeping = self._expiring = False
-        self._walked = ""  # the destination up to which the file has been walked through
         self._started = False
         self._opened: Deferred[None] = Deferred()  # never fails: the attempt to open has ended
 
@@ -130,6 +130,13 @@ class QueueService(Service):
     def _filed(self, message: NewMessage, at: int) -> NewMessage:
         return filed(message, self._router.route, at)
 
+    def _is_stray(self, claims: Sequence[Claim]) -> bool:
+        """Mail that the routes of now send elsewhere is not delivered; what moves it comes soon."""
+        is_stray = self._rerouting.is_stray(claims)
+        if is_stray:
+            self._sweep_soon()
+        return is_stray
+
     def _waits(self, dest: str, lane: int, due: int, now: int) -> None:
         """Something waits there now."""
         self._scheduler.waiting(dest, lane, due, now)
@@ -153,6 +160,12 @@ class QueueService(Service):
             self._rearm()
         return self._intake.accept(message)
 
+    def measures(self) -> Iterator[Measure]:
+        """See IMeasured."""
+        yield "mta_queue_pressure", (), self.pressure
+        for part in (self._intake, self._scheduler, self._dispatch.tally):
+            yield from part.measures()
+
     # Life
 
     def startService(self) -> None:
@@ -173,14 +186,22 @@ class QueueService(Service):
                 fields = {"dest": held.dest, "recipients": held.recipients, "strikes": held.strikes}
                 self._events.event("held", id_text(held.message), fields)
             self._scheduler.restore(await self.queue.destinations(), now)
-            await self._walk_through()
+            is_late = not self.queue.recovered.called  # asked before the walk, which may be past what then waits
+            await self._walk.whole()
             self._next_sweep = now + SWEEP
             self._runs.open(now)
             self._intake.open = self._dispatch.running = bool(self.running)
             self._tick()
             self._begin(self._rerouting.run(), "routing anew")
+            if is_late:
+                self.queue.recovered.addCallback(self._recovered)
         finally:
             self._opened.callback(None)
+
+    def _recovered(self, _: object) -> None:
+        """There is room on the disk now: what the last process had taken waits, and goes at once."""
+        self._begin(self._rerouting.run(), "routing anew")
+        self._begin(self._walk.whole(), "a walk through the queue")
 
     def stopService(self) -> Deferred[None]:
         """Fires when everything is settled and the engine is closed."""
@@ -256,7 +277,7 @@ class QueueService(Service):
         self._next_sweep = now + SWEEP
         for name in self._scheduler.tidy(now):
             self.queue.mark(name, clear=True).addErrback(self._trouble, "a destination's record")
-        self._begin(self._walk(), "a walk through the queue")
+        self._begin(self._walk.some(), "a walk through the queue")
         self._begin(self._rerouting.run(), "routing anew")
         if self._warnings is not None:
             self._begin(self._warnings.run(), "delay warnings")
@@ -273,9 +294,12 @@ class QueueService(Service):
         if isinstance(report, Failure):
             return report
         if report.more:
-            self._next_sweep = self._now() + MORE
-            self._rearm_at(self._next_sweep)
+            self._sweep_soon()
         return self._expired(report.expired)
+
+    def _sweep_soon(self) -> None:
+        self._next_sweep = min(self._next_sweep, self._now() + MORE)
+        self._rearm_at(self._next_sweep)
 
     async def _outlived(self, now: int) -> None:
         self._expiring = True
@@ -290,26 +314,9 @@ class QueueService(Service):
     def _expired(self, count: int) -> Deferred[None] | None:
         if not count:
             return None
+        self._dispatch.tally.expired += count
         self._events.event("expired", "", {"recipients": count})
         return self.queue.lanes(BOUNCE).addCallback(self._found)
-
-    async def _walk(self) -> None:
-        """Some pages of what waits, then the next time from there, and again from the start."""
-        for _ in range(PAGES):
-            self._walked = await self._page(self._walked)
-            if not self._walked:
-                return
-
-    async def _walk_through(self) -> None:
-        after = await self._page("")
-        while after:
-            after = await self._page(after)
-
-    async def _page(self, after: str) -> str:
-        """Read a page of what waits: the destination to go on behind, "" for the end."""
-        lanes = await self.queue.lanes(None, after, PAGE)
-        self._found(lanes)
-        return lanes[-1].dest if len(lanes) >= PAGE else ""
 
     def _found(self, lanes: list[Lane]) -> None:
         self._scheduler.discovered(lanes, self._now())
@@ -381,4 +388,4 @@ class QueueService(Service):
         if dest is not None:
             self._found(await self.queue.lanes(dest))
             return
-        await self._walk_through()
+        await self._walk.whole()

@@ -250,6 +250,7 @@ class Allowance:
     def note(self, stage: str, over: Limit) -> None:
         """One line, unless this client had one of this limit in the last minute, or many others had."""
         connection = self._connection
+        connection.common.tally.limited(stage, over)
         unsaid = connection.common.notices.tell(over.key, connection.key, self._now)
         if unsaid is None:
             return

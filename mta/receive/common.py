@@ -28,6 +28,7 @@ from mta.receive.limits.counts import Counts
 from mta.receive.limits.handshakes import HandshakeSlots
 from mta.receive.limits.notices import Notices
 from mta.receive.roster import Roster
+from mta.receive.tally import Tally
 from mta.tls.context import ServerTls
 
 __all__ = ["Common"]
@@ -61,6 +62,7 @@ class Common:
     notices: Notices
     slots: HandshakeSlots
     roster: Roster
+    tally: Tally
     lifetime: int  # of a message in the queue, in ms
 
     @classmethod
@@ -103,6 +105,7 @@ class Common:
             notices=Notices(),
             slots=HandshakeSlots(settings.tls.handshakes_at_once),
             roster=Roster(clock),
+            tally=Tally(),
             lifetime=_lifetime(settings),
         )
 

@@ -116,7 +116,10 @@ class Connection(Ending):
             return
         if self.machine.in_body:
             self._touch()  # elsewhere only a whole command gains time
-        self.machine.receive_data(data)
+            self.machine.receive_data(data)
+            self.measure(len(data), self.machine.in_body)
+        else:
+            self.machine.receive_data(data)
         self.turn()
 
     def handshakeCompleted(self) -> None:
@@ -288,6 +291,7 @@ class Connection(Ending):
     def shake_hands(self, prepared: Prepared, seconds: float) -> None:
         """The next byte is TLS.  The machine is dead: a fresh one takes its place when TLS is up.  seconds: until `expire`."""
         self.stage = Stage.HANDSHAKE
+        self.common.tally.handshakes += 1
         self.write = self.transport.write
         self.deadline = self.common.clock.seconds() + seconds
         self.transport.startTLS(prepared)

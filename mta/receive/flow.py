@@ -5,17 +5,23 @@ its last command and still wait for the answers, with FIN in clear text (RFC 929
 6.1): Exim does so behind "." and QUIT of its last message (measured with 4.96).  Who took that for the end of the connection
 would drop the 250 of a message that is stored, and be sent it again.  So what was said completely is answered, nothing
 more is read, and then we close.
+
+A body that comes faster than it is read is read in larger bites than Twisted's own: each has its price, whatever its length.
+Commands never are, for what waits unparsed is bounded.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol
 from zope.interface import implementer
 
 __all__ = ["Flow"]
+
+BITE: Final = 65536  # bytes that Twisted reads at once
+LARGE_BITE: Final = 131072
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -29,6 +35,7 @@ class Flow(Protocol):
     heard_all = False
     _choked = False  # the client does not read what we say
     _paused = False
+    _bite = BITE
 
     @property
     def is_full(self) -> bool:
@@ -48,6 +55,12 @@ class Flow(Protocol):
                 self.transport.pauseProducing()
             else:
                 self.transport.resumeProducing()
+
+    def measure(self, heard: int, in_body: bool) -> None:
+        """How much is read at once from now on.  heard: bytes that the last read brought; in_body: more of a body is to come."""
+        bite = LARGE_BITE if in_body and heard >= BITE else BITE
+        if bite != self._bite:
+            self._bite = self.transport.bufferSize = bite
 
     # ---- what Twisted calls
 

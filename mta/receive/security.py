@@ -87,6 +87,7 @@ class Security:
         connection.common.slots.give_back(self.begin)
         handle = connection.transport.getHandle()
         self.achieved = achieved = facts(handle)
+        connection.common.tally.completed(achieved.resumed)
         if achieved.chain and not achieved.chain_error:
             self.certificate = achieved.chain[0]
         if PLUS in connection.listener.listen.auth_tls:

@@ -10,7 +10,8 @@ clients hear 421 at once, running transactions have 30 seconds to get their answ
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final
 
@@ -22,13 +23,16 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from mta import ports
 from mta.config.settings import Listen, Settings
-from mta.interfaces import IAccept, IEventLog, IPolicy, IRouter
+from mta.envelope import Measure
+from mta.interfaces import IAccept, IEventLog, IMeasured, IPolicy, IRouter
 from mta.receive.auth.accounts import Accounts
 from mta.receive.common import Common
 from mta.receive.court import Outside
+from mta.receive.ending import Stage
 from mta.receive.listener import Listener
 from mta.receive.session import Session
 from mta.status import MailError, misconfigured
@@ -52,6 +56,7 @@ class _Door(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> Session:
         """A client has come."""
+        self.listener.common.tally.connected(_label(self.listener.listen))
         return Session(self.listener)
 
 
@@ -68,6 +73,7 @@ class _Open:
         return self.door.listener.listen
 
 
+@implementer(IMeasured)
 class ReceiveService(Service):
     """See the module.  Provides `open` for those who start their services one after the other.
 
@@ -117,6 +123,17 @@ class ReceiveService(Service):
     def sessions(self) -> int:
         """How many connections are open."""
         return len(self._common.roster)
+
+    def measures(self) -> Iterator[Measure]:
+        """See IMeasured."""
+        common = self._common
+        here: list[Any] = common.roster.here()
+        listeners = Counter(dict.fromkeys([_label(listener.listen) for listener in self._listeners], 0))
+        listeners.update([_label(session.listener.listen) for session in here])
+        yield from common.tally.measures(listeners, sum(session.stage is Stage.HANDSHAKE for session in here))
+        yield "mta_tls_handshakes_waiting", (), common.slots.waiting
+        if common.tls.not_after:
+            yield "mta_tls_certificate_expiry_time_seconds", (), common.tls.not_after
 
     def privilegedStartService(self) -> None:
         """Bind the ports.  Raises MailError where that fails at once, as it does for TCP and UNIX sockets."""
@@ -282,6 +299,10 @@ class ReceiveService(Service):
     def _gone(self, _: None, cut: IDelayedCall) -> None:
         if cut.active():
             cut.cancel()
+
+
+def _label(listen: Listen) -> str:
+    return listen.name or listen.endpoint
 
 
 def _close(places: list[_Open]) -> Deferred[None]:

@@ -73,6 +73,7 @@ class Session(Hearing):
         what = {"stage": stage, "client": self.address, "helo": self.helo, **self.machine.forwarded, **fields}
         what["reply"] = str(reply)
         self.common.log.event("rejected", "", what)
+        self.common.tally.rejected(stage, reply)
         if stage == "connect":  # RFC 5321 3.1: 554 in place of the greeting, or 421
             self.shut(Reply(554 if reply.is_permanent else 421, reply.enhanced, reply.text))
         elif stage == "starttls":  # RFC 3207 4 has no other codes than these
@@ -168,6 +169,7 @@ class Session(Hearing):
         """One line for each login that was tried."""
         who = {"client": self.address, "mechanism": given.mechanism, "user": given.user}
         self.common.log.event("auth", "", {**who, **result, "tls_version": self.achieved.version or None})
+        self.common.tally.logged_in(given.mechanism, result["result"])
 
     def _mail(self, event: MailFrom) -> None:
         self.transaction = (Submitted if self.listener.listen.submission else Transaction)(self, event)
@@ -208,9 +210,12 @@ class Session(Hearing):
             self.transaction = None
 
     def _refused(self, event: Refused) -> None:
-        if not self.allowance.noted(event.command.lower(), event.reply) and event.command in _LOGGED:
-            what = {"stage": event.command.lower(), "client": self.address, "helo": self.helo, "reply": str(event.reply)}
-            self.common.log.event("rejected", "", what)
+        stage, reply = event.command.lower(), event.reply
+        if not self.allowance.noted(stage, reply):
+            self.common.tally.rejected(stage, reply)
+            if event.command in _LOGGED:
+                what = {"stage": stage, "client": self.address, "helo": self.helo, "reply": str(reply)}
+                self.common.log.event("rejected", "", what)
         if self.machine.ended:
             self.why = str(event.reply)
 

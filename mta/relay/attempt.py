@@ -142,6 +142,7 @@ class Attempt:
             session.kept = True
             try:
                 if not session.falls_short(candidate.required):
+                    self._ways.conduct.tally.reused += 1
                     self._resume(session)
                     return True
             except Exception:
@@ -291,6 +292,7 @@ class Attempt:
 
     def _note(self, fault: Fault) -> None:
         """A TLS fault is logged by itself: it may be mended by the next address and then be forgotten."""
+        self._ways.conduct.tally.faults[fault.trouble.value] += 1
         if fault.trouble.is_tls:
             required = self._step.required
             fields = {
@@ -330,6 +332,7 @@ class Attempt:
         self, replies: Sequence[Reply], scope: Scope, session: Session, verdict: tuple[str, str], host: str | None = None
     ) -> None:
         """Each recipient's outcome from its reply.  host: whose replies they are, None for ours."""
+        self._ways.conduct.tally.verdicts[verdict[0]] += 1
         facts = session_facts(session, verdict)
         connect = session.ready_at - session.began if session.ready_at and not session.kept else 0.0
         transfer = self._now() - self._sent if self._sent else 0.0

@@ -25,6 +25,7 @@ from mta.interfaces import ITlsReports
 from mta.relay.deadline import Deadline
 from mta.relay.destination import Fault, Trouble
 from mta.relay.pool import Pool
+from mta.relay.tally import Tally
 from mta.smtp import event
 from mta.smtp.client import Sender
 from mta.status import Reply
@@ -100,6 +101,7 @@ class Conduct:
     reactor: Any
     reports: ITlsReports | None = None
     random: Callable[[int], bytes] = os.urandom
+    tally: Tally = attrs.Factory(Tally)
 
 
 class Connection(Protocol):
@@ -130,6 +132,7 @@ class Connection(Protocol):
         """Open the connection, from `source` where that is not ""."""
         conduct = self._conduct
         conduct.pool.joined(self)  # type: ignore[arg-type]
+        conduct.tally.opened += 1
         bind = (source, 0) if source else None
         try:
             self._connector = conduct.reactor.connectTCP(address, port, _Once(self), conduct.timeouts.connect, bind)
@@ -227,6 +230,11 @@ class Connection(Protocol):
     def leaving(self) -> bool:
         """Nothing more will be asked of it."""
         return self._phase is Phase.LEAVING or self._phase is Phase.CLOSED
+
+    @property
+    def shaking(self) -> bool:
+        """A TLS handshake is under way."""
+        return self._phase is Phase.HANDSHAKE
 
     @property
     def idling(self) -> bool:

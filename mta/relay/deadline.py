@@ -31,11 +31,9 @@ class Deadline:
         """The time is up in so many seconds, whatever was set before."""
         self._at = at = self._clock.seconds() + seconds
         if at < self._rings:
-            if self._timer is None:
-                self._timer = self._clock.callLater(seconds, self._ring)
-            else:
-                self._timer.reset(seconds)
-            self._rings = at
+            if self._timer is not None:
+                self._timer.cancel()  # to move it, the reactor would look through the timers of all connections
+            self._timer, self._rings = self._clock.callLater(seconds, self._ring), at
 
     def clear(self) -> None:
         """No deadline for now.  The timer may ring once more, for nothing."""

@@ -115,6 +115,7 @@ class Negotiation(Connection):
         self._phase = Phase.HANDSHAKE
         self.machine = Sender(self._conduct.hello, in_tls=True)
         self._deadline.set(self._conduct.starttls_timeout)
+        self._conduct.tally.handshakes += 1
         self._start_tls()
 
     def _start_tls(self) -> None:
@@ -133,6 +134,7 @@ class Negotiation(Connection):
             return
         assert self._tls is not None, "it was started with it"
         self.achieved = self._tls.achieved(self._handle)
+        self._conduct.tally.completed(self.achieved.resumed)
         if reason := judge(self.required, self.achieved):
             self._give_up(Fault(Trouble.T7, Reply(451, "4.7.5", f"{TLS_TEXT}{reason}")))
             return

@@ -57,6 +57,16 @@ class Pool:
         """How many connections idle."""
         return len(self._queues[0]) + len(self._queues[1])
 
+    @property
+    def alive(self) -> int:
+        """How many connections there are."""
+        return len(self._alive)
+
+    @property
+    def shaking(self) -> int:
+        """How many of them are in a TLS handshake."""
+        return sum(session.shaking for session in self._alive)
+
     def joined(self, session: Session) -> None:
         """A new connection."""
         self._alive.add(session)

@@ -9,7 +9,7 @@ At stop, running transactions may finish, what has not begun one is given back, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 from weakref import WeakSet
@@ -21,8 +21,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mta.config.settings import Settings
-from mta.envelope import Job, Kind, Settlement, Target, split_dest
-from mta.interfaces import IDeliveryAgent, IDemands, IEventLog, IHandover, IHints, INextHops, ISites, ITlsReports
+from mta.envelope import Job, Kind, Measure, Settlement, Target, split_dest
+from mta.interfaces import IDeliveryAgent, IDemands, IEventLog, IHandover, IHints, IMeasured, INextHops, ISites, ITlsReports
 from mta.relay.attempt import Attempt
 from mta.relay.connection import Conduct
 from mta.relay.credentials import Credentials
@@ -30,6 +30,7 @@ from mta.relay.destination import Plan, StrikeMemory, Trouble, where
 from mta.relay.outcome import bug, settle_all
 from mta.relay.pool import Pool
 from mta.relay.site import Sites, site_of
+from mta.relay.tally import Tally
 from mta.relay.way import KEY_FLAGS, Outlook, Way, Ways
 from mta.status import MailError, Reply, Scope
 from mta.tls.client import ClientTls
@@ -38,8 +39,10 @@ from mta.tls.tlsrpt import result_type
 
 __all__ = ["RelayService"]
 
+_LEVELS: Final = tuple(Level)  # the weakest first
 
-@implementer(IDeliveryAgent, ISites)
+
+@implementer(IDeliveryAgent, IMeasured, ISites)
 class RelayService(Service):
     """Relays.  routes, credentials: TLS level and AUTH of each route that has one, by its name.
 
@@ -79,6 +82,7 @@ class RelayService(Service):
         self._pools: WeakSet[Pool] = WeakSet()  # those of older generations live as long as their attempts and connections
         self._known: dict[tuple[str, int], Outlook] = {}
         self._sites = Sites(settings.site)
+        self._tally = Tally()
         self._arrange(settings, tls, handover)
         self._asking: set[Deferred[Any]] = set()
         self._running: set[Deferred[Settlement]] = set()
@@ -91,7 +95,8 @@ class RelayService(Service):
         self.pool = Pool(settings.handover, self._reactor, self._hints)
         self._pools.add(self.pool)
         timeout = settings.tls_client.starttls_timeout
-        conduct = Conduct(settings.hostname, settings.timeouts, timeout, tls, self.pool, self._reactor, self._reports)
+        lasting: dict[str, Any] = {"reactor": self._reactor, "reports": self._reports, "tally": self._tally}
+        conduct = Conduct(settings.hostname, settings.timeouts, timeout, tls, self.pool, **lasting)
         sources = {6 if ":" in address else 4: address for address in settings.relay.source_address}
         self._ways = Ways(conduct, settings.handover, sources, handover, self._events, generation, settings.relay.eightbit)
 
@@ -115,6 +120,12 @@ class RelayService(Service):
         self._known.clear()
         self._sites.reconfigure(settings.site)
         self._arrange(settings, tls, handover, generation)
+
+    def measures(self) -> Iterator[Measure]:
+        """See IMeasured."""
+        pools = list(self._pools)
+        idle = sum(pool.idle for pool in pools)
+        return self._tally.measures(sum(pool.alive for pool in pools) - idle, idle, sum(pool.shaking for pool in pools))
 
     def deliver(self, job: Job) -> Deferred[Settlement]:
         """One outcome for each claim of the job.  Never errbacks, always fires."""
@@ -148,7 +159,7 @@ class RelayService(Service):
         demands = [self._routes[route]] if route in self._routes else []
         if owed:
             demands.append(Level(owed))
-        return max(demands, key=list(Level).index, default=None)
+        return max(demands, key=_LEVELS.index, default=None)
 
     def _ask(self, attempt: Attempt, job: Job, flags: int, done: Deferred[Settlement]) -> None:
         """Where to go, and what is owed there?  What is not known yet takes its time."""
@@ -186,6 +197,7 @@ class RelayService(Service):
     def _note(self, demand: Demand) -> None:
         """A host that is left out is told once for each look-up: others may take the mail, and then nobody would know."""
         assert demand.refusal is not None, "that is why it is left out"
+        self._tally.faults[Trouble.POLICY.value] += 1
         required = demand.required
         fields = {
             "relay": where(demand.target),

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from random import Random
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from mta.dns.answer import Answer
@@ -80,7 +80,7 @@ class NextHops:
             hosts, secure = exchangers(hop.name, answer, self._own_names, self._random.shuffle), answer.secure
             domain = answer.canonical
         asked = [self._resolver.query(host.name, rdtype) for host in hosts for rdtype in ("AAAA", "A")]
-        answers = await gatherResults(asked, consumeErrors=True)
+        answers = await _all(asked)
         targets: list[Target] = []
         for at, host in enumerate(hosts):
             for answer in answers[2 * at : 2 * at + 2]:
@@ -104,3 +104,14 @@ class NextHops:
         if targets:
             raise looping(hop.name)
         raise permanent("5.4.4", f"no host of {hop.name} has an address", scope=Scope.SITE)
+
+
+async def _all(asked: Sequence[Deferred[Answer]]) -> list[Answer]:
+    """The answers.  Whoever is cancelled lets go of all questions."""
+    try:
+        return [await question for question in asked]
+    except Exception:
+        for question in asked:
+            question.addErrback(lambda _: None)  # nobody is left to hear of it
+            question.cancel()
+        raise

@@ -6,11 +6,13 @@ octets or a body over the limit is noted, the rest is still read to the true end
 `DotStuffer` (sender) makes the stream: whatever bytes come, only CRLF ends lines in what leaves, every line that
 begins with a dot gets another, and the end is on a line of its own.  Canonical bodies pass both unchanged.
 
-Both work on whole pieces with `find`, `count` and `replace`; no Python is run for a line.
+Both work on whole pieces with `find`, `replace` and the newline decoder of `io`, which counts which ends of lines it has
+seen; no Python is run for a line.
 """
 
 from __future__ import annotations
 
+from io import IncrementalNewlineDecoder
 from typing import Final
 
 from mta.smtp.grammar import MAX_TEXT_LINE, TERMINATOR
@@ -23,14 +25,25 @@ LONG_LINE: Final = Reply(550, "5.6.0", "Message has a line over 1000 octets")
 TOO_BIG: Final = Reply(552, "5.3.4", "Message too big")
 
 _CRLF: Final = b"\r\n"
+_STRICT: Final = (None, "\r\n")  # all the ends of lines that may be seen
 _CRLF_DOT: Final = b"\r\n."
 _HELD: Final = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")  # beginnings of the terminator, longest first
 
 
 def is_framed(data: bytes) -> bool:
-    """Has it neither a bare CR, nor a bare LF, nor a NUL?  (Faster than three counts: what is left is looked through at once.)"""
-    text = b"".join(data.split(_CRLF))
-    return not (b"\r" in text or b"\n" in text or b"\0" in text)
+    """Has it neither a bare CR, nor a bare LF, nor a NUL?  (Faster than three counts, or than taking the lines apart.)"""
+    seen = IncrementalNewlineDecoder(None, translate=False)
+    seen.decode(data.decode("latin-1"), final=True)
+    return seen.newlines in _STRICT and b"\0" not in data
+
+
+def _first_dot(data: bytes) -> int:
+    """Where the first CRLF is that a dot follows, -1 for nowhere.
+
+    Between the first dot and the last: one byte is found far faster than three, and what is large is base64, with none.
+    """
+    last = data.rfind(b".")
+    return data.find(_CRLF_DOT, max(data.find(b".") - 2, 0), last + 1) if last >= 0 else -1
 
 
 class Body:
@@ -55,16 +68,20 @@ class Body:
         return TOO_BIG if self._limit and self.size > self._limit else None
 
     def _measure(self, piece: bytes) -> None:
-        """Look for a line too long in strides: from a line's begin to the last CRLF within 1,000 octets."""
-        start = -self._line
-        while len(piece) - start > MAX_TEXT_LINE:
-            end = piece.rfind(_CRLF, max(start, 0), start + MAX_TEXT_LINE)
+        """Look for a line too long in strides: from a line's begin to the last CRLF within 1,000 octets.
+
+        A bare LF may be taken for one: such a body is refused for that.
+        """
+        rfind = piece.rfind
+        start, begin, last = -self._line, 0, len(piece) - MAX_TEXT_LINE
+        while start < last:
+            end = rfind(b"\n", begin, start + MAX_TEXT_LINE)
             if end < 0:
                 self._long = True
                 return
-            start = end + 2
-        end = piece.rfind(_CRLF, max(start, 0))
-        self._line = len(piece) - (start if end < 0 else end + 2)
+            start = begin = end + 1
+        end = rfind(b"\n", begin)
+        self._line = len(piece) - (start if end < 0 else end + 1)
 
 
 class BodyReader(Body):
@@ -90,7 +107,7 @@ class BodyReader(Body):
         if self._held:
             data = self._held + data
         passed = self._passed
-        dot = data.find(_CRLF_DOT)
+        dot = _first_dot(data)
         end = data.find(TERMINATOR, dot) if dot >= 0 else -1
         if end >= 0:
             rest = data[end + 5 :]
@@ -139,8 +156,8 @@ class DotStuffer:
             data = self._mend(data)
         if not data:
             return data
-        if b"\n." in data:
-            data = data.replace(b"\n.", b"\n..")
+        if _first_dot(data) >= 0:
+            data = data.replace(_CRLF_DOT, b"\r\n..")
         if self._line_start and data[0] == 0x2E:
             data = b"." + data
         self._line_start = data[-1] == 0x0A

@@ -36,13 +36,14 @@ MAX_ORCPT: Final = 500  # RFC 3461 4.2
 XTEXT: Final = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+")  # RFC 3461 4
 _PRINTABLE: Final = re.compile(r"(?:[!-*,-<>-~]|\+(?:09|[2-6][0-9A-F]|7[0-9A-E]))+")  # xtext of graphic and white space: 4.2, 4.4
 _ATOM: Final = re.compile(r"[!#-'*+\-/-9?A-Z^-~]+")  # addr-type; RFC 822 3.3, less what no parameter can hold
-_BEYOND: Final = "\u00a0-\ud7ff\ue000-\U0010ffff"
-_UTF8: Final = re.compile(rf"(?:[!-*,-<>-\[\]-~{_BEYOND}]|\\x\{{[0-9A-F]{{2,6}}\}})+")  # RFC 6533 3: both forms for ORCPT
+# RFC 6533 3: QCHAR, and what is beyond ASCII, is all but this (said so for the reason of the classes in grammar.py).
+_NO_UNITEXT: Final = r"\x00- +=\\\x7f-\x9f\ud800-\udfff"
+_UTF8: Final = re.compile(rf"(?:[^{_NO_UNITEXT}]|\\x\{{[0-9A-F]{{2,6}}\}})+")  # both forms for ORCPT
 _EMBEDDED: Final = re.compile(r"\\x\{([0-9A-F]{2,6})\}")
 _CONTROLS: Final = (range(0x20), range(0x7F, 0xA0), range(0xD800, 0xE000), range(0x110000, 0x1000000))
 _HEX: Final = re.compile(r"\+([0-9A-F]{2})")
 _NOT_XTEXT: Final = re.compile(r"[^!-*,-<>-~]")
-_NOT_UNITEXT: Final = re.compile(rf"[^!-*,-<>-\[\]-~{_BEYOND}]")
+_NOT_UNITEXT: Final = re.compile(f"[{_NO_UNITEXT}]")
 _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]")
 
 _RET: Final = {"FULL": int(Flag.RET_FULL), "HDRS": int(Flag.RET_HDRS)}

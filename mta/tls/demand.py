@@ -20,7 +20,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from zope.interface import implementer
 
 from mta.config.settings import Settings
@@ -75,6 +75,7 @@ class Demands:
         self._log = log
         self._wall = wall
         self._probe_again = 0.0
+        self._starting = DeferredLock()  # held while the probe of the start is out
         self._told = ""
         self._blocked: dict[str, tuple[float, float]] = {}  # next hop -> since when, when the log was told
         self.reconfigure(settings)
@@ -86,8 +87,8 @@ class Demands:
         self._lookup = TlsaLookup(self._resolver, settings.tls_client.dane_nxdomain_proof)
 
     def start(self) -> Deferred[None]:
-        """Find out whether the resolver validates.  Fires when that is known; never errbacks."""
-        return Deferred.fromCoroutine(self._probe())
+        """Find out whether the resolver validates; mail that wants DANE waits.  Fires when that is known; never errbacks."""
+        return self._starting.run(lambda: Deferred.fromCoroutine(self._probe()))
 
     def of(self, next_hop: str, level: Level | None, targets: Sequence[Target], flags: int, sasl: str) -> Deferred[list[Demand]]:
         """See IDemands."""
@@ -102,6 +103,8 @@ class Demands:
         entry = self._table.entry(next_hop, datetime.fromtimestamp(self._wall(), UTC).date())
         rule = rule_for(self.settings.tls_client, entry, next_hop, level, flags, sasl)
         if rule.dane or rule.requiretls:
+            if self._starting.locked:
+                await self._starting.run(lambda: None)
             probe = Deferred.fromCoroutine(self._probe())
             if not self.validates:  # else mail would only wait for what it is believed to know
                 await probe

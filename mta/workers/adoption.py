@@ -9,6 +9,7 @@ be had now (a worker still has it, a full disk) is tried again in a minute; what
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -23,12 +24,11 @@ from zope.interface import implementer
 
 from mta.envelope import BodyRef, Stored
 from mta.interfaces import IBodySink, IEventLog
-from mta.queue.body import storage_error
+from mta.queue.body import Spool, storage_error, unlink
 from mta.queue.service import QueueService
 from mta.queue.sqlite import schema
 from mta.queue.sqlite.files import nodes_in, queue_file, spool_folder
 from mta.queue.sqlite.lock import owned
-from mta.queue.sqlite.move import Moving
 from mta.queue.sqlite.still import at_once, owning
 from mta.queue.state import Carried, CopyReport, Row, Selector
 from mta.status import MailError, transient
@@ -55,6 +55,7 @@ class Adoption:
         self._pool: ThreadPool | None = None
         self._wanted = True
         self._left_over: list[int] = []
+        self._owed: dict[int, Sequence[Row]] = {}  # by their files: is here, goes out from here, and was not removed there
         self._running: Deferred[None] = succeed(None)
         self._again: IDelayedCall | None = None
 
@@ -67,19 +68,23 @@ class Adoption:
             self._left_over = [each for each in nodes_in(self._data_dir) if each >= self._count and self._is_ours(each)]
         except OSError:
             self._left_over = []  # the queue says what is wrong with the folder
-        if not self._left_over:
-            return succeed(None)
-        return self._in_thread(self._repeat_all)
+        if self._left_over:
+            self._running = self._in_thread(self._repeat_all)
+        return self._running
 
     def _is_ours(self, node: int) -> bool:
         return node % self._count == self._node
 
     def _repeat_all(self) -> None:
+        from mta.queue.sqlite.move import Moving  # here and below: there is hardly ever anything to take up
+
         for node in self._left_over:
+            if not self._wanted:
+                return
             try:
                 with owning(self._data_dir, self._node) as target, owning(self._data_dir, node) as source:
                     at_once(Moving(source, target, lambda *_: None).repeat())
-            except (MailError, OSError) as error:  # it is met again, and told, when the move itself begins
+            except Exception as error:  # it is met again, and told, when the move itself begins
                 self._bugs.debug("{node}.db: {error}", node=node, error=error)
 
     # -- beside the service
@@ -113,8 +118,11 @@ class Adoption:
             await self._service.adopted()  # it was filed by other routes, perhaps: kept in mind before its file is gone
             if not report.refused:
                 await self._in_thread(self._remove, node)
-        except MailError as error:
-            self._log.event("adopted", "", {"from": name, "status": "failed", "reason": error.reason or str(error)})
+        except Exception as error:
+            if not isinstance(error, MailError):
+                self._bugs.failure("{name} was not taken up", name=name)
+            why = error.reason if isinstance(error, MailError) else repr(error)
+            self._log.event("adopted", "", {"from": name, "status": "failed", "reason": why or str(error)})
             return not self._wanted
         if report.messages or report.skipped or report.refused:
             told = {"messages": report.messages, "recipients": report.recipients, "left": len(report.refused) or None}
@@ -128,20 +136,33 @@ class Adoption:
 
     def _move(self, node: int) -> CopyReport:
         """In the thread."""
+        from mta.queue.sqlite.move import Moving
+
         with _storage(), owning(self._data_dir, node) as source:
-            return at_once(Moving(source, _Serving(self._service.queue, self._reactor), self._go_on).run())
+            source.remember(source)  # which changes nothing and is written: a file that takes no write gives no mail
+            source.remove(self._owed.get(node, ()))
+            moving = Moving(source, _Serving(self._service.queue, self._reactor), self._go_on)
+            try:
+                return at_once(moving.run())
+            finally:
+                self._owed[node] = moving.owed
 
     def _go_on(self, *_: object) -> None:
         if not self._wanted:
             raise transient("4.3.2", "the service stops", reason="the service stops")
 
     def _remove(self, node: int) -> None:
-        """The file, if nothing is in it, and its spool.  The lock stays: somebody may be about to ask for it."""
+        """The file, if nothing is in it, and its spool.  The lock stays: somebody may be about to ask for it.
+
+        Bodies that lie there have no row: a kill came between the removal of that and theirs.  They go first, for nobody
+        would look for them once the file is gone.
+        """
         path, spool = queue_file(self._data_dir, node), spool_folder(self._data_dir, node)
         with _storage(), owned(path, spool):
             with closing(schema.open_writer(path)) as db:
                 if db.execute("SELECT EXISTS(SELECT 1 FROM message)").get:
                     return
+            unlink(_bodies(spool))
             if not schema.has_log(path):  # closing has moved the log into the file
                 path.unlink()
                 path.with_suffix(".flights").unlink(missing_ok=True)
@@ -239,6 +260,14 @@ def _storage() -> Iterator[None]:
         yield
     except OSError as error:
         raise storage_error(error) from error
+
+
+def _bodies(spool: Path) -> Iterator[Path]:
+    """All that lies there, whole or begun."""
+    files = Spool(spool, execute)
+    for folder in range(256):
+        ids, begun = files.old_files(folder, sys.maxsize)
+        yield from (*map(files.path, ids), *begun)
 
 
 def _remove_empty(folder: Path) -> None:

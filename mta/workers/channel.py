@@ -60,8 +60,13 @@ class Channel(Protocol):
         self._end()
 
     def _say(self, number: int, answer: Answer) -> None:
-        if not self._over:
-            self.transport.write(answered(number, answer))
+        if self._over:
+            return
+        try:
+            frame = answered(number, answer)
+        except ValueError as error:
+            frame = answered(number, {"ok": False, "error": f"the answer cannot be told: {error}"})
+        self.transport.write(frame)
 
     def _end(self) -> None:
         if not self._over:

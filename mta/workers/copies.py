@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from mta.control.merge import merged_report
 from mta.control.queue_facts import Facts
@@ -53,7 +54,7 @@ class Copies:
                 raise _refused("a backup is under way")
             self._last = {"state": "running", "what": "pages", "done": 0, "total": 0}
             copying = Deferred.fromCoroutine(self._run(Path(dest)))
-            copying.addErrback(lambda failure: self._bugs.failure("the backup failed", failure))
+            copying.addErrback(self._broken)
         return self._last
 
     async def _run(self, dest: Path) -> None:
@@ -73,6 +74,10 @@ class Copies:
         self._last = {"state": "done", **merged_report(reports)}
         told = {"messages": self._last["messages"], "recipients": self._last["recipients"]}
         self._log.event("operator", "", {"action": "backup", "to": str(dest), **told, "refused": self._last["refused_count"]})
+
+    def _broken(self, failure: Failure) -> None:
+        self._bugs.failure("the backup failed", failure)
+        self._last = {"state": "failed", "why": failure.getErrorMessage()}
 
     def _failed(self, dest: Path, error: MailError) -> None:
         why = error.reason or str(error)

@@ -23,7 +23,7 @@ __all__ = ["Post", "no_worker"]
 
 
 class Post:
-    """launch: starts a process for that number; OSError.  ready: called whenever a worker is."""
+    """launch: starts a process for that number; OSError, ValueError.  ready: called whenever a worker is."""
 
     def __init__(
         self,
@@ -40,14 +40,15 @@ class Post:
         self._tell = ready
         self._backoff = Backoff()
         self._child: Child | None = None
+        self.restarts = 0  # ends that nobody had asked for
         self._begun = 0.0
         self._again: IDelayedCall | None = None
         self._wanted = False
 
     @property
     def is_ready(self) -> bool:
-        """It serves."""
-        return self._child is not None and self._child.is_ready
+        """It serves, and answers."""
+        return self._child is not None and self._child.is_ready and not self._child.is_silent
 
     def start(self) -> Deferred[None]:
         """Fires when it serves; errbacks with a MailError when it has ended before, and then it is tried again later."""
@@ -55,7 +56,7 @@ class Post:
         self._begun = self._reactor.seconds()
         try:
             child = self._child = self._launch(self.number)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self._lost(f"cannot be started: {error}")
             return fail(transient("4.3.2", "a worker cannot be started", reason=str(error)))
         child.ended.addCallback(self._ended, child)
@@ -75,6 +76,7 @@ class Post:
         return why
 
     def _lost(self, why: str) -> None:
+        self.restarts += 1
         delay = self._backoff.after(self._reactor.seconds() - self._begun)
         self._log.event("worker", "", {"worker": self.number, "status": "ended", "reason": why, "again_in": delay})
         self._again = self._reactor.callLater(delay, self.try_again)

@@ -8,6 +8,7 @@ everybody and remove the name at its end: right for who made them, wrong for a w
 
 from __future__ import annotations
 
+import errno
 import socket
 from contextlib import suppress
 from typing import Any, Final
@@ -72,18 +73,26 @@ class SharedPort(FileDescriptor):
             taken, _ = self._socket.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
-        except OSError:
-            self.stopReading()  # type: ignore[no-untyped-call]
-            self._paused = self._reactor.callLater(PAUSE, self._go_on)
+        except OSError as error:
+            self._pause(error)
             return
         with taken:
             taken.setblocking(False)
             try:
+                taken.getpeername()  # who has broken off already is not met below, where a copy would be left open
                 self._reactor.adoptStreamConnection(taken.fileno(), taken.family, self._factory)
+            except OSError as error:
+                if error.errno != errno.ENOTCONN:
+                    self._pause(error)
             except Exception:  # out of here it would end the port
                 _bugs.failure("a connection was not taken")
                 with suppress(OSError):
                     taken.shutdown(socket.SHUT_RDWR)  # a copy of it may be held by the failure
+
+    def _pause(self, error: OSError) -> None:
+        _bugs.warn("no connection is taken for {pause:g} s: {error}", pause=PAUSE, error=error)
+        self.stopReading()  # type: ignore[no-untyped-call]
+        self._paused = self._reactor.callLater(PAUSE, self._go_on)
 
     def _go_on(self) -> None:
         self._paused = None

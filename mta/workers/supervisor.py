@@ -13,7 +13,7 @@ workers can be started.  Stop: nobody listens any more, SIGTERM to all, SIGKILL 
 from __future__ import annotations
 
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final
 
 import attrs
@@ -23,14 +23,19 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from mta.config.at_start import kept
 from mta.config.settings import Settings
 from mta.control.log import EventLog
+from mta.control.metrics import listed
 from mta.control.reloads import Reloads
+from mta.control.scrapes import Scrapes
 from mta.control.socket import Answer, Command
-from mta.generation import kept
+from mta.control.vitals import Vitals
+from mta.envelope import Measure
 from mta.process import Door, end, give_up, mistakes_of, raise_file_limit, reason_of
 from mta.queue.sqlite.still import make_folder
 from mta.status import MailError, misconfigured, transient
+from mta.workers.census import Census
 from mta.workers.child import Child, spawn
 from mta.workers.door import Commands
 from mta.workers.frame import Errand
@@ -72,9 +77,13 @@ class Supervisor(Service):
         self._posts = [self._post(number) for number in range(settings.service.workers)]
         self._reloads = Reloads(self._reload)
         self._generation = 1
-        self._is_open = False
+        self._opened: Deferred[None] = Deferred()  # a worker serves, and so the house is open
         commands = Commands(lambda: self._posts, reactor, self._log)
-        self._door = door({"reload": self._reload_asked, **commands.table()})
+        self._census = Census(lambda: self._posts, self._measures, reactor)
+        self._scrapes = Scrapes(self._census.page, reactor, self._log)
+        self._began = 0.0
+        own = {"reload": self._reload_asked, "metrics": self._metrics_asked}
+        self._door = door({**own, **commands.table()})
 
     def _post(self, number: int) -> Post:
         return Post(number, self._reactor, self._launch, self._log, self._open)
@@ -93,6 +102,7 @@ class Supervisor(Service):
     def startService(self) -> None:
         """Start the workers, when the reactor runs."""
         super().startService()  # type: ignore[no-untyped-call]
+        self._began = self._reactor.seconds()
         signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload))
         try:
             self._log.open()
@@ -109,20 +119,22 @@ class Supervisor(Service):
 
     def _begun(self, results: list[tuple[bool, Any]]) -> None:
         """Each has started, or has ended: one will do."""
-        if self.running and not self._is_open:
+        if self.running and not self._opened.called:
             failure: Failure = results[0][1]
             end(self._reactor, self._bugs, reason_of(failure))
 
     def _open(self) -> None:
         """A worker is ready: the first one opens the house."""
-        if self._is_open or not self.running:
+        if self._opened.called or not self.running:
             return
-        self._is_open = True
         self._announce(self._settings, 0)
         try:
             self._door.open()
         except MailError as error:
             end(self._reactor, self._bugs, error.reason or error)
+        scraped = Deferred.fromCoroutine(self._scrapes.open(self._settings.metrics.listen))
+        scraped.addErrback(lambda failure: end(self._reactor, self._bugs, reason_of(failure)))
+        self._opened.callback(None)
 
     def _announce(self, settings: Settings, known: int) -> None:
         """Say which ports are open.  known: so many have been told of."""
@@ -149,6 +161,7 @@ class Supervisor(Service):
         closed = maybeDeferred(self._door.close)
         closed.addErrback(lambda failure: self._bugs.failure("the door of commands", failure))
         await closed
+        await self._scrapes.close()
         await self._sockets.close()
         await DeferredList([post.stop(PATIENCE) for post in self._posts])
         self._log.close()
@@ -159,10 +172,22 @@ class Supervisor(Service):
         settings, workers = self._settings, self._settings.service.workers
         handed, descriptors = self._sockets.handed(settings.listen)
         module = type(self._reactor).__module__
-        errand = Errand(share(settings, workers), number, workers, handed, module)
+        errand = Errand(share(settings, number, workers), number, workers, handed, module)
         child = Child(self._reactor, errand, lambda line: self._bugs.info("worker {number}: {line}", number=number, line=line))
         self._start(self._reactor, child, descriptors)
         return child
+
+    # -- metrics
+
+    async def _metrics_asked(self, _: Mapping[str, Any]) -> Answer:
+        return {"page": {worker: listed(measures) for worker, measures in (await self._census.page()).items()}}
+
+    def _measures(self) -> Iterator[Measure]:
+        """Of this process."""
+        yield "mta_start_time_seconds", (), self._began
+        yield "mta_generation", (), self._generation
+        for part in (self._reloads, self._log, Vitals()):
+            yield from part.measures()
 
     # -- reload
 
@@ -177,6 +202,7 @@ class Supervisor(Service):
         return await self.reload()
 
     async def _reload(self) -> Answer:
+        await self._opened
         try:
             settings = await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._reread)
             restart = await self._change(settings)
@@ -197,12 +223,19 @@ class Supervisor(Service):
         settings = attrs.evolve(settings, **{key: getattr(old, key) for key in PINNED})
         known, missing = len(self._sockets.endpoints), self._sockets.missing(settings.listen)
         same = not missing and known == len(settings.listen) and not kept(old, settings)[1]
-        self._sockets.bind(missing)
+        scrapes = await self._scrapes.bind(settings.metrics.listen)
+        try:
+            self._sockets.bind(missing)
+        except MailError:
+            await self._scrapes.drop(scrapes)
+            raise
         try:
             await self._roll(settings, self._reload_one if same else self._renew)
         except BaseException:
             await self._sockets.drop(missing)
+            await self._scrapes.drop(scrapes)
             raise
+        await self._scrapes.use(scrapes)
         self._announce(settings, known)
         await self._sockets.keep(settings.listen)
         self._generation += 1
@@ -246,7 +279,7 @@ class Supervisor(Service):
         if not post.is_ready:
             await self._renew(post)
             return
-        settings = share(self._settings, self._settings.service.workers)
+        settings = share(self._settings, post.number, self._settings.service.workers)
         answer: Any = await post.ask({"command": "reload", "settings": settings})
         if not answer.get("ok"):
             raise misconfigured("; ".join(answer.get("mistakes") or [str(answer.get("error"))]))

@@ -26,5 +26,5 @@ class MainTests(SynchronousTestCase):
     def test_help_names_every_command(self) -> None:
         """What there is."""
         output = CliRunner().invoke(main, ["-h"]).output
-        for name in ("check", "dev-cert", "run"):
+        for name in ("check", "dev-cert", "metrics", "run"):
             self.assertIn(name, output)

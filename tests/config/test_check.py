@@ -122,6 +122,7 @@ class NamesTests(ConfigCase):
         self.say(port + port, "4: listen[1].endpoint: listen[0] has this endpoint already")
         self.say('[[listen]]\nendpoint = "25"', "2: listen[0].endpoint: an endpoint is wanted; did you mean 'tcp:25'?")
         self.assertEqual(2, len(self.load(LEAST + '[[listen]]\nendpoint = "tcp:0"\n' * 2).listen))
+        self.say('[metrics]\nlisten = "tcp:99999"', "2: metrics.listen: a port from 0 to 65535 is wanted, not '99999'")
 
 
 class RouteTests(ConfigCase):

@@ -185,6 +185,7 @@ class FileTests(LogCase):
         log = EventLog(Log("text", str(self.file)), self.clock, lambda: NOW)
         log.event("early", "", {})
         self.assertEqual((False, 1), (self.file.exists(), log.lost))
+        self.assertEqual([("mta_log_lost_lines_total", (), 1), ("mta_log_errors_total", (), 0)], list(log.measures()))
 
     def test_open_fails(self) -> None:
         """The start is told."""

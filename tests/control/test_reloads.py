@@ -31,6 +31,18 @@ class ReloadsTests(SynchronousTestCase):
         self.running[1].callback({"generation": 3})
         self.assertEqual([{"generation": 3}] * 3, [self.successResultOf(each) for each in others])
 
+    def test_counted(self) -> None:
+        """How many there were of each kind, and how the last one ended; before the first all is well."""
+        told = [dict(self.told())]
+        for said in ({"generation": 2}, {"ok": False, "mistakes": ["x"]}, {"generation": 3}):
+            self.reloads.ask()
+            self.running[-1].callback(said)
+            told.append(dict(self.told()))
+        self.assertEqual([(0, 0, 1), (1, 0, 1), (1, 1, 0), (2, 1, 1)], [tuple(each.values()) for each in told])
+
+    def told(self) -> list[tuple[tuple[str, ...], object]]:
+        return [((name, *labels), number) for name, labels, number in self.reloads.measures()]
+
     def test_the_next_begins_at_once(self) -> None:
         """When none runs."""
         self.reloads.ask()

@@ -10,7 +10,7 @@ from mta.config.settings import Dns
 from mta.dns import client
 from mta.dns.answer import Mx
 from mta.dns.client import AT_ONCE, Resolver
-from mta.dns.message import Question
+from mta.dns.message import Question, failure
 from mta.interfaces import IMailResolver
 from tests.dns.loopback import ZONES, ClockedReactor, LoopbackTestCase, turns
 
@@ -197,7 +197,7 @@ class FailureTests(LoopbackTestCase):
         await self.until(lambda: server.asked["tcp", "example.test", "MX"] == 1)
         clock.advance(5)
         self.assertEqual((await asked).rcode, "TIMEOUT")
-        await self.until(lambda: not server.connections and not resolver._connections)
+        await self.until(lambda: not server.connections and not resolver._servers.connections)
 
     async def test_unknown_type(self):
         """A bug of the caller's is logged and is a failed lookup, not an errback."""
@@ -252,17 +252,17 @@ class BurstTests(LoopbackTestCase):
     async def test_thousands_that_end_at_once(self):
         """Failures without any waiting do not grow the stack."""
         resolver = self.resolver("127.0.0.1:9", attempts=1)
-        pool = resolver._servers[0][1]
+        (pool,) = resolver._servers.pools
 
         def full(now):
             raise OSError(24, "Too many open files")
 
         held = self.server(drop=AT_ONCE * 10)
-        resolver._servers = [(resolver._servers[0][0], self.resolver(held)._servers[0][1])]
+        resolver._servers.pools = self.resolver(held)._servers.pools
         asked = [resolver.query(f"h{n}.test", "A") for n in range(AT_ONCE + 3000)]
         self.patch(pool, "_open", full)
-        resolver._servers = [(resolver._servers[0][0], pool)]
-        next(iter(resolver._lookups.values())).cancel()
+        resolver._servers.pools = [pool]
+        next(iter(resolver._lookups.values()))._heard(failure("REFUSED"))
         answers = await gatherResults(asked[AT_ONCE:])
         self.assertEqual({answer.rcode for answer in answers}, {"UNREACHABLE"})
 
@@ -290,7 +290,7 @@ class CloseTests(LoopbackTestCase):
             await turns(1)
         await resolver.close()
         self.assertEqual((await asked).rcode, "CLOSED")
-        self.assertEqual(resolver._connections, set())
+        self.assertEqual(resolver._servers.connections, set())
 
     async def test_twice(self):
         """Harmless."""

@@ -37,6 +37,7 @@ class AcceptRows(Rows):
         """What was taken at insert and not settled is due at once after a crash, with no attempt counted."""
         claims = await self.taken("one@example.org", "two@example.org")
         await self.crash()
+        self.assertTrue(self.queue.recovered.called, "there was room to write that")
         again = await self.claim()
         self.assertEqual(ids(claims), ids(again))
         self.assertEqual([0, 0], [claim.attempts for claim in again])

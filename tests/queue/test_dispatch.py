@@ -152,9 +152,9 @@ class FaultyEngineTests(Case):
         self.station.queue.faults["settle"] = [FULL, FULL, FULL]
         self.accepted()
         self.assertEqual(1, len(self.flushLoggedErrors(MailError)))
-        self.station.advance(14)
+        self.station.advance(2.9)
         self.assertEqual([(TO, False)], self.station.left)
-        self.station.advance(2)
+        self.station.advance(0.2)
         self.assertEqual(2, len(self.flushLoggedErrors(MailError)))
         self.assertEqual([(TO,)], self.station.smtp.seen)
         self.ends_quiet()
@@ -165,7 +165,7 @@ class FaultyEngineTests(Case):
         self.station.engine.settle = lambda *_: 1 / 0
         self.accepted()
         self.station.engine.settle = settle
-        self.station.advance(6)
+        self.station.advance(1.1)
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
         self.ends_quiet()
 
@@ -191,11 +191,27 @@ class FaultyEngineTests(Case):
     def test_settled_together_and_failed(self) -> None:
         """When that call fails each job is repeated by itself: one that is bad does not hold up the others."""
         self.assertEqual(2, self.three_end_while_the_queue_records(FULL, FULL))
-        self.station.advance(6)
-        self.assertEqual(4, self.station.queue.calls["settle"])
-        self.assertEqual(1, len(self.station.left))
+        self.station.advance(1.1)
+        self.assertEqual(3, self.station.queue.calls["settle"])
+        self.assertEqual(2, len(self.station.left))
         self.assertEqual(2, len(self.flushLoggedErrors(MailError)))
-        self.station.advance(6)
+        self.station.advance(1)
+        self.assertEqual(5, self.station.queue.calls["settle"])
+        self.ends_quiet()
+
+    def test_many_on_a_full_disk(self) -> None:
+        """Fifty outcomes that cannot be recorded: a full disk is asked once a second; a second after it has room all are."""
+        settle = self.station.engine.settle
+        self.station.engine.settle = lambda *_: fail(FULL)
+        for number in range(50):
+            self.accepted(f"u{number}@d{number}.example")
+        asked = self.station.queue.calls["settle"]
+        self.station.advance(10.1)
+        self.assertEqual(asked + 10, self.station.queue.calls["settle"])
+        self.station.engine.settle = settle
+        self.station.advance(1)
+        self.assertEqual(50, len(self.station.smtp.seen))
+        self.assertEqual(60, len(self.flushLoggedErrors(MailError)))
         self.ends_quiet()
 
     def test_settled_together_at_the_end(self) -> None:

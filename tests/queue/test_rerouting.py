@@ -104,6 +104,19 @@ class ReloadTests(Case):
         self.station.advance(61)
         self.assertEqual([(TO,)], self.home.seen)
 
+    def test_due_before_the_walk(self) -> None:
+        """It is not tried the old way once more, which may be to its end; it goes the new way when the walk has come to it."""
+        self.accepted(TO, "c@example.net")
+        self.station.queue.faults["browse"] = [transient("4.3.0", "the disk")] * 20
+        self.reload(LocalRouter())
+        self.station.advance(400)
+        self.assertEqual([("c@example.net",)], self.station.smtp.seen[2:])
+        self.assertEqual([], self.home.seen)
+        self.assertTrue(self.flushLoggedErrors())
+        self.station.queue.faults.clear()
+        self.station.advance(61)
+        self.assertEqual([(TO,)], self.home.seen)
+
     def test_in_flight(self) -> None:
         """What is being delivered when the routes change, and is deferred, follows within a minute."""
         self.station.smtp.wait = True
@@ -160,7 +173,7 @@ class ReloadTests(Case):
         self.accepted(*[f"u{n}@example.org" for n in range(1200)])
         router = LocalRouter()
         self.reload(router)
-        self.assertEqual((1200, 1200), (len(router.asked), sum(len(seen) for seen in self.home.seen)))
+        self.assertEqual((1200, 1200), (len(set(router.asked)), sum(len(seen) for seen in self.home.seen)))
         self.assertEqual(3, station.queue.calls["refile"])
         self.assertEqual([], station.left)
 

@@ -1,10 +1,12 @@
-"""The end that goes one way only: a client that has said all, and still waits for the answers."""
+"""The end that goes one way only: a client that has said all, and still waits for the answers.  How much is read at once."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from mta.receive.flow import BITE, LARGE_BITE
 from tests.receive.client import Client, turn
+from tests.receive.door import DoorCase
 from tests.receive.tls_case import TlsCase
 
 LAST = b"MAIL FROM:<s@client.example>\r\nRCPT TO:<user@example.org>\r\n"
@@ -143,3 +145,43 @@ class TlsTests(HalfClosed, TlsCase):
         tls.send(data)
         tls.shutdown()
         client.say_in_clear(tls.bio_read(65536) + b"RSET\r\n")
+
+
+class BiteTests(DoorCase):
+    """What Twisted reads at once."""
+
+    LINES = b"x" * 62 + b"\r\n"
+    FULL = LINES * (BITE // len(LINES))
+
+    def test_body(self) -> None:
+        """As much as comes, while it comes; as ever from its end on, also where the last piece was large."""
+        session, wire = self.hello()
+        wire.bufferSize = BITE
+        self.envelope(session)
+        for piece, bite in (
+            (self.FULL[: -len(self.LINES)], BITE),
+            (self.FULL, LARGE_BITE),
+            (self.FULL * 2, LARGE_BITE),
+            (self.LINES, BITE),
+            (self.FULL, LARGE_BITE),
+            (self.FULL + b".\r\n", BITE),
+        ):
+            session.dataReceived(piece)
+            self.assertEqual(bite, wire.bufferSize, len(piece))
+        self.assertEqual(1, len(self.accept.accepted))
+
+    def test_chunks(self) -> None:
+        """The same between two chunks of a body, for a command comes next."""
+        session, wire = self.hello()
+        wire.bufferSize = BITE
+        session.dataReceived(b"MAIL FROM:<s@client.example>\r\nRCPT TO:<user@example.org>\r\nBDAT 200000\r\n" + self.LINES)
+        session.dataReceived(self.FULL)
+        self.assertEqual(LARGE_BITE, wire.bufferSize)
+        session.dataReceived((self.FULL * 3)[: 200_000 - len(self.LINES + self.FULL)])
+        self.assertEqual(BITE, wire.bufferSize)
+
+    def test_commands(self) -> None:
+        """However many come at once."""
+        session, wire = self.hello()
+        session.dataReceived(b"NOOP\r\n" * BITE)
+        self.assertFalse(hasattr(wire, "bufferSize"))

@@ -39,6 +39,14 @@ class DeadlineTests(SynchronousTestCase):
         self.assertEqual(self.rung, [1.0])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_moving_earlier_looks_through_no_timers(self) -> None:
+        """With ten thousand connections a timer is put down and another taken, for `reset` is slow in Twisted's reactors."""
+        self.deadline.set(300)
+        (timer,) = self.clock.getDelayedCalls()
+        timer.reset = None
+        self.deadline.set(1)
+        self.assertEqual((timer.active(), len(self.clock.getDelayedCalls())), (False, 1))
+
     def test_clear_and_stop(self) -> None:
         """Cleared, it rings for nothing once; stopped, nothing is left; both may be followed by another deadline."""
         self.deadline.set(5)

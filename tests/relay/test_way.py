@@ -52,6 +52,8 @@ class OutlookTests(RelayCase):
         await self.delivered()
         await self.delivered()
         self.assertEqual((bogus.connections, len(good.messages), self.faults()), (0, 2, ["policy"]))
+        assert self.relay is not None
+        self.assertIn(("mta_relay_faults_total", ("policy",), 1), list(self.relay.measures()))
         self.assertIn("TLSA lookup error", str(self.log.events[0][2]["reason"]))
 
     async def test_p13_p14_no_host_may_be_used(self) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.smtp.data import BAD_LINES, LONG_LINE, TOO_BIG, BodyReader, DotStuffer
+from mta.smtp.data import BAD_LINES, LONG_LINE, TOO_BIG, BodyReader, DotStuffer, is_framed
 from mta.status import Reply
 from tests.smtp.talk import bytewise, cut
 
@@ -34,6 +34,30 @@ def read(pieces: list[bytes], max_size: int = 0) -> tuple[bytes, int, Reply | No
 def stuffed(pieces: list[bytes]) -> bytes:
     stuffer = DotStuffer()
     return b"".join([*map(stuffer.feed, pieces), stuffer.end()])
+
+
+class FramedTests(SynchronousTestCase):
+    """Law 7: what may stand in mail data."""
+
+    def test_each_place(self):
+        """A bare CR, a bare LF or a NUL anywhere in lines of 8-bit text; CRLF alone is right, and so is no line at all."""
+        text = b"\xe4\xff\x85\x0b\x0c\x1c line\r\n" * 3
+        for good in (b"", b"a", b"\r\n", b"\r\n\r\n", text, bytes(set(range(256)) - {0, 10, 13})):
+            self.assertTrue(is_framed(good), good)
+        for bad in (b"\r", b"\n", b"\0"):
+            self.assertFalse(is_framed(bad))
+            for place in range(len(text) + 1):
+                if (bad, text[place - 1 : place]) != (b"\n", b"\r") and (bad, text[place : place + 1]) != (b"\r", b"\n"):
+                    self.assertFalse(is_framed(text[:place] + bad + text[place:]), (bad, place))
+        for bad in (b"\r\r\n", b"\r\n\n", b"\n\r", b"a\nb", b"a\rb", b"a\r\nb\r", b"\r\n\0"):
+            self.assertFalse(is_framed(bad), bad)
+
+    @settings(deadline=None, max_examples=200)
+    @given(st.one_of(anything, st.binary(max_size=200)))
+    def test_definition(self, data):
+        """CR and LF are each other's neighbours, and there is no NUL."""
+        rest = data.replace(b"\r\n", b"")
+        self.assertEqual(not any(byte in b"\r\n\0" for byte in rest), is_framed(data))
 
 
 class EndTests(SynchronousTestCase):

@@ -62,17 +62,39 @@ class ProbeTests(DemandsCase):
             self.assertEqual(self.levels(self.successResultOf(asking)), ["dane"])
 
     def test_probe_under_way(self) -> None:
-        """Mail that comes while the first probe is still out does not go without DANE."""
+        """Mail that comes while the first probe is still out waits for it: nothing is believed of servers that nobody knows."""
         slow = SlowResolver()
         demands = self.make(slow, start=False)
         demands.start()
         resolver = FakeResolver(self.RECORDS, secure=True)
         asking = demands.of("example.org", None, self.hosts(resolver), 0, "")
-        self.assertEqual(
-            [(name, rdtype) for name, rdtype, _ in slow.waiting[::2]], [(".", "A"), (tlsa("mx.example.org"), "TLSA")]
-        )
+        self.assertEqual([(name, rdtype) for name, rdtype, _ in slow.waiting], [(".", "A"), ("dnssec-failed.org", "A")])
+        slow.waiting[0][2].callback(Answer(".", "A", "NOERROR", secure=True))
+        self.assertEqual(2, len(slow.waiting))
+        slow.waiting[1][2].callback(Answer("dnssec-failed.org", "A", "SERVFAIL"))
+        self.assertEqual((tlsa("mx.example.org"), "TLSA"), slow.waiting[2][:2])
         slow.waiting[2][2].callback(self.successResultOf(resolver.query(tlsa("mx.example.org"), "TLSA")))
         self.assertEqual(self.levels(self.successResultOf(asking)), ["dane"])
+
+    def test_probe_under_way_speaks_against_the_servers(self) -> None:
+        """Mail that has waited for it goes without DANE, as all that comes later."""
+        slow = SlowResolver()
+        demands = self.make(slow, start=False)
+        demands.start()
+        resolver = FakeResolver(self.RECORDS, secure=True)
+        asking = [demands.of("example.org", None, self.hosts(resolver), 0, "") for _ in range(2)]
+        for name, rdtype, answer in list(slow.waiting):
+            answer.callback(Answer(name, rdtype, "NOERROR", secure=True))  # AD on everything
+        self.assertEqual([["may"], ["may"]], [self.levels(self.successResultOf(each)) for each in asking])
+
+    def test_probe_under_way_and_no_dane(self) -> None:
+        """Mail that does not want it does not wait."""
+        slow = SlowResolver()
+        demands = self.make(slow, start=False)
+        demands.start()
+        resolver = FakeResolver(self.RECORDS, secure=True)
+        asking = demands.of("example.org", Level.ENCRYPT, self.hosts(resolver), 0, "")
+        self.assertEqual(["encrypt"], self.levels(self.successResultOf(asking)))
 
     def test_requiretls(self) -> None:
         """P41: an MX record that a resolver without DNSSEC calls secure does not make a host's name known; brackets do."""

@@ -103,7 +103,7 @@ class CrewCase(SynchronousTestCase):
         """`mta WORDS -c mta.toml`."""
         command = [sys.executable, "-m", "mta", *words, "-c", str(self.folder / "mta.toml")]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+        return subprocess.run(command, capture_output=True, text=True, timeout=150, check=False, env=environment)
 
 
 class Traffic:
@@ -155,6 +155,12 @@ class Traffic:
         self._over = True
         for thread in self._threads:
             thread.join()
+
+
+def shared(*pids: int) -> set[str]:
+    """The pipes and sockets that all these processes have a descriptor of."""
+    of = [{os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()} for pid in pids]
+    return {name for name in set.intersection(*of) if name.startswith(("pipe:", "socket:"))}
 
 
 def is_alive(pid: int) -> bool:

@@ -41,6 +41,7 @@ class FakeProcess:
         self.obeys = obeys
         self.signals: list[str] = []
         self.is_over = False
+        self.is_deaf = False  # it has closed its end of the pipe
         self._frames = Frames(value_of)
         self.heard: list[Any] = []
         child.transport = self
@@ -48,6 +49,8 @@ class FakeProcess:
 
     def writeToChild(self, descriptor: int, data: bytes) -> None:
         assert descriptor == TO_WORKER
+        if self.is_deaf:
+            raise KeyError(descriptor)  # as Twisted's does
         self.heard += self._frames.feed(data)
 
     def signalProcess(self, name: str) -> None:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import apsw
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, execute, succeed
 from twisted.internet.task import deferLater
 
 from mta.envelope import Kind
-from mta.queue.body import BodySink
+from mta.queue.body import BodySink, Spool
 from mta.queue.carry import passage
 from mta.queue.ids import node_of
+from mta.queue.sqlite import schema
 from mta.queue.sqlite.check import check
 from mta.queue.sqlite.engine import SqliteQueue
 from mta.queue.sqlite.files import nodes_in, queue_file, spool_folder
+from mta.queue.sqlite.schema import open_writer
 from mta.queue.sqlite.still import Owned
 from mta.queue.state import Alteration, Row, Selector
 from mta.status import transient
@@ -28,6 +32,12 @@ from tests.queue.harness import DEST
 from tests.queue.sqlite.case import SqliteCase
 
 LARGE = 200_000
+
+
+def refuse(_: Owned, rows: Sequence[Row]) -> None:
+    """Of `Owned.remove`: the old file takes no write, if there is anything to write."""
+    if rows:
+        raise transient("4.3.1", "full")
 
 
 class Serving:
@@ -118,6 +128,19 @@ class AdoptionTests(SqliteCase):
         )
         self.assertEqual([], [str(finding) for finding in check(queue_file(self.data), spool_folder(self.data)) if finding.grave])
 
+    async def test_what_kills_have_left(self) -> None:
+        """Bodies whose rows are gone, of the old worker or of an adoption, go with the file; what is not ours stays."""
+        rows, _ = await self.left_over(1)
+        spool = Spool(spool_folder(self.data, 1), execute)
+        behind = max(row.message for row in rows) + (1 << 30)
+        left = [*spool.remains(behind), spool.directory / "notes"]
+        left[0].parent.mkdir(exist_ok=True)
+        for path in left:
+            path.write_bytes(b"private")
+        await self.taken_up(self.adoption())
+        self.assertEqual([spool.directory / "notes"], list(spool.directory.iterdir()))
+        self.assertEqual([row.id for row in rows], [row.id for row in await self.rows()])
+
     async def test_whose_it_is(self) -> None:
         """Each file has one who takes it up; those of workers that there are, are left alone."""
         for node in (1, 2, 3, 5):
@@ -128,7 +151,7 @@ class AdoptionTests(SqliteCase):
     async def test_killed_between_the_commits(self) -> None:
         """A bite that is in both is removed from the old file before anything is delivered from ours: nothing is doubled."""
         rows, bodies = await self.left_over(1)
-        with patch.object(passage, "MESSAGES", 3), patch.object(Owned, "remove", side_effect=transient("4.3.0", "killed here")):
+        with patch.object(passage, "MESSAGES", 3), patch.object(Owned, "remove", refuse):
             await self.taken_up(self.adoption(), lambda: self.log)
         self.assertEqual("failed", self.log[0]["status"])
         self.assertEqual(3, len({row.message for row in await self.rows()}))
@@ -142,6 +165,45 @@ class AdoptionTests(SqliteCase):
         left, there = await self.found()
         self.assertEqual([row.id for row in rows if row.id != delivered[0].id], [row.id for row in left])
         self.assertEqual(bodies, there)
+
+    async def test_what_cannot_be_removed(self) -> None:
+        """The old file takes no write, for however long: what is here goes out once, and no more comes until it is gone there."""
+        rows, _ = await self.left_over(1)
+        self.patch(module, "AGAIN", 0.02)
+        adoption = self.adoption()
+        with patch.object(passage, "MESSAGES", 3), patch.object(Owned, "remove", refuse):
+            await adoption.repeat()
+            adoption.begin()
+            await self.told(1)
+            gone = await self.rows()
+            await self.queue.alter(Selector(), Alteration.REMOVE, self.now)  # as if delivered
+            await self.told(4)
+            self.assertEqual([], await self.rows())
+        while nodes_in(self.data) != [0]:
+            await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+        await adoption.stop()
+        self.assertEqual(3, len({row.message for row in gone}))
+        self.assertEqual([row.id for row in rows if row not in gone], [row.id for row in await self.rows()])
+
+    async def test_a_file_that_takes_no_write(self) -> None:
+        """Nothing is taken from it: it could not be removed there."""
+        await self.left_over(1, 1)
+
+        def query_only(path: Path) -> apsw.Connection:
+            db = open_writer(path)
+            if path == queue_file(self.data, 1):
+                db.execute("PRAGMA query_only=ON")  # as a file is that belongs to somebody else
+            return db
+
+        with patch.object(schema, "open_writer", query_only):
+            await self.taken_up(self.adoption(), lambda: self.log)
+        self.assertEqual(("failed", []), (self.log[0]["status"], await self.rows()))
+        self.assertIn("readonly database", str(self.log[0]["reason"]))
+
+    async def told(self, lines: int) -> None:
+        """The log has so many."""
+        while len(self.log) < lines:
+            await deferLater(reactor, 0.01)  # type: ignore[arg-type]
 
     async def test_stopped(self) -> None:
         """A stop ends it behind a message; what has come is here, what has not is there, and nothing runs on."""
@@ -221,6 +283,34 @@ class AdoptionTests(SqliteCase):
         await self.left_over(1, 0)
         await self.taken_up(self.adoption())
         self.assertEqual([], self.log)
+
+    async def test_damaged_rows(self) -> None:
+        """Text that is none, a state that there is not: it is told, and hinders neither a start nor the other files."""
+        for node, damage in ((1, "UPDATE message SET sender=CAST(x'ff' AS TEXT)"), (2, "UPDATE delivery SET state=9")):
+            await self.left_over(node, 1)
+            with closing(apsw.Connection(str(queue_file(self.data, node)))) as db:
+                db.execute(damage)
+        rows, _ = await self.left_over(3, 1)
+        await self.queue.stop()
+        adoption = self.adoption()
+        await adoption.repeat()
+        await self.queue.start()
+        await self.taken_up(adoption, lambda: len(self.log) == 3)
+        told = [(line["from"], line["status"]) for line in self.log]
+        self.assertEqual([("1.db", "failed"), ("2.db", "failed"), ("3.db", "done")], told)
+        self.assertIn("codec can't decode", str(self.log[0]["reason"]))
+        self.assertEqual(([0, 1, 2], rows), (nodes_in(self.data), await self.rows()))
+
+    async def test_trouble_of_any_kind(self) -> None:
+        """A bug met with one file is logged and told, and the next file comes."""
+        await self.left_over(1, 1)
+        rows, _ = await self.left_over(2, 1)
+        bug = patch.object(Owned, "destinations", side_effect=[ZeroDivisionError, []])
+        with bug:
+            await self.taken_up(self.adoption(), lambda: len(self.log) == 2)
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+        self.assertEqual([("1.db", "failed"), ("2.db", "done")], [(line["from"], line["status"]) for line in self.log])
+        self.assertEqual(rows, await self.rows())
 
     async def test_broken_file(self) -> None:
         """What is no queue file is told; it stays."""

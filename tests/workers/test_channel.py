@@ -11,6 +11,7 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from mta.config.settings import Settings
+from mta.workers import frame
 from mta.workers.channel import Channel
 from mta.workers.frame import READY, Frames, packed, said
 
@@ -27,7 +28,9 @@ class ChannelTests(SynchronousTestCase):
         self.seen: list[str] = []
         self.transport = StringTransport()
         self.channel = Channel(FIRST, self.lose)
-        self.assertIs(self.channel, self.channel.door({"slow": self.wait, "now": self.now, "reload": self.reload}))
+        self.assertIs(
+            self.channel, self.channel.door({"slow": self.wait, "now": self.now, "long": self.long, "reload": self.reload})
+        )
         self.channel.makeConnection(self.transport)
 
     def lose(self) -> None:
@@ -38,6 +41,9 @@ class ChannelTests(SynchronousTestCase):
 
     async def now(self, request: Mapping[str, Any]) -> Mapping[str, object]:
         return {"now": request["at"]}
+
+    async def long(self, _: Mapping[str, Any]) -> Mapping[str, object]:
+        return {"long": "x" * 1000}
 
     async def reload(self, _: Mapping[str, Any]) -> Mapping[str, object]:
         self.seen.append(self.channel.settings.hostname)
@@ -62,6 +68,13 @@ class ChannelTests(SynchronousTestCase):
         answers = self.said()
         self.assertEqual([7, 8], [number for number, _ in answers])
         self.assertEqual([False, False], [answer["ok"] for _, answer in answers])
+
+    def test_too_long(self) -> None:
+        """An answer that no frame can hold is a refusal: who has asked does not wait for it."""
+        self.patch(frame, "LIMIT", 200)
+        self.channel.dataReceived(packed((1, {"command": "now", "at": "x" * 100})))
+        self.channel.dataReceived(packed((2, {"command": "long"})))
+        self.assertEqual([(1, True), (2, False)], [(number, answer["ok"]) for number, answer in self.said()])
 
     def test_settings_of_a_reload(self) -> None:
         """They are there when the reload asks for them."""

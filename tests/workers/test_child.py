@@ -11,7 +11,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from mta.status import MailError
-from mta.workers.child import Child, spawn
+from mta.workers import frame
+from mta.workers.child import PULSE, Child, spawn
 from mta.workers.frame import FROM_WORKER, Errand
 from tests.workers.fakes import SETTINGS, FakeProcess
 
@@ -55,6 +56,55 @@ class ChildTests(SynchronousTestCase):
             self.assertEqual("worker 1 has ended", self.failureResultOf(asked, MailError).value.reason)
         self.assertEqual("ended by signal 9", self.successResultOf(self.child.ended))
         self.failureResultOf(self.child.ready, MailError)
+
+    def test_it_hangs(self) -> None:
+        """No sign of life: nobody waits for it, it is asked nothing more; when it speaks after all it is asked again."""
+        self.process.ready()
+        first = self.child.ask({"command": "one"})
+        self.clock.advance(PULSE)
+        self.assertEqual(["one", "queue.now"], [request["command"] for _, request in self.process.requests])
+        self.assertNoResult(first)
+        self.clock.advance(PULSE)
+        for asked in (first, self.child.ask({"command": "two"})):
+            self.assertEqual("worker 1 does not answer", self.failureResultOf(asked, MailError).value.reason)
+        self.assertEqual((True, 2), (self.child.is_silent, len(self.process.requests)))
+        self.process.answer(self.process.requests[0][0], {"ok": 1})
+        self.assertFalse(self.child.is_silent)
+        third = self.child.ask({"command": "three"})
+        self.process.answer_last({"ok": 3})
+        self.assertEqual({"ok": 3}, self.successResultOf(third))
+        self.process.end(signal=9)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_an_answer_takes_its_time(self) -> None:
+        """Whoever gives signs of life is waited for; when nothing is owed any more it is left alone."""
+        self.process.ready()
+        slow = self.child.ask({"command": "slow"})
+        for _ in range(100):
+            self.clock.advance(PULSE)
+            self.assertEqual("queue.now", self.process.requests[-1][1]["command"])
+            self.process.answer_last({"ok": True})
+        self.process.answer(self.process.requests[0][0], {"ok": 1})
+        self.assertEqual({"ok": 1}, self.successResultOf(slow))
+        self.clock.advance(PULSE)
+        self.assertEqual(([], 101), (self.clock.getDelayedCalls(), len(self.process.requests)))
+
+    def test_asked_while_it_ends(self) -> None:
+        """Its end of the pipe is closed, and its own end not yet told."""
+        self.process.ready()
+        self.process.is_deaf = True
+        self.assertEqual("worker 1 has ended", self.failureResultOf(self.child.ask({"command": "one"}), MailError).value.reason)
+
+    def test_ready_again(self) -> None:
+        """Said twice it is nonsense, and ends it as other nonsense does."""
+        self.process.ready()
+        self.process.ready()
+        self.assertEqual(["KILL"], self.process.signals)
+
+    def test_too_long(self) -> None:
+        """Settings that no frame can hold are told to who would start it."""
+        self.patch(frame, "LIMIT", 10)
+        self.assertRaises(ValueError, Child, self.clock, ERRAND, self.said.append)
 
     def test_reason_of_its_own(self) -> None:
         """What it gave as its reason, whatever it said before and after; each line is told."""

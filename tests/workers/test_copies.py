@@ -73,6 +73,16 @@ class CopiesTests(SynchronousTestCase):
             self.assertEqual({"state": "failed", "why": f"worker 1: {why}"}, self.ask())
             self.assertFalse(self.dest.exists() or self.dest.with_name(f"{self.dest.name}.part").exists())
 
+    def test_nonsense(self) -> None:
+        """A worker that says what nobody understands: it is logged, and the next backup is not held up by this one."""
+        self.workers = [Copying(0, {"ok": True}, DONE)]
+        self.ask(dest=str(self.dest))
+        self.assertEqual("failed", self.ask()["state"])
+        self.assertEqual(1, len(self.flushLoggedErrors(KeyError)))
+        self.dest = self.dest.with_name("second")
+        self.ask(dest=str(self.dest))
+        self.assertEqual("done", self.ask()["state"])
+
     def test_restarted(self) -> None:
         """A worker that was started anew knows nothing of it: that is a failure, not a success."""
         self.workers = [Copying(0, DONE), Copying(1, RUNNING, {"ok": True, "state": "none"})]

@@ -19,7 +19,7 @@ class PostTests(SynchronousTestCase):
         self.clock = Clock()
         self.log = Log()
         self.processes: list[FakeProcess] = []
-        self.trouble: OSError | None = None
+        self.trouble: OSError | ValueError | None = None
         self.served = 0
         self.post = Post(1, self.clock, self.launch, self.log, self.serves)  # type: ignore[arg-type]
 
@@ -58,6 +58,7 @@ class PostTests(SynchronousTestCase):
         ended = [line for line in self.log.told("status", "reason", "again_in") if line[0] == "ended"]
         self.assertEqual([1.0, 2.0, 4.0, 8.0, 1.0], [line[2] for line in ended])
         self.assertEqual("ended by signal 11", ended[-1][1])
+        self.assertEqual(len(ended), self.post.restarts)
 
     def started_and_ended(self, lived: float) -> object:
         started = self.post.start()
@@ -66,11 +67,13 @@ class PostTests(SynchronousTestCase):
         return started
 
     def test_no_process(self) -> None:
-        """The machine has none to give: tried again like any other."""
+        """The machine has none to give, or nobody can tell it what to be: tried again like any other."""
         self.trouble = OSError(11, "Resource temporarily unavailable")
         self.failureResultOf(self.post.start(), MailError)
-        self.trouble = None
+        self.trouble = ValueError("a frame of 99999999 bytes")
         self.clock.advance(1)
+        self.trouble = None
+        self.clock.advance(2)
         self.processes[0].ready()
         self.assertTrue(self.post.is_ready)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -146,6 +147,36 @@ class PortTests(TestCase):
         await self.ended()
         await port.stopListening()
 
+    async def test_gone_before_it_was_taken(self) -> None:
+        """A client that has broken off already is nothing to tell: anybody could fill the log."""
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            listening.setblocking(False)
+            port = SharedPort(reactor, listening.fileno(), socket.AF_INET, self.factory())
+            self.addCleanup(port.stopListening)
+            with socket.create_connection(listening.getsockname()) as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # RST
+            port.startListening()
+            port.doRead()
+            self.assertEqual(([], []), (self.protocols, self.flushLoggedErrors()))
+            self.assertIsNone(port._paused)
+            with socket.create_connection(listening.getsockname()):
+                await self.come
+            await self.ended()
+
+    async def test_no_descriptor_for_its_copy(self) -> None:
+        """The last free one was the connection's own: it is closed, the log says why, and the port waits as above."""
+        clock = Reading(OSError(errno.EMFILE, "Too many open files"))
+        port = SharedPort(clock, self.listening.fileno(), socket.AF_UNIX, self.factory())
+        port.startListening()
+        client = self.connect()
+        client.settimeout(5)
+        port.doRead()
+        self.assertEqual((b"", []), (client.recv(1), clock.readers))
+        self.assertEqual([], self.flushLoggedErrors())
+        clock.advance(PAUSE)
+        self.assertEqual([port], clock.readers)
+        await port.stopListening()
+
     async def test_no_descriptor(self) -> None:
         """When none is free it waits a second, and does not spin; whoever waits is taken then.  A stop ends the wait too."""
         clock = Reading()
@@ -171,11 +202,16 @@ class Broken:
 
 
 class Reading(Clock):
-    """Knows who reads."""
+    """Knows who reads.  trouble: that it has with a connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, trouble: OSError | None = None) -> None:
         super().__init__()
         self.readers: list[object] = []
+        self.trouble = trouble
+
+    def adoptStreamConnection(self, *_: object) -> None:
+        if self.trouble is not None:
+            raise self.trouble
 
     def addReader(self, reader: object) -> None:
         self.readers.append(reader)

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.config.settings import Concurrency, DestinationEntry, Dsn, Limits, Queue, Service, Settings, SiteEntry
+from mta.config.settings import Concurrency, DestinationEntry, Limits, Metrics, Queue, Service, Settings, SiteEntry
 from mta.rate import parse_rate
 from mta.workers.shares import DIVIDED, RATED, share
 
@@ -63,12 +63,14 @@ class ShareTests(SynchronousTestCase):
             self.assertEqual(set(), divided & WHOLE[table], table)
 
     def test_numbers(self) -> None:
-        """Each number is its third, rounded up; 0, no limit, stays; what is whole stays."""
+        """Each has its third, the first ones what is left over; 0, no limit, stays, and nobody has nothing."""
+        parts = ((0, [0, 0, 0]), (1, [1, 1, 1]), (3, [1, 1, 1]), (4, [2, 1, 1]), (200, [67, 67, 66]))
         for table, keys in DIVIDED.items():
             for key in keys:
-                for number, wanted in ((0, 0), (1, 1), (3, 1), (4, 2), (200, 67)):
+                for number, wanted in parts:
                     given = attrs.evolve(SETTINGS, **{table: attrs.evolve(getattr(SETTINGS, table), **{key: number})})
-                    self.assertEqual(wanted, getattr(getattr(share(given, 3), table), key), (table, key, number))
+                    got = [getattr(getattr(share(given, worker, 3), table), key) for worker in range(3)]
+                    self.assertEqual(wanted, got, (table, key))
 
     def test_rates_with_a_burst(self) -> None:
         """Of clients and logins: the span stays, the number is divided; all rates of a list, no rate stays none."""
@@ -76,7 +78,8 @@ class ShareTests(SynchronousTestCase):
             for key in keys:
                 rates = ("10/min", "7/s", "1/hour", "5000/d", "")
                 given = attrs.evolve(SETTINGS, **{table: attrs.evolve(getattr(SETTINGS, table), **{key: rates})})
-                self.assertEqual(("4/min", "3/s", "1/h", "1667/d", ""), getattr(getattr(share(given, 3), table), key))
+                self.assertEqual(("4/min", "3/s", "1/h", "1667/d", ""), getattr(getattr(share(given, 0, 3), table), key))
+                self.assertEqual(("3/min", "2/s", "1/h", "1666/d", ""), getattr(getattr(share(given, 2, 3), table), key))
 
     def test_destinations_and_sites(self) -> None:
         """Transactions and connections at once are divided, and rates exactly: a provider's "1/s" is not three times that."""
@@ -84,15 +87,17 @@ class ShareTests(SynchronousTestCase):
             "destination": (DestinationEntry(("a.org",), concurrency=4, recipients=9, rate="1/s"), DestinationEntry(("b.org",))),
             "site": (SiteEntry(("*.c.org",), connections=1, rate="100000/s"), SiteEntry(("d.org",), connections=7)),
         }
-        got = share(attrs.evolve(SETTINGS, **entries), 3)
+        got = share(attrs.evolve(SETTINGS, **entries), 0, 3)
         first, second = got.destination
         self.assertEqual((2, 9, 3000.0, ""), (first.concurrency, first.recipients, parse_rate(first.rate).interval, second.rate))
         self.assertEqual((1, 3, "33334/s"), (got.site[0].connections, got.site[1].connections, got.site[0].rate))
 
     def test_nothing_else(self) -> None:
         """A worker is a server that is alone, and all tables without limits are as they were written."""
-        got = share(SETTINGS, 3)
+        got = share(SETTINGS, 0, 3)
         self.assertEqual(Service(1), got.service)
+        given = attrs.evolve(SETTINGS, metrics=Metrics("tcp:9925"))
+        self.assertEqual(Metrics(), share(given, 0, 3).metrics, "the supervisor answers for all")
         tables = DIVIDED.keys() | RATED.keys() | {"service"}
         for field in attrs.fields(Settings):
             if field.name not in tables:
@@ -104,19 +109,21 @@ class ShareTests(SynchronousTestCase):
             for numbers in ((5, 20, 200), (1, 1, 1), (20, 20, 20), (3, 4, 65)):
                 initial, per_destination, total = numbers
                 given = attrs.evolve(SETTINGS, concurrency=Concurrency(per_destination, initial, total))
-                got = share(given, workers).concurrency
-                self.assertTrue(1 <= got.initial <= got.per_destination <= got.total)
+                for number in (0, workers // 2, workers - 1):
+                    got = share(given, number, workers).concurrency
+                    self.assertTrue(1 <= got.initial <= got.per_destination <= got.total)
 
-    def test_together_no_less(self) -> None:
-        """All shares are at least the whole, and at most one more each."""
+    def test_together(self) -> None:
+        """All shares are the whole, or 1 for each where that is more: of numbers, of what comes at once, and of even rates."""
         for workers in range(1, 65):
-            got = share(attrs.evolve(SETTINGS, limits=Limits(connections=1000), queue=Queue(active_limit=7)), workers)
-            for part, of in (
-                (got.limits.connections, 1000),
-                (got.queue.active_limit, 7),
-                (got.dsn.per_sender_hour, Dsn().per_sender_hour),
-            ):
-                self.assertTrue(of <= part * workers < of + workers)
+            limits = Limits(connections=1000, message_rate=("100/min",))
+            entry = DestinationEntry(("a.org",), rate="100/min")
+            given = attrs.evolve(SETTINGS, limits=limits, queue=Queue(active_limit=7), destination=(entry,))
+            got = [share(given, number, workers) for number in range(workers)]
+            self.assertEqual(1000, sum(each.limits.connections for each in got))
+            self.assertEqual(max(7, workers), sum(each.queue.active_limit for each in got))
+            self.assertEqual(100, sum(parse_rate(each.limits.message_rate[0]).count for each in got))
+            self.assertEqual(144_000, sum(parse_rate(each.destination[0].rate).count for each in got))
 
     def test_the_manual_names_them(self) -> None:
         """docs/operators.md, "Workers": the table of what is divided has every key."""

@@ -15,7 +15,7 @@ from mta.config.mistake import ConfigError, Mistake
 from mta.config.settings import Limits, Listen, Log, Service, Settings
 from mta.control.log import GATHER
 from mta.workers import supervisor as module
-from mta.workers.child import Child
+from mta.workers.child import PULSE, Child
 from mta.workers.supervisor import PATIENCE, Supervisor
 from tests.threads import ThreadedClock
 from tests.workers.fakes import FakeProcess
@@ -170,6 +170,18 @@ class LifeTests(SupervisorCase):
         self.successResultOf(stopped)
         self.assertEqual(([], False, []), (self.alive(), self.opening.is_open, self.ended))
 
+    def test_reload_while_it_starts(self) -> None:
+        """SIGHUP before anybody serves: it waits until somebody does, or the start would be taken for one that failed."""
+        self.supervisor.startService()
+        asked = self.reload(attrs.evolve(self.settings, limits=Limits(connections=10)))
+        self.assertEqual(([[], []], []), ([process.signals for process in self.processes], self.ended))
+        self.processes[0].ready()
+        self.processes[0].answer_last({"ok": True})
+        self.assertEqual(2, self.successResultOf(asked)["generation"])
+        self.assertEqual([(0, 50), (1, 5)], [(p.errand.number, p.errand.settings.limits.connections) for p in self.alive()])
+        self.processes[2].ready()
+        self.assertEqual(([], True), (self.ended, self.opening.is_open))
+
 
 class ReloadTests(SupervisorCase):
     """Reloads within the processes."""
@@ -232,6 +244,23 @@ class ReloadTests(SupervisorCase):
         self.processes[0].answer_last({"ok": True})
         self.assertEqual({"ok": False, "mistakes": ["worker 1 has ended"]}, self.successResultOf(asked))
         self.assertEqual(50, self.processes[-1].errand.settings.limits.connections)
+
+    def test_one_does_not_answer(self) -> None:
+        """One that hangs: it is refused, and said; the others go back, and it is replaced by who begins with the old settings."""
+        self.obeys = False
+        self.serve()
+        asked = self.reload(self.limits(10))
+        first, second = self.processes
+        first.answer_last({"ok": True})
+        self.reactor.advance(PULSE)
+        first.answer_last({"ok": True})
+        self.reactor.advance(PULSE)
+        first.answer_last({"ok": True})  # with the old ones
+        self.assertEqual((["TERM"], 50), (second.signals, first.requests[-1][1]["settings"].limits.connections))
+        self.reactor.advance(PATIENCE)
+        self.assertEqual({"ok": False, "mistakes": ["worker 1 does not answer"]}, self.successResultOf(asked))
+        self.assertEqual([(0, 50), (1, 50)], [(p.errand.number, p.errand.settings.limits.connections) for p in self.alive()])
+        self.assertEqual(["TERM", "KILL"], second.signals)
 
     def test_what_stays(self) -> None:
         """Data directory and log are those of the start, for everybody; it is said that they have changed."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from mta.queue.ids import node_of, parse_id
 from tests.peers.peers import wait_for
 from tests.peers.server import ROOT, TWISTD
-from tests.workers.crew import LOCAL, SPOOL, CrewCase, Traffic, is_alive
+from tests.workers.crew import LOCAL, SPOOL, CrewCase, Traffic, is_alive, shared
 
 
 class MailTests(CrewCase):
@@ -22,11 +22,14 @@ class MailTests(CrewCase):
     def test_each_message_once(self) -> None:
         """Both take connections, ids are all different and say the worker, every message is delivered once.
 
-        The supervisor is killed: the workers notice, end in order, and let the next ones begin.  Stopped, all end.
+        Workers have the port in common and nothing else: no end of a pipe by which one would not notice an end.  The
+        supervisor is killed: the workers notice, end in order, and let the next ones begin.  Stopped, all end.
         """
         self.start(2)
         self.assertEqual({0, 1}, set(self.workers()))
         pids = list(self.workers().values())
+        (port,) = shared(*pids)
+        self.assertEqual({port}, {name for name in shared(self.mta.pid, pids[0]) if name.startswith("socket:")})
         ids: dict[str, str] = {}
         for round in range(5):
             ids |= {f"{name}r{round}": id for name, id in self.send_each(10).items()}

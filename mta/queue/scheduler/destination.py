@@ -112,6 +112,11 @@ class Destination:
         return self.blocked_until > 0 or self.suspended
 
     @property
+    def state(self) -> str:
+        """How it stands, in a word."""
+        return "suspended" if self.suspended else "blocked" if self.closed else "probed" if self.probing else "open"
+
+    @property
     def room(self) -> int:
         """Transactions that may run at once."""
         return 1 if self.probing else self.window.size

@@ -12,7 +12,7 @@ outcome, or of their return); `next_batch` counts a transaction in and `finished
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from heapq import heappop
 from math import ceil
@@ -20,7 +20,7 @@ from math import ceil
 import attrs
 
 from mta.config.settings import Concurrency, DestinationEntry, Retry
-from mta.envelope import BOUNCE, Claim
+from mta.envelope import BOUNCE, Claim, Measure
 from mta.queue.retry import dead_for
 from mta.queue.scheduler.convoy import Convoy
 from mta.queue.scheduler.destination import READY_LIMIT, Batch, Destination
@@ -99,6 +99,20 @@ class Scheduler(Stock):
         """What holds for a destination."""
         dest = self._destinations.get(name)
         return dest.terms if dest is not None else self._table.of(name)
+
+    def measures(self) -> Iterator[Measure]:
+        """See IMeasured."""
+        ready = 0
+        states = {"open": 0, "probed": 0, "blocked": 0, "suspended": 0, "asleep": len(self._asleep)}
+        for dest in self._destinations.values():
+            ready += dest.ready
+            states[dest.state] += 1
+        yield "mta_queue_active", (), self.active
+        yield "mta_queue_active_limit", (), self.active_limit
+        yield "mta_queue_ready", (), ready
+        yield "mta_queue_running", (), self.running
+        for state, number in states.items():
+            yield "mta_queue_destinations", (state,), number
 
     # What starts, and what its end says
 

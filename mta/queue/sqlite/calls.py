@@ -89,8 +89,7 @@ class Calls:
         self._launch, self._urgent = None, False
         gathered, self._gathered = self._gathered, []
         self._writing += len(gathered)
-        for operation in gathered:
-            self.writer.submit(operation)
+        self.writer.submit(gathered)
 
     def _not_running(self) -> Deferred[Any]:
         return fail(transient("4.3.2", "the queue is not running"))

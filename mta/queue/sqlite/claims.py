@@ -35,25 +35,34 @@ class Claims:
         self._cursors: dict[tuple[str, int], tuple[int, int]] = {}
 
     def claim(self, db: apsw.Connection, wants: Sequence[Want], now: int) -> list[Claim]:
-        """Due rows of each want, oldest first, nobody else's; from now on they are taken."""
+        """Due rows of each want, oldest first, nobody else's; from now on they are taken, unless one of them cannot be read."""
         claims: list[Claim] = []
-        for want in wants:
-            key = (want.dest, want.lane)
-            place = self._cursors.get(key, LOWEST)
-            left = want.quota
-            cursor = db.execute(sql.CLAIM, (*key, now, *place))
-            while left > 0 and (row := cursor.fetchone()) is not None:
-                place = (row[4], row[0])
-                if row[0] not in self.taken:
-                    claims.append(Claim(*row))
-                    self.taken[row[0]] = 0
-                    left -= 1
-            if left > 0:
-                self._cursors.pop(key, None)  # nothing due is left: no cursor to keep for a lane that may never come back
-            else:
-                self._cursors[key] = place
-            cursor.close()
+        try:
+            for want in wants:
+                self._claim(db, want, now, claims)
+        except BaseException:
+            for claim in claims:
+                del self.taken[claim.id]
+            self.forget_cursors()
+            raise
         return claims
+
+    def _claim(self, db: apsw.Connection, want: Want, now: int, claims: list[Claim]) -> None:
+        key = (want.dest, want.lane)
+        place = self._cursors.get(key, LOWEST)
+        left = want.quota
+        cursor = db.execute(sql.CLAIM, (*key, now, *place))
+        while left > 0 and (row := cursor.fetchone()) is not None:
+            place = (row[4], row[0])
+            if row[0] not in self.taken:
+                claims.append(Claim(*row))
+                self.taken[row[0]] = 0
+                left -= 1
+        if left > 0:
+            self._cursors.pop(key, None)  # nothing due is left: no cursor to keep for a lane that may never come back
+        else:
+            self._cursors[key] = place
+        cursor.close()
 
     def settled(self, ids: set[int]) -> None:
         """Committed: these are nobody's any more."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
-from mta.envelope import Claim, Kind, NewMessage, NewRecipient, Outcome, Stored, Want
-from mta.interfaces import IQueue
+from mta.envelope import Claim, Kind, Measure, NewMessage, NewRecipient, Outcome, Stored, Want
+from mta.interfaces import IMeasured, IQueue
 from mta.queue.body import BodySink, Spool
 from mta.queue.flights import Flights
 from mta.queue.ids import MAX_BLOCK, Generator
@@ -34,13 +34,15 @@ from mta.queue.sqlite.calls import Reactor
 from mta.queue.sqlite.files import queue_file, spool_folder
 from mta.queue.sqlite.lock import own
 from mta.queue.sqlite.operation import Enqueue, Operation, Settle, Take
+from mta.queue.sqlite.owner import Result
 from mta.queue.sqlite.poison import FORGET, open_recorder
 from mta.queue.sqlite.reads import BodyReader, Reads, load
 from mta.queue.sqlite.schema import refused
+from mta.queue.sqlite.search import counts
 from mta.queue.sqlite.sweep import Sweep
 from mta.queue.sqlite.upkeep import Upkeep
-from mta.queue.sqlite.writer import Result, Writer
-from mta.queue.state import Lane
+from mta.queue.sqlite.writer import Writer
+from mta.queue.state import Lane, State
 from mta.status import MailError, Reply, transient
 
 __all__ = ["SqliteQueue"]
@@ -48,12 +50,14 @@ __all__ = ["SqliteQueue"]
 CACHE_LIMIT = 64 << 20  # bytes
 BODIES, READS = 0, 1  # the pools
 THREADS = 4  # of each pool: concurrent syncs share one journal commit of the file system
+PAGE = 4096  # bytes
 WAL_LIMIT = 65_536  # pages, 256 MiB: a reader holds the log
 RECENT = 5.0  # seconds for which a slow commit counts: with no mail accepted there may be no other
+COUNTING = 2.0  # seconds: who asks for metrics gets those without the file that are at hand
 GIVEN_UP = Reply(451, "4.3.0", "the caller did not wait for the claim")
 
 
-@implementer(IQueue)
+@implementer(IQueue, IMeasured)
 class SqliteQueue(Upkeep):
     """directory: the data directory.  completions: "strict", or "lazy" for settlements that a power cut may undo.
 
@@ -81,10 +85,13 @@ class SqliteQueue(Upkeep):
         self._lazy = completions == "lazy"
         self._on_fatal = on_fatal
         self._vfs = vfs
+        self._done = 0  # operations
         self._path, self._spooled = queue_file(directory, node), spool_folder(directory, node)
         self._lock: int | None = None
         self._stopped: Deferred[None] | None = None
+        self._unwanted: list[Claim] = []  # claims that nobody has waited for, and that could not be given back yet
         self.flights = Flights()
+        self.recovered: Deferred[None] = Deferred()
 
     # -- start and stop
 
@@ -107,7 +114,9 @@ class SqliteQueue(Upkeep):
         self._recorder, struck = self._open_recorder()
         self.writer = Writer(self._path, self._now, self, struck, lazy=self._lazy, vfs=self._vfs)
         self._sweep = Sweep(self._reads, self._spool, self.writer.claims, self._change)
+        self._unwanted.clear()
         self._started: Deferred[None] = Deferred()
+        self.recovered = Deferred()
         self.writer.start()
         return self._started
 
@@ -145,19 +154,23 @@ class SqliteQueue(Upkeep):
     # -- what the writer calls, on its thread
 
     def opened(self, highest: int, error: MailError | None) -> None:
-        """See writer.Owner."""
+        """See Owner."""
         self._reactor.callFromThread(self._opened, highest, error)
 
+    def untaken(self) -> None:
+        """See Owner."""
+        self._reactor.callFromThread(self.recovered.callback, None)
+
     def deliver(self, results: list[Result], removable: list[int]) -> None:
-        """See writer.Owner."""
+        """See Owner."""
         self._reactor.callFromThread(self._answer, results, removable)
 
     def failed(self, error: BaseException) -> None:
-        """See writer.Owner."""
+        """See Owner."""
         self._reactor.callFromThread(self._failed, error)
 
     def closed(self) -> None:
-        """See writer.Owner."""
+        """See Owner."""
         self._reactor.callFromThread(self._closed)
 
     # -- and what then happens on the reactor's
@@ -176,9 +189,13 @@ class SqliteQueue(Upkeep):
     def _answer(self, results: list[Result], removable: list[int]) -> None:
         if removable:
             self._spool.remove(removable)
+        self._done += len(results)
         try:
             for operation, result, error in results:
                 self._conclude(operation, result, error)
+            if self._unwanted and any(error is None for _, _, error in results):
+                claims, self._unwanted = self._unwanted, []
+                self._give_back(claims)
         finally:
             self._writing -= len(results)
             if self._gathered and not self._writing and self._launch is None:  # it is not, where only a sync is told of
@@ -194,9 +211,10 @@ class SqliteQueue(Upkeep):
         operation.answer(result, error)
 
     def _give_back(self, claims: list[Claim]) -> None:
-        """Too late to undo it, and nobody is there to deliver."""
+        """Too late to undo it, nobody is there to deliver.  What cannot be recorded is tried again when something could be."""
         if claims:
-            self.settle([Outcome(claim, Kind.GIVEN_BACK, GIVEN_UP) for claim in claims])
+            given_back = self.settle([Outcome(claim, Kind.GIVEN_BACK, GIVEN_UP) for claim in claims])
+            given_back.addErrback(lambda _: self._unwanted.extend(claims))
 
     def _acquit(self, recipient: int) -> None:
         """It landed: its strikes are forgotten.  If not, they are met again at the next start."""
@@ -225,6 +243,23 @@ class SqliteQueue(Upkeep):
         writer = self.writer
         held = (writer.wal_pages - writer.wal_moved) / WAL_LIMIT
         return max(writer.commit_mean, held) if time.monotonic() - writer.committed < RECENT else held
+
+    def measures(self) -> Deferred[Iterable[Measure]]:
+        """See IMeasured.  The rows are counted beside the writer."""
+        if self._ids is None:
+            return succeed([])
+        writer = self.writer
+        known: Iterable[Measure] = (
+            ("mta_queue_commits_total", (), writer.commits),
+            ("mta_queue_commit_seconds_total", (), writer.commit_seconds),
+            ("mta_queue_operations_total", (), self._done),
+            ("mta_queue_log_bytes", (), writer.wal_pages * PAGE),
+        )
+
+        def with_rows(found: dict[State, int]) -> Iterable[Measure]:
+            return [*known, *(("mta_queue_recipients", (state.name.lower(),), count) for state, count in found.items())]
+
+        return self._reads.run(counts).addTimeout(COUNTING, self._reactor).addCallbacks(with_rows, lambda _: known)
 
     def room(self) -> int | None:
         """See IQueue: what the file system gives to an ordinary user."""

@@ -46,10 +46,18 @@ def move(data_dir: Path, to: Path, progress: Progress) -> CopyReport:
             target = held.enter_context(owning(to))
             for source in sources:
                 target.remember(source)
-                reports.append(at_once(Moving(source, target, progress).run()))
+                reports.append(_moved(Moving(source, target, progress)))
     except OSError as error:
         raise storage_error(error) from error
     return total(reports)
+
+
+def _moved(moving: Moving) -> CopyReport:
+    try:
+        return at_once(moving.run())
+    except MailError as error:
+        said = f"{error.reason or error}; {moving.messages} message(s) were moved: repeat it before a service is started"
+        raise MailError(error.reply, said) from error
 
 
 class Place(Target, Protocol):
@@ -63,7 +71,8 @@ class Place(Target, Protocol):
 class Moving:
     """All calls of source and target give Deferreds that have fired, so `at_once` runs it.
 
-    progress: told after each message; what it raises ends the moving, and what was moved is at the target.
+    progress: told after each message; what it raises ends the moving, and what was moved is at the target.  owed: what is
+    durable at the target and could not be removed from the source; whoever goes on there begins with it.
     """
 
     def __init__(self, source: Owned, target: Place, progress: Progress) -> None:
@@ -73,6 +82,12 @@ class Moving:
         self._bite = Bite(target, self._adopted)
         self._left: list[tuple[int, str]] = []
         self._skipped = 0
+        self.owed: Sequence[Row] = ()
+
+    @property
+    def messages(self) -> int:
+        """That are at the target."""
+        return self._bite.messages
 
     async def run(self) -> CopyReport:
         """All of it."""
@@ -82,10 +97,6 @@ class Moving:
                 await self._carry(rows)
                 self._progress("messages", self._bite.messages + self._skipped, total)
             await self._bite.adopt()
-        except MailError as error:
-            self._bite.abort()
-            said = f"{error.reason or error}; {self._bite.messages} message(s) were moved: repeat it before a service is started"
-            raise MailError(error.reply, said) from error
         except BaseException:
             self._bite.abort()
             raise
@@ -142,7 +153,7 @@ class Moving:
             self._left.append((message.id, "its id is another message's there"))
             return
         present = {row.id for row in await self._target.browse(Selector(message=message.id), 0, message.nrcpt)}
-        self._source.remove([row for row in rows if row.id in present])
+        self._remove([row for row in rows if row.id in present])
         missing = sum(row.id not in present for row in rows)
         if missing:  # delivered there already, or never brought there: nobody can say
             self._left.append((message.id, f"it is there without {missing} of its recipients"))
@@ -151,7 +162,12 @@ class Moving:
 
     def _adopted(self, messages: Sequence[Carried]) -> None:
         """They are durable at the target."""
-        self._source.remove([row for each in messages for row in each.recipients])
+        self._remove([row for each in messages for row in each.recipients])
+
+    def _remove(self, rows: Sequence[Row]) -> None:
+        self.owed = rows
+        self._source.remove(rows)
+        self.owed = ()
 
 
 def _same(one: Message, other: Message) -> bool:

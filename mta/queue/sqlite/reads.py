@@ -1,7 +1,9 @@
 """Reading beside the writer: read-only connections in a few threads.
 
 Every read is a statement of its own: no transaction outlives it, so that no slow peer can keep the log from being reused
-(docs/queue.md).  A message never changes while it is stored, so pieces read one by one fit together.
+(docs/queue.md).  A message never changes while it is stored, so pieces read one by one fit together.  What of a file the
+kernel has in memory, as it has of a body that has just come, is read without a thread: the way there and back costs more
+than the piece.  But for a few pieces at once only, or a fast peer would have the reactor to itself.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from mta.envelope import Message, Stored
@@ -25,6 +27,8 @@ from mta.status import MailError, transient
 __all__ = ["BodyReader", "Reads", "load"]
 
 PIECE = 65536
+AT_HAND = 4  # pieces of a file that are read without a thread, then others have their turn
+NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)  # Linux: read only what waits for no disk; 0: this system cannot
 T = TypeVar("T")
 
 
@@ -37,6 +41,11 @@ class Reads:
         self._vfs = vfs
         self._idle: list[apsw.Connection] = []
         self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Nothing is read any more."""
+        return self._closed
 
     def run(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
         """function(connection, *arguments) in a thread; a MailError for what the database says."""
@@ -51,7 +60,7 @@ class Reads:
             db = schema.open_reader(self._path, self._vfs)
         try:
             return function(db, *arguments)
-        except apsw.Error as error:
+        except (apsw.Error, ValueError) as error:  # damaged: text that is no UTF-8, a state that there is not
             raise transient("4.3.0", "cannot read the message now", reason=str(error)) from error
         finally:
             self._idle.append(db)
@@ -93,15 +102,17 @@ def chunk_at(db: apsw.Connection, message: int, id: int) -> bytes:
 class BodyReader:
     """A stored body, one piece for each read.  The file of a large one stays readable while it is open, come what may."""
 
-    __slots__ = ("_chunk", "_closed", "_file", "_left", "_message", "_reading", "_reads", "_spool")
+    __slots__ = ("_at", "_at_hand", "_chunk", "_closed", "_file", "_left", "_message", "_reading", "_reads", "_spool")
 
     def __init__(self, message: int, reads: Reads, spool: Spool) -> None:
         self._message = message
         self._reads = reads
         self._spool = spool
         self._chunk: int | None = None  # id of the next one; None before the first read
-        self._left = 0  # bytes of an inline body
+        self._left = 0  # bytes that are to come
         self._file: int | None = None
+        self._at = 0  # how far it was read
+        self._at_hand = 0  # pieces that may be read without a thread
         self._reading = False
         self._closed = False
 
@@ -109,8 +120,26 @@ class BodyReader:
         """The next piece."""
         if self._closed:
             return fail(ValueError("read of a closed body"))
+        if self._at_hand and not self._reads.closed and (piece := self._from_memory(self._file)) is not None:
+            return succeed(piece)
         self._reading = True
         return self._reads.run(self._next).addBoth(self._read)
+
+    def _from_memory(self, file: int | None) -> bytes | None:
+        """The next piece of a file, None when the disk would have to be waited for, or something is wrong: a thread finds out."""
+        assert file is not None
+        self._at_hand -= 1
+        buffer = bytearray(PIECE)
+        try:
+            count = os.preadv(file, [buffer], self._at, NOWAIT)
+        except OSError:  # not in memory; a file system that cannot tell
+            self._at_hand = 0
+            return None
+        if not count and self._left:
+            return None
+        self._at += count
+        self._left -= count
+        return bytes(memoryview(buffer)[:count])
 
     def _read(self, result: Any) -> Any:
         self._reading = False
@@ -148,8 +177,10 @@ class BodyReader:
             self._file = os.open(self._spool.path(self._message), os.O_RDONLY | os.O_CLOEXEC)
 
     def _from_file(self, file: int) -> bytes:
-        piece = os.read(file, PIECE)
+        piece = os.pread(file, PIECE, self._at)
+        self._at += len(piece)
         self._left -= len(piece)
+        self._at_hand = AT_HAND if NOWAIT else 0
         if not piece and self._left:
             raise transient("4.3.0", "the stored message is not whole", reason=str(self._spool.path(self._message)))
         return piece

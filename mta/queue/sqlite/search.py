@@ -19,11 +19,12 @@ from mta.queue.pattern import as_glob
 from mta.queue.sqlite import statements as sql
 from mta.queue.state import AGES, DestSummary, Overdue, Place, Row, Selector, State
 
-__all__ = ["Summary", "is_searched", "late", "late_by", "page"]
+__all__ = ["Summary", "counts", "is_searched", "late", "late_by", "page"]
 
 LOOK = 10_000  # rows looked at in one call
 FEW = 5_000  # ids that are fetched by an index and sorted
 EVERY_ID = (1 << 63) - 1
+COUNT = "SELECT count(*) FROM delivery WHERE state=%d"  # walks through an index: 25 ms for a million
 
 
 def is_searched(selector: Selector) -> bool:
@@ -116,6 +117,11 @@ def _index(dest: str | None, state: State) -> str | None:
 
 
 # -- sums
+
+
+def counts(db: apsw.Connection) -> dict[State, int]:
+    """The recipients in each state, by the indexes alone; what was claimed from the file counts as waiting."""
+    return {state: db.execute(COUNT % state).get for state in State}
 
 
 class Summary:

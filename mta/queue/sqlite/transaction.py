@@ -22,7 +22,7 @@ from mta.queue.sqlite.claims import Claims
 from mta.queue.sqlite.operation import Enqueue, Operation, Settle
 from mta.queue.state import Carried, State, cut_reply
 
-__all__ = ["Transaction", "remove_recipients"]
+__all__ = ["Transaction", "is_stored", "remove_recipients"]
 
 CHUNK = 65536  # bytes of a body in one row
 IN_FILE = -1
@@ -153,6 +153,16 @@ class Transaction:
         sql.PUT_BACK.run(db, self._put_back)
         sql.DELETE_DELIVERY.run(db, self._gone)
         remove_messages(db, self._gone_whole, self._gone_of, self.large)
+
+
+def is_stored(db: apsw.Connection, new: NewMessage) -> bool:
+    """A repeat: the same message is there already, as far as it is not delivered."""
+    count = len(new.recipients)
+    values = (new.id, new.created, new.sender, len(new.prefix) + new.body.size, count, new.prefix)
+    if db.execute(sql.SAME_MESSAGE, values).get is None:
+        return False
+    left = db.execute(sql.ADDRESSES, (new.id, new.id + count))
+    return all(new.recipients[id - new.id - 1].address == address for id, address in left)
 
 
 def remove_messages(db: apsw.Connection, gone: list[int], gone_of: Counter[int], large: list[int]) -> None:

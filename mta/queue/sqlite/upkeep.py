@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import apsw
-import attrs
 from twisted.internet.defer import Deferred, fail
 
 from mta.envelope import NewMessage
@@ -48,7 +47,6 @@ class Upkeep(Calls):
 
     _copying: Deferred[None] | None = None  # fires when the backup that is under way has ended
     _closing = False  # it is to end soon
-    _unseen = False  # what the last owner had taken does not wait yet, or was not seen to
 
     # -- destinations
 
@@ -181,13 +179,7 @@ class Upkeep(Calls):
 
     def sweep(self, now: int) -> Deferred[SweepReport]:
         """See IQueue."""
-        return self._running(lambda: self._bite(now))
-
-    async def _bite(self, now: int) -> SweepReport:
-        """More while there is mail that could not be put back at the start, and once when it was: nobody has seen it yet."""
-        unseen, self._unseen = self._unseen, self.writer.unrecovered > 0
-        report = await self._sweep.bite(now)
-        return attrs.evolve(report, more=True) if unseen or self._unseen else report
+        return self._running(lambda: self._sweep.bite(now))
 
     # -- from another queue
 

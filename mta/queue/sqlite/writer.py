@@ -3,11 +3,11 @@
     take what has arrived (up to 256 operations or 4 MiB; sleep when there is nothing)
     BEGIN IMMEDIATE; a handful of statements for all enqueues and settlements; COMMIT (one fdatasync)
     the same for the other changes; then what was asked to be read
-    hand all results over at once; checkpoint when the log has passed 8 MiB
+    hand all results over at once; checkpoint when the log has passed 8 to 32 MiB
 
 There is no artificial delay: what arrives during one commit is the next batch.  A batch that is refused is rolled back and
-done again one operation at a time.  An error that makes the file doubtful (failure.py) answers everything with 451,
-now and from then on, and is reported as fatal: the process must end.
+done again one operation at a time, unless a lock was in its way.  An error that makes the file doubtful (failure.py)
+answers everything with 451, now and from then on, and is reported as fatal: the process must end.
 """
 
 from __future__ import annotations
@@ -17,50 +17,35 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any, Protocol
+from typing import Any
 
 import apsw
 
 from mta.queue.flights import Held
 from mta.queue.sqlite import schema
-from mta.queue.sqlite import statements as sql
 from mta.queue.sqlite.claims import Claims
 from mta.queue.sqlite.failure import is_fatal, is_full, refusal
 from mta.queue.sqlite.operation import Ask, Change, Enqueue, Operation, Settle
+from mta.queue.sqlite.owner import Owner, Result
 from mta.queue.sqlite.poison import strike
-from mta.queue.sqlite.transaction import Transaction
+from mta.queue.sqlite.stride import Stride
+from mta.queue.sqlite.transaction import Transaction, is_stored
 from mta.status import MailError, transient
 
-__all__ = ["FAILED", "Owner", "Result", "Writer"]
+__all__ = ["FAILED", "Writer"]
 
 MAX_OPERATIONS = 256
 MAX_BYTES = 4 << 20
-CHECKPOINT = 2048  # pages of log: 8 MiB
+CHECKPOINT = 2048  # pages of log: 8 MiB, or up to four times as much (stride.py)
 LONG = 16_384  # pages, 64 MiB: short readers have been in the way again and again
 READERS = 20  # ms that they are waited for then
 HELD = 32_768  # pages of log that a reader keeps from the file, 128 MiB: looked after every second
 FLUSH = 0.2  # seconds that a lazy completion may wait for its sync
+AGAIN = 1.0  # seconds until what the disk or a reader did not let us do is tried again
 
 FAILED = transient("4.3.0", "the queue has failed")  # whether it was stored is not known
 
-Result = tuple[Operation, Any, MailError | None]
 Work = Callable[[Sequence[Operation]], tuple[list[Any], Callable[[], None]]]
-
-
-class Owner(Protocol):
-    """Whom the writer works for.  All are called on the writer's thread."""
-
-    def opened(self, highest: int, error: MailError | None) -> None:
-        """The file is open and recovered: the highest id in it; or why it is not, and the thread has ended."""
-
-    def deliver(self, results: list[Result], removable: list[int]) -> None:
-        """Answers, and the messages whose files may be removed."""
-
-    def failed(self, error: BaseException) -> None:
-        """The process must end.  What is asked from now on is answered with 451."""
-
-    def closed(self) -> None:
-        """After `stop`: everything is answered, the file is closed."""
 
 
 class Writer:
@@ -82,7 +67,7 @@ class Writer:
         self._struck = struck
         self._highest = 0  # id in the file at the start
         self.unrecovered = 0.0  # when there was no room to write that they wait again (time.monotonic)
-        self.commit_seconds = 0.0  # the last one
+        self.commits, self.commit_seconds = 0, 0.0  # how many there were, and what all of them took
         self.commit_mean = 0.0  # seconds, smoothed over the last ones
         self.committed = 0.0  # when the last one returned (time.monotonic)
         self.wal_pages = 0
@@ -92,10 +77,11 @@ class Writer:
         self._owner = owner
         self._lazy = lazy
         self._vfs = vfs
-        self._inbox: SimpleQueue[Operation | None] = SimpleQueue()
+        self._inbox: SimpleQueue[list[Operation] | None] = SimpleQueue()
         self._stopping = False
         self._large: list[int] = []  # messages whose files are to be removed, until that is durable (R4)
         self._unsynced = 0.0  # when the first commit was made that is not durable yet (lazy only)
+        self._stride = Stride()
         self._checkpoint_at = CHECKPOINT
         self._checkpointed = 0.0  # when that was tried last (time.monotonic)
         self._thread = Thread(target=self._run, name=f"queue {path.name}", daemon=True)
@@ -104,18 +90,22 @@ class Writer:
         """Open the file in the thread; `opened` tells how that went."""
         self._thread.start()
 
-    def submit(self, operation: Operation) -> None:
-        """To be done; its answer comes by `deliver`."""
-        self._inbox.put(operation)
+    def submit(self, operations: Sequence[Operation]) -> None:
+        """To be done together, in several batches where they are very many; the answers come by `deliver`."""
+        batch: list[Operation] = []
+        size = 0
+        for operation in operations:
+            batch.append(operation)
+            size += operation.size
+            if len(batch) >= MAX_OPERATIONS or size >= MAX_BYTES:
+                self._inbox.put(batch)
+                batch, size = [], 0
+        if batch:
+            self._inbox.put(batch)
 
     def stop(self) -> None:
         """Do what was submitted, close, end the thread."""
         self._inbox.put(None)
-
-    @property
-    def backlog(self) -> int:
-        """Operations that wait."""
-        return self._inbox.qsize()
 
     # -- the thread
 
@@ -159,27 +149,33 @@ class Writer:
         """What the last owner had taken waits again.  On a full disk we start without that, and do it when there is room."""
         try:
             schema.recover(self.db, self._highest)
-            self.unrecovered = 0.0
-            self.claims.forget_cursors()
         except apsw.Error as error:
             system_error = self.db.system_errno
             if self.db.in_transaction:
                 self.db.execute("ROLLBACK")
-            if not is_full(error, system_error):
+            if is_fatal(error, system_error):
                 raise
             self.checkpoint(1)  # room in the log is room
             self.unrecovered = time.monotonic()
+            return
+        self.unrecovered = 0.0
+        self.claims.forget_cursors()
+        self._owner.untaken()
 
     def _logged(self, _: object, __: object, pages: int) -> int:
         if pages < self.wal_pages:
-            self._checkpoint_at, self.wal_moved = CHECKPOINT, 0  # the log has begun anew
+            self._checkpoint_at, self.wal_moved = CHECKPOINT * self._stride.times, 0  # the log has begun anew
         self.wal_pages = pages
         return apsw.SQLITE_OK
 
     def _turn(self) -> None:
-        batch = self._collect()
-        if not batch:
-            return
+        if batch := self._collect():
+            self._work(batch)
+        self.checkpoint()
+        if self.unrecovered and time.monotonic() >= self.unrecovered + AGAIN:
+            self._recover()
+
+    def _work(self, batch: Sequence[Operation]) -> None:
         results: list[Result] = []
         try:
             self._do(batch, results)
@@ -189,35 +185,31 @@ class Writer:
             raise
         finally:
             self.deliver(results)
-        self.checkpoint()
-        if self.unrecovered and time.monotonic() >= self.unrecovered + 1:
-            self._recover()
 
     def deliver(self, results: list[Result]) -> None:
         """One wake-up of the reactor for all answers."""
         self._owner.deliver(results, self._removable())
 
-    def _collect(self) -> list[Operation]:
-        batch: list[Operation] = []
-        size = 0
+    def _collect(self) -> Sequence[Operation]:
+        """The next batch; an empty one when it is time for something else."""
         try:
-            operation = self._inbox.get(timeout=self._patience())
-            while operation is not None:
-                batch.append(operation)
-                size += operation.size
-                if len(batch) >= MAX_OPERATIONS or size >= MAX_BYTES:
-                    return batch
-                operation = self._inbox.get_nowait()
-            self._stopping = True
+            batch = self._inbox.get(timeout=self._patience())
         except Empty:
-            if not batch:
-                self._flush()
-        return batch
+            self._flush()
+            return ()
+        self._stopping = batch is None
+        return batch or ()
 
     def _patience(self) -> float | None:
-        return max(self._unsynced + FLUSH - time.monotonic(), 0.0) if self._unsynced else None
+        """Seconds until there is something to do though nobody asks for anything; None: for ever."""
+        moments = [self._unsynced + FLUSH] if self._unsynced else []
+        if self.unrecovered:
+            moments.append(self.unrecovered + AGAIN)
+        if self.wal_pages - self.wal_moved >= HELD:
+            moments.append(self._checkpointed + AGAIN)
+        return max(min(moments) - time.monotonic(), 0.0) if moments else None
 
-    def _do(self, batch: list[Operation], results: list[Result]) -> None:
+    def _do(self, batch: Sequence[Operation], results: list[Result]) -> None:
         begun = []
         for operation in batch:
             if operation.given_up():  # asked once: the answer may change under our eyes
@@ -282,8 +274,9 @@ class Writer:
         began = time.monotonic()
         self.db.execute("COMMIT")
         self.committed = time.monotonic()
-        self.commit_seconds = self.committed - began
-        self.commit_mean += (self.commit_seconds - self.commit_mean) / 8
+        self.commits += 1
+        self.commit_seconds += self.committed - began
+        self.commit_mean += (self.committed - began - self.commit_mean) / 8
 
     def _roll_back(self, error: Exception, operations: Sequence[Operation], work: Work, results: list[Result]) -> None:
         system_error = self.db.system_errno
@@ -291,6 +284,9 @@ class Writer:
             raise error
         if self.db.in_transaction:
             self.db.execute("ROLLBACK")
+        if isinstance(error, apsw.BusyError):  # waited for already, and nobody's fault: not once more for each
+            results += [(operation, None, refusal(error)) for operation in operations]
+            return
         if len(operations) == 1:
             (operation,) = operations
             results.append(self._refused(operation, error, system_error))
@@ -311,7 +307,7 @@ class Writer:
             return operation, None, refusal(error, system_error)
         if len(operation.messages) > 1:
             return operation, None, self._one_by_one(operation)
-        if isinstance(error, apsw.ConstraintError) and self._is_stored(operation):
+        if isinstance(error, apsw.ConstraintError) and is_stored(self.db, operation.messages[0]):
             return operation, [], None
         return operation, None, refusal(error)
 
@@ -327,16 +323,6 @@ class Writer:
             failed = failed or error
         return failed
 
-    def _is_stored(self, operation: Enqueue) -> bool:
-        """A repeat: the same message is there already, as far as it is not delivered."""
-        (new,) = operation.messages
-        count = len(new.recipients)
-        values = (new.id, new.created, new.sender, len(new.prefix) + new.body.size, count, new.prefix)
-        if self.db.execute(sql.SAME_MESSAGE, values).get is None:
-            return False
-        left = self.db.execute(sql.ADDRESSES, (new.id, new.id + count))
-        return all(new.recipients[id - new.id - 1].address == address for id, address in left)
-
     # -- between transactions
 
     def checkpoint(self, at: int = 0) -> None:
@@ -346,6 +332,7 @@ class Writer:
         self._checkpointed = time.monotonic()
         try:
             _, self.wal_moved = self.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            self._stride.took(time.monotonic() - self._checkpointed, self.wal_moved >= self.wal_pages)
             if self.wal_pages >= LONG and self.wal_moved >= self.wal_pages:
                 self._restart_log()
         except apsw.Error as error:
@@ -363,14 +350,20 @@ class Writer:
 
     def _is_held(self) -> bool:
         """So much is in the log only that new mail is refused soon: then no commit may come that would look after it."""
-        return self.wal_pages - self.wal_moved >= HELD and time.monotonic() >= self._checkpointed + 1
+        return self.wal_pages - self.wal_moved >= HELD and time.monotonic() >= self._checkpointed + AGAIN
 
     def _flush(self) -> None:
-        """Lazy completions become durable: a commit with FULL syncs all of the log."""
+        """Lazy completions become durable: a commit with FULL syncs all of the log.  Where there is no room for it: later."""
         if not self._unsynced:
             return
-        self._set_synchronous(True)
-        self.db.execute(f"PRAGMA user_version={schema.VERSION}")
+        try:
+            self._set_synchronous(True)
+            self.db.execute(f"PRAGMA user_version={schema.VERSION}")
+        except apsw.Error as error:
+            if is_fatal(error, self.db.system_errno):
+                raise
+            self._unsynced = time.monotonic()
+            return
         self._unsynced = 0.0
         self.deliver([])
 
@@ -392,5 +385,5 @@ class Writer:
             self.db.close()
         except apsw.Error:
             pass  # it was doubtful before
-        while not self._stopping and (operation := self._inbox.get()) is not None:
-            self.deliver([(operation, None, FAILED)])
+        while not self._stopping and (batch := self._inbox.get()) is not None:
+            self.deliver([(operation, None, FAILED) for operation in batch])

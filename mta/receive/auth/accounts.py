@@ -15,7 +15,7 @@ from hashlib import sha256
 from hmac import compare_digest
 from pathlib import Path
 from traceback import format_tb
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 from twisted.cred.checkers import ICredentialsChecker
@@ -30,9 +30,6 @@ from zope.interface import Interface, implementer
 from mta.config.settings import Auth, Settings
 from mta.interfaces import IAccount, IBearerToken, IProvenLogin, IScramVerifiers
 from mta.receive.auth.certificate import login_of, logins_in
-from mta.receive.auth.dovecot import PASSED_ON, Dovecot
-from mta.receive.auth.lasting import LastingSecret
-from mta.receive.auth.passwords import PasswordFile
 from mta.receive.auth.peer import Peer
 from mta.receive.auth.senders import Senders, may_send, senders_in
 from mta.receive.auth.workers import Busy, Workers
@@ -52,6 +49,10 @@ from mta.smtp.credentials import (
 from mta.smtp.sasl import SERVER, Mechanisms, pass_on
 from mta.smtp.scram import PLUS, SCRAM
 from mta.status import MailError, Reply, misconfigured
+
+if TYPE_CHECKING:
+    from mta.receive.auth.dovecot import Dovecot
+    from mta.receive.auth.lasting import LastingSecret
 
 __all__ = ["Account", "Accounts", "Login"]
 
@@ -117,12 +118,17 @@ class Accounts:
         if portal is not None:
             return cls(portal, verifiers=_verifiers(portal), logins=logins)
         realm = _Realm(_senders(settings))
-        if auth.dovecot:
+        if auth.dovecot:  # what each kind of [auth] needs is imported where it is wanted: most servers have none
+            from mta.receive.auth.dovecot import PASSED_ON, Dovecot
+
             known = before.dovecot if before is not None else None
             dovecot = known if known is not None and known.where == auth.dovecot else Dovecot(auth.dovecot, clock, random)
             passed = {name: partial(pass_on, name) for name in PASSED_ON}
             return cls(Portal(realm, [dovecot]), {**SERVER, **passed}, logins=logins, dovecot=dovecot)
         if auth.passwords is not None:
+            from mta.receive.auth.lasting import LastingSecret
+            from mta.receive.auth.passwords import PasswordFile
+
             lasting = (before and before.lasting) or LastingSecret(settings.data_dir, random)
             checker = PasswordFile(auth.passwords, workers.run, clock.seconds, random(32), auth.cache, lasting)
             return cls(Portal(realm, [checker]), verifiers=checker, logins=logins, lasting=lasting)

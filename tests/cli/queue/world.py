@@ -11,13 +11,16 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 from twisted.internet import reactor
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from mta.cli.main import main
 from mta.control.queue import QueueCommands
 from mta.control.socket import NAME, ControlSocket
+from mta.queue.ids import parse_id
+from mta.queue.state import Selector, State
 from mta.service import Mta
-from tests.whole.world import Running, World, relay
+from tests.whole.world import PATIENCE, Running, World, relay
 
 BODY = b"Subject: hello\r\nX-Escape: \x1b[2J\r\n\r\nfirst line\r\n"
 
@@ -51,7 +54,18 @@ class QueueWorld(World):
         reply = await caller.data(body + b".\r\n")
         self.assertEqual(b"250 ", reply[:4])
         await self.happened(self.server, "deferred", deferred + len(addresses))
-        return reply.split()[-1].decode()
+        id = reply.split()[-1].decode()
+        await self.recorded(id)
+        return id
+
+    async def recorded(self, id: str) -> None:
+        """Wait until that message waits in the file as one that was tried: the log speaks of a try before that is recorded."""
+        for _ in range(int(PATIENCE / 0.02)):
+            rows = await self.server.mta.queue.queue.browse(Selector(message=parse_id(id)))
+            if all(row.state is State.WAITING and row.attempts for row in rows):
+                return
+            await deferLater(reactor, 0.02)
+        raise AssertionError(f"{id} was never recorded: {rows}")
 
     async def type(self, *arguments: str, keys: str | None = None) -> Result:
         """`mta queue ...` in a wide terminal, where no path breaks a line; keys: what is typed when it asks."""
@@ -63,8 +77,6 @@ class QueueWorld(World):
 
     async def states(self) -> dict[str, tuple[str, int]]:
         """Each address that is in the queue: its state and how often it was tried."""
-        from mta.queue.state import Selector
-
         rows = await self.server.mta.queue.queue.browse(Selector())
         return {row.address: (row.state.name.lower(), row.attempts) for row in rows}
 

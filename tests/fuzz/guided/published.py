@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from mta.dns.answer import Mx
-from mta.dns.message import GARBLED, MAX_TTL, Question, belongs, is_truncated, parse
+from mta.dns.message import GARBLED, MAX_TTL, Question, belongs, is_truncated
+from mta.dns.parse import parse
 from mta.tls.mtasts import MAX_AGE, StsError, StsPolicy, parse_policy, record_id
 from mta.tls.tlsrpt import report_addresses
 from tests.fuzz.guided.draw import Draw, joined

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from mta.bounce import original, text
 from mta.compiled import is_compiled
 from mta.config import loader
-from mta.dns import message
+from mta.dns import plain
 from mta.receive import proxy, submission, trace
 from mta.receive.rules import Rules
 from mta.smtp import credentials, dsn
@@ -104,7 +104,7 @@ PLANTED: dict[str, list[tuple[Any, str, Any]]] = {
     ],
     "convert": [(encoding, "_SPECIAL", NOTHING), (encoding, "_PER_LINE", 3000)],
     "config": [(loader, "check", _broken)],
-    "published": [(StsPolicy, "of_hint", lambda value: None), (message, "MAX_TTL", 1 << 62)],
+    "published": [(StsPolicy, "of_hint", lambda value: None), (plain, "MAX_TTL", 1 << 62)],
     "rules": [(Rules, "matching", lambda self, stage, facts: iter(()))],
 }
 

@@ -71,6 +71,27 @@ class CallsTests(SqliteCase):
         self.assertIs(launch, self.queue._launch)
         self.assertEqual([True], await settled)
 
+    async def test_a_stop_writes_what_has_gathered(self) -> None:
+        """A settlement that waits for company, others behind a busy writer: all are recorded before the file is closed."""
+        claims = [claim for number in range(3) for claim in await self.taken(f"{number}@example.org")]
+        event = self.block()
+        await self.turn()
+        behind = [self.queue.settle([Outcome(claim, Kind.DELIVERED, OK)]) for claim in claims[:2]]
+        message = await self.new("late@example.org")
+        accepted = self.queue.enqueue([message], lambda _: True)
+        stopped = self.queue.stop()
+        event.set()
+        await stopped
+        self.assertEqual([[True]] * 2, [self.successResultOf(call) for call in behind])
+        self.assertEqual([message.id + 1], [claim.id for claim in self.successResultOf(accepted)])
+        await self.queue.start()
+        (claim, _) = await self.claim()
+        alone = self.queue.settle([Outcome(claim, Kind.DELIVERED, OK)])
+        await self.queue.stop()
+        self.assertEqual([True], self.successResultOf(alone))
+        await self.queue.start()
+        self.assertEqual(["late@example.org"], [row.address for row in await self.rows()])
+
     # -- given up
 
     def block(self) -> Event:

@@ -50,6 +50,16 @@ class ClaimsTests(SynchronousTestCase):
         self.db.set_progress_handler(None)
         return count
 
+    def test_all_or_nothing(self) -> None:
+        """A row that cannot be read fails the call: what it had found before is nobody's, and can be claimed."""
+        self.row(1)
+        self.row(2, lane=1)
+        self.db.execute("UPDATE delivery SET address=CAST(x'ff' AS TEXT) WHERE lane=1")
+        wants = [Want(DEST, 0, 1), Want(DEST, 1, 1)]
+        self.assertRaises(UnicodeDecodeError, self.claims.claim, self.db, wants, 1000)
+        self.assertEqual(({}, {}), (self.claims.taken, self.claims._cursors))
+        self.assertEqual([1], self.claim())
+
     def test_cursors_do_not_pile_up(self) -> None:
         """A lane without more due rows has none."""
         for lane in range(64):

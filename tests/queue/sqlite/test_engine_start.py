@@ -11,6 +11,7 @@ import apsw
 
 from mta.envelope import Kind
 from mta.queue.sqlite import engine as engine_module
+from mta.queue.sqlite import schema, stride
 from mta.queue.sqlite import writer as module
 from mta.queue.sqlite.schema import open_reader
 from mta.queue.state import State
@@ -79,21 +80,65 @@ class FullTests(SqliteCase):
             self.writer.unrecovered = 1.0  # long ago: it is tried again, in vain
         self.assertGreaterEqual(self.queue.flights.began(claim.id), 0)
         self.assertLess(self.queue.flights.began(claim.id), 0, "it is suspect, though no strike could be written")
-        self.assertTrue((await self.queue.sweep(self.now)).more)
+        self.assertNoResult(self.queue.recovered)
+        await self.sql("SELECT 1")  # by now that try is over
+        self.writer.unrecovered = time.monotonic() + 60  # not while this process takes mail of its own
         self.vfs.fails = None
         (new,) = await self.taken()
-        for _ in range(50):  # the writer may still be at the try before
-            self.writer.unrecovered = self.writer.unrecovered and 1.0
-            await self.accept()
-            if not self.writer.unrecovered:
-                break
-        self.assertTrue((await self.queue.sweep(self.now)).more, "nobody has seen it yet")
-        self.assertFalse(self.queue._unseen)
+        self.writer.unrecovered = 1.0
+        await self.sql("SELECT 1")
+        await self.queue.recovered
         found = await self.claim()
         self.assertIn(claim.id, [claim.id for claim in found])
         self.assertEqual(State.TAKEN, (await self.row(new.id)).state, "what this process has taken is its own")
         self.assertEqual([True] * (len(found) + 1), await self.settle([*found, new], Kind.DELIVERED))
         await self.check_sound()
+
+    async def test_q26_recovers_unasked(self) -> None:
+        """There is room again and nobody asks for anything: what was taken waits, and that is told."""
+        (claim,) = await self.taken()
+        await self.killed(apsw.FullError("no room"))
+        with patch.object(module, "AGAIN", 0.01):
+            await self.queue.start()
+            self.assertNoResult(self.queue.recovered)
+            self.vfs.fails = None
+            await self.queue.recovered
+        self.assertEqual([claim.id], [claim.id for claim in await self.claim()])
+
+    async def test_q26_stopped_on_a_full_disk(self) -> None:
+        """A stop before there was room: it ends, nothing is told, the next start has it all."""
+        (claim,) = await self.taken()
+        await self.killed(apsw.FullError("no room"))
+        await self.queue.start()
+        recovered = self.queue.recovered
+        await self.queue.stop()
+        self.vfs.fails = None
+        await self.queue.start()
+        self.assertNoResult(recovered)
+        self.assertEqual([claim.id], [claim.id for claim in await self.claim()])
+
+    async def test_q26_locked_when_there_is_room(self) -> None:
+        """A shell has locked the file when it is tried again: later, then.  The process goes on."""
+        ended: list[BaseException] = []
+        self.settings["on_fatal"] = ended.append
+        (claim,) = await self.taken()
+        await self.killed(apsw.FullError("no room"))
+        with patch.object(module, "AGAIN", 0.01), patch.object(schema, "BUSY_TIMEOUT", 1):
+            await self.queue.start()
+            assert self.directory is not None
+            shell = apsw.Connection(str(self.directory / "queue" / "0.db"))
+            self.addCleanup(shell.close)
+            shell.execute("BEGIN IMMEDIATE")
+            self.vfs.fails = None
+            for _ in range(3):
+                tried = self.writer.unrecovered
+                while self.writer.unrecovered == tried and not ended:
+                    await self.sql("SELECT 1")
+            self.assertEqual([], ended)
+            self.assertNoResult(self.queue.recovered)
+            shell.execute("ROLLBACK")
+            await self.queue.recovered
+        self.assertEqual([claim.id], [claim.id for claim in await self.claim()])
 
     async def test_q34_start_on_a_broken_disk(self) -> None:
         """That is no want of room: no start."""
@@ -129,6 +174,7 @@ class ReaderTests(SqliteCase):
             patch.object(engine_module, "WAL_LIMIT", 400),
             patch.object(module, "HELD", 200),
             patch.object(module, "CHECKPOINT", 50),
+            patch.object(stride, "TIMES", 1),
         ):
             self.writer._checkpoint_at = 50
             accepted = 0
@@ -154,7 +200,7 @@ class ReaderTests(SqliteCase):
             restart()
 
         self.writer._restart_log = counted
-        with patch.object(module, "CHECKPOINT", 20), patch.object(module, "LONG", 100), patch.object(module, "READERS", 1):
+        with patch.multiple(module, CHECKPOINT=20, LONG=100, READERS=1), patch.object(stride, "TIMES", 1):
             self.writer._checkpoint_at = 20
             for _ in range(12):
                 shell.execute("BEGIN")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
+from unittest.mock import patch
 
 import apsw
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import SynchronousTestCase
 
+from mta.envelope import Kind
+from mta.queue.sqlite import writer
 from mta.queue.sqlite.failure import is_fatal, is_full, refusal
 from mta.status import MailError, transient
 from tests.queue.harness import changed
@@ -93,7 +96,7 @@ class DiskTests(SqliteCase):
         self.vfs = FailingVFS(f"failing-{id(self)}")
         self.addCleanup(self.vfs.unregister)
         self.fatal: Deferred[BaseException] = Deferred()
-        self.settings = {"vfs": self.vfs.name, "on_fatal": self.fatal.callback}
+        self.settings = {"vfs": self.vfs.name, "on_fatal": lambda error: self.fatal.callback(error)}
         await super().setUp()
 
     async def test_q34_sync_fails(self) -> None:
@@ -156,6 +159,70 @@ class DiskTests(SqliteCase):
             await self.accept(data=b"x" * 10_000)
         self.vfs.fails = None
         self.assertEqual(5, len(await self.rows()))
+        self.assertNoResult(self.fatal)
+
+    async def test_q26_lazy_completions(self) -> None:
+        """No room, or a lock, where completions are to be synced: we stay up, and do it when that is over."""
+        self.settings["completions"] = "lazy"
+        await self.restarted()
+        assert self.directory is not None
+        shell = apsw.Connection(str(self.directory / "queue" / "0.db"))
+        self.addCleanup(shell.close)
+        for again in ("", "BEGIN IMMEDIATE"):
+            with patch.object(writer, "FLUSH", 60):
+                (claim,) = await self.taken(data=b"x" * 200_000)
+                await self.settle([claim], Kind.DELIVERED)
+            with patch.object(writer, "FLUSH", 0.001):
+                self.writer.db.set_busy_timeout(1)
+                if again:
+                    shell.execute(again)
+                else:
+                    self.vfs.fails = ("write", "-wal", apsw.FullError("no room"))
+                unsynced = self.writer._unsynced
+                while self.writer._unsynced == unsynced:
+                    await self.sql("SELECT 1")
+                self.assertEqual(1, len(self.spool_files()), "its removal is not durable (R4)")
+                self.vfs.fails = None
+                if again:
+                    shell.execute("ROLLBACK")
+                while self.spool_files():
+                    await self.sql("SELECT 1")
+                self.assertFalse(self.writer._unsynced)
+        self.assertNoResult(self.fatal)
+
+    async def test_q26_lazy_completions_at_the_end(self) -> None:
+        """No room at the stop either: it ends in good order."""
+        self.settings["completions"] = "lazy"
+        await self.restarted()
+        with patch.object(writer, "FLUSH", 60):
+            (claim,) = await self.taken()
+            await self.settle([claim], Kind.DELIVERED)
+            self.vfs.fails = ("write", "-wal", apsw.FullError("no room"))
+            await self.queue.stop()
+        self.assertNoResult(self.fatal)
+
+    async def test_locked(self) -> None:
+        """A shell with a write lock: a batch waits for it once, not once for each of its operations; then all goes on."""
+        claims = [claim for _ in range(20) for claim in await self.taken()]
+        assert self.directory is not None
+        shell = apsw.Connection(str(self.directory / "queue" / "0.db"))
+        self.addCleanup(shell.close)
+        shell.execute("BEGIN IMMEDIATE")
+        self.writer.db.set_busy_timeout(1)
+        tried: list[int] = []
+        transact = self.writer._transact
+        self.writer._transact = lambda batch, *more: (tried.append(len(batch)), transact(batch, *more))
+        messages = [await self.new() for _ in range(20)]
+        calls = [self.queue.enqueue([message]) for message in messages] + [self.queue.enqueue([*messages])]
+        calls += [self.wrapped(self.settle([claim], Kind.DELIVERED)) for claim in claims]
+        errors = await gatherResults([self.assertFailure(call, MailError) for call in calls])
+        self.assertEqual({451}, {error.reply.code for error in errors})
+        self.assertEqual([41], tried)
+        self.assertEqual(20, len(await self.rows()))
+        shell.execute("ROLLBACK")
+        self.assertEqual([True] * 20, await self.settle(claims, Kind.DELIVERED))
+        await gatherResults([self.queue.enqueue([message]) for message in messages])
+        self.assertEqual([message.id for message in messages], [row.message for row in await self.rows()])
         self.assertNoResult(self.fatal)
 
     async def restarted(self) -> None:

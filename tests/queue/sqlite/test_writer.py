@@ -7,7 +7,9 @@ from unittest.mock import patch
 from twisted.internet.defer import gatherResults
 
 from mta.envelope import Kind
+from mta.queue.sqlite import stride
 from mta.queue.sqlite import writer as module
+from mta.queue.sqlite.schema import open_reader
 from mta.status import MailError
 from tests.queue.harness import BUSY, DEST, changed, ids
 from tests.queue.sqlite.case import SqliteCase
@@ -238,13 +240,23 @@ class LogTests(SqliteCase):
 
     async def test_checkpoint_when_it_is_long(self) -> None:
         """It is moved into the file and begun anew: it does not grow with the mail."""
-        with patch.object(module, "CHECKPOINT", 100):
+        with patch.object(module, "CHECKPOINT", 100), patch.object(stride, "TIMES", 1):
             self.writer._checkpoint_at = 100
             for _ in range(40):
                 await self.accept(data=b"x" * 40_000)
             self.assertTrue(self.writer.wal_pages < 200, self.writer.wal_pages)
         assert self.directory is not None
         self.assertTrue((self.directory / "queue" / "0.db-wal").stat().st_size < 1_500_000)
+
+    async def test_the_log_may_grow_where_checkpoints_are_quick(self) -> None:
+        """Twice as long the next time, as stride.py says, and no longer."""
+        with patch.object(module, "CHECKPOINT", 100), patch.object(stride, "TIMES", 2), patch.object(stride, "QUICK", 60.0):
+            self.writer._checkpoint_at = 100
+            longest = 0
+            for _ in range(60):
+                await self.accept(data=b"x" * 40_000)
+                longest = max(longest, self.writer.wal_pages)
+        self.assertTrue(200 <= longest < 300, longest)
 
     async def test_q25_stalled_reader(self) -> None:
         """A peer that takes one piece and stalls for ever does not hold the log."""
@@ -257,15 +269,13 @@ class LogTests(SqliteCase):
 
     async def test_a_held_log_is_not_checkpointed_at_every_commit(self) -> None:
         """A shell with an open transaction: the next try is a checkpoint's length later, mail goes on."""
-        from mta.queue.sqlite.schema import open_reader
-
         assert self.directory is not None
         await self.accept()
         shell = open_reader(self.directory / "queue" / "0.db")
         self.addCleanup(shell.close)
         shell.execute("BEGIN")
         shell.execute("SELECT count(*) FROM message").fetchall()
-        with patch.object(module, "CHECKPOINT", 50):
+        with patch.object(module, "CHECKPOINT", 50), patch.object(stride, "TIMES", 1):
             self.writer._checkpoint_at = 50
             for _ in range(30):
                 await self.accept(data=b"x" * 30_000)
@@ -277,8 +287,6 @@ class LogTests(SqliteCase):
 
     async def test_a_log_that_was_held_is_looked_after_without_commits(self) -> None:
         """So long that mail is refused: when the reader has gone, any question has it moved, at most once a second."""
-        from mta.queue.sqlite.schema import open_reader
-
         assert self.directory is not None
         await self.accept()
         shell = open_reader(self.directory / "queue" / "0.db")
@@ -296,6 +304,25 @@ class LogTests(SqliteCase):
             self.writer._checkpointed -= 1
             await self.sql("SELECT 1")
             await self.sql("SELECT 1")
+            self.assertEqual(0, self.writer.wal_pages - self.writer.wal_moved)
+
+    async def test_a_log_that_was_held_is_looked_after_unasked(self) -> None:
+        """Mail is refused and nothing else is to be done: it is moved all the same when the reader has gone."""
+        from twisted.internet import reactor
+        from twisted.internet.task import deferLater
+
+        assert self.directory is not None
+        await self.accept()
+        shell = open_reader(self.directory / "queue" / "0.db")
+        self.addCleanup(shell.close)
+        shell.execute("BEGIN; SELECT count(*) FROM message").fetchall()
+        with patch.object(module, "HELD", 20), patch.object(module, "AGAIN", 0.01):
+            await self.accept(data=b"x" * 130_000)
+            shell.execute("COMMIT")
+            for _ in range(500):
+                if self.writer.wal_moved == self.writer.wal_pages:
+                    break
+                await deferLater(reactor, 0.01)
             self.assertEqual(0, self.writer.wal_pages - self.writer.wal_moved)
 
     async def test_nothing_is_left_after_a_stop(self) -> None:
