@@ -390,7 +390,7 @@ class IMeasured(Interface):
     """What counts.  An engine, a resolver or a log may provide it too; who counts nothing does not."""
 
     def measures() -> Iterable[Measure] | Deferred[Iterable[Measure]]:
-        """Its metrics as they are now (docs/operators.md, "Metrics").  Counters only ever grow, also over a reload."""
+        """Its metrics of now, out of the table in docs/operators.md, "Metrics".  Counters only grow, also over a reload."""
 
 
 class IEventLog(Interface):

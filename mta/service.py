@@ -19,13 +19,14 @@ from typing import Any
 import attrs
 from twisted.application.service import Service
 from twisted.cred.portal import Portal
-from twisted.internet.defer import Deferred, DeferredList, DeferredLock, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock, maybeDeferred
+from twisted.logger import Logger
 
 from mta.bounce.service import BounceAgent
 from mta.config.at_start import kept
 from mta.config.settings import Settings
 from mta.control.log import EventLog
-from mta.control.metrics import Page
+from mta.control.metrics import Page, decoded
 from mta.control.scrapes import Scrapes
 from mta.deliver.service import MaildirAgent
 from mta.dns.client import Resolver
@@ -45,6 +46,8 @@ from mta.tls.watch import CertificateWatch
 from mta.workers.adoption import Adoption
 
 __all__ = ["Mta", "make_mta"]
+
+_bugs = Logger()
 
 
 @attrs.frozen(slots=True)
@@ -172,10 +175,15 @@ class Mta(Service):
             self._own_log.close()
 
     async def measures(self) -> list[Measure]:
-        """All metrics as they are now (docs/operators.md, "Metrics")."""
+        """All metrics as they are now (docs/operators.md, "Metrics"), but for those of a part that cannot tell its own."""
         found: list[Measure] = [("mta_start_time_seconds", (), self._began), ("mta_generation", (), self._generation.number)]
         for part in self.measured:
-            found += await maybeDeferred(part.measures)
+            try:
+                found += decoded(await maybeDeferred(part.measures))
+            except CancelledError:
+                raise  # nobody waits any more
+            except Exception:  # an embedder's, perhaps; whoever looks for what is wrong needs the others
+                _bugs.failure("{part} cannot be measured", part=part)
         return found
 
     async def _page(self) -> Page:

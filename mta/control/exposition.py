@@ -18,16 +18,17 @@ from prometheus_client.registry import CollectorRegistry
 
 from mta.control.metrics import METRICS, Page, series
 
-__all__ = ["PLAIN", "written"]
-
-PLAIN = "text/plain"
+__all__ = ["written"]
 
 
-def written(page: Page, accept: str = PLAIN) -> tuple[bytes, str]:
+def written(page: Page, accept: str = "") -> tuple[bytes, str]:
     """The text and its Content-Type.  accept: what the client would like, as in the header of that name."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(page))
-    encode, kind = choose_encoder(accept)
+    try:
+        encode, kind = choose_encoder(accept)
+    except (TypeError, ValueError):  # for a version that is none
+        encode, kind = choose_encoder("")
     return encode(registry), kind
 
 

@@ -19,7 +19,7 @@ from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from mta.control.exposition import PLAIN, written
+from mta.control.exposition import written
 from mta.control.metrics import Page
 
 __all__ = ["MOST", "PATIENCE", "MetricsSite"]
@@ -56,7 +56,8 @@ class _Root(Resource):
 
     async def _answer(self, request: Any) -> None:
         page = await self._gather()
-        text, kind = written(page, request.getHeader("accept") or PLAIN)
+        accept = request.getHeader(b"accept") or b""  # as bytes: Twisted's text is UTF-8, and theirs may be none
+        text, kind = written(page, accept.decode("latin-1"))
         request.setHeader(b"content-type", kind.encode())
         request.setHeader(b"content-length", str(len(text)).encode())
         request.write(text)

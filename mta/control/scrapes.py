@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["Bound", "Scrapes"]
 
 
-@attrs.frozen(slots=True, eq=False)
+@attrs.define(eq=False)
 class Bound:
-    """A port, or none for the endpoint ""."""
+    """A port, or none: for the endpoint "", and when it was closed."""
 
     endpoint: str = ""
     port: IListeningPort | None = None
@@ -85,8 +85,9 @@ class Scrapes:
 
 
 async def _close(bound: Bound) -> None:
-    if bound.port is None or bound.site is None:
+    port, bound.port = bound.port, None  # once: a stop and a reload may both want that
+    if port is None or bound.site is None:
         return
-    stopped: Deferred[Any] = maybeDeferred(bound.port.stopListening)
+    stopped: Deferred[Any] = maybeDeferred(port.stopListening)
     await stopped
     await bound.site.hang_up()

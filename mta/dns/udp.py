@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any
 
@@ -103,10 +104,7 @@ class _Socket:
 
     def fail(self, error: OSError) -> None:
         """An ICMP error does not say which question it means: all of them go to another server."""
-        for waiting in list(self.waiting.values()):
-            if self.waiting.get(waiting.ident) is waiting:  # else another was told, and it has ended this one
-                self._pool.take(waiting)
-                waiting.heard(unreachable(error))
+        self._pool.fail(self.waiting.values(), unreachable(error))
 
     def connectionLost(self, reason: Failure) -> None:
         """Called by the reactor: when it stops, and (epoll, poll) for an ICMP error with nothing to read."""
@@ -133,6 +131,8 @@ class UdpPool:
         self._retired: set[_Socket] = set()
         self._out: dict[_Waiting, None] = {}  # in the order in which their time is up
         self._timer: IDelayedCall | None = None
+        self._failed: deque[tuple[_Waiting, Reply]] = deque()
+        self._failing = False
 
     def ask(self, question: Question, heard: Callable[[Reply], None]) -> Reply | None:
         """None: sent, and `heard` is told of the reply, `TRUNCATED`, UNREACHABLE or TIMEOUT.  Else why it was not sent."""
@@ -190,6 +190,22 @@ class UdpPool:
         del waiting.sock.waiting[waiting.ident]
         if self._retired:
             self._close_idle(waiting.sock)
+
+    def fail(self, questions: Iterable[_Waiting], reply: Reply) -> None:
+        """Tell them, one after the other and never from within: each may be asked anew, and so meet the next dead socket."""
+        self._failed.extend((waiting, reply) for waiting in questions)
+        if self._failing:
+            return
+        self._failing = True
+        try:
+            while self._failed:
+                waiting, reply = self._failed.popleft()
+                if waiting in self._out:  # else another was told, and it has ended this one
+                    self.take(waiting)
+                    waiting.heard(reply)
+        finally:  # whatever a caller does: who was not told hears when its time is up
+            self._failing = False
+            self._failed.clear()
 
     def _close_idle(self, sock: _Socket) -> None:
         """A retired socket closes with its last question."""

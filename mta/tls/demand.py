@@ -17,10 +17,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from mta.config.settings import Settings
@@ -45,6 +45,7 @@ _ALARM_AFTER: Final = 4 * 3600.0  # seconds without TLSA answers
 _ALARM_AGAIN: Final = 86400.0
 _MOST_BLOCKED: Final = 1000  # next hops that are watched
 _Key = tuple[str, str, int, bool]  # what a TLSA lookup depends on
+T = TypeVar("T")
 _DANE: Final = frozenset({Level.DANE.value, Level.DANE_ONLY.value})
 
 
@@ -75,7 +76,7 @@ class Demands:
         self._log = log
         self._wall = wall
         self._probe_again = 0.0
-        self._starting = DeferredLock()  # held while the probe of the start is out
+        self._waiting: list[Deferred[None]] | None = None  # for the probe of the start, while it is out
         self._told = ""
         self._blocked: dict[str, tuple[float, float]] = {}  # next hop -> since when, when the log was told
         self.reconfigure(settings)
@@ -88,7 +89,26 @@ class Demands:
 
     def start(self) -> Deferred[None]:
         """Find out whether the resolver validates; mail that wants DANE waits.  Fires when that is known; never errbacks."""
-        return self._starting.run(lambda: Deferred.fromCoroutine(self._probe()))
+        if self._waiting is None:
+            self._waiting = []
+            Deferred.fromCoroutine(self._probe()).addBoth(self._probed)
+        return self._begun()
+
+    def _begun(self) -> Deferred[None]:
+        """Fires when the probe of the start is not out.  One for each who waits: some of them are cancelled."""
+        begun: Deferred[None] = Deferred()
+        if self._waiting is None:
+            begun.callback(None)
+        else:
+            self._waiting.append(begun)
+        return begun
+
+    def _probed(self, result: T) -> T:
+        """One after the other: from lock to lock thousands would be a recursion."""
+        waiting, self._waiting = self._waiting or [], None
+        for begun in waiting:
+            begun.callback(None)
+        return result
 
     def of(self, next_hop: str, level: Level | None, targets: Sequence[Target], flags: int, sasl: str) -> Deferred[list[Demand]]:
         """See IDemands."""
@@ -103,8 +123,7 @@ class Demands:
         entry = self._table.entry(next_hop, datetime.fromtimestamp(self._wall(), UTC).date())
         rule = rule_for(self.settings.tls_client, entry, next_hop, level, flags, sasl)
         if rule.dane or rule.requiretls:
-            if self._starting.locked:
-                await self._starting.run(lambda: None)
+            await self._begun()
             probe = Deferred.fromCoroutine(self._probe())
             if not self.validates:  # else mail would only wait for what it is believed to know
                 await probe

@@ -46,6 +46,12 @@ class ExpositionTests(SynchronousTestCase):
         self.assertIn("# TYPE mta_connections_total counter\n", text.decode())
         self.assertIn(f"# HELP mta_generation {METRICS['mta_generation'].help}\n", text.decode())
 
+    def test_what_nobody_can_mean(self) -> None:
+        """An answer is there for everybody."""
+        for accept in ("application/openmetrics-text; version=abc", "text/plain; version=x.1", "text/plain;=;,;version=", "\0"):
+            text, kind = written({"": OWN}, accept)
+            self.assertEqual((written({"": OWN})[0], True), (text, kind.startswith("text/plain; version=0.0.4")), accept)
+
     def test_openmetrics(self) -> None:
         """Who asks for it gets it."""
         text, kind = written({"": OWN}, "application/openmetrics-text; version=1.0.0,text/plain;q=0.5")

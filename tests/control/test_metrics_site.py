@@ -93,6 +93,13 @@ class SiteTests(TestCase):
         self.assertIn(b"Content-Type: application/openmetrics-text", header)
         self.assertTrue(body.endswith(b"# EOF\n"))
 
+    async def test_accept_that_nobody_can_read(self) -> None:
+        """It is answered as if there was none, and fills no log."""
+        for accept in (b"\xff\xfe", b"application/openmetrics-text;version=\xc3\xa9", b"application/openmetrics-text;version=x"):
+            header, body = await self.ask(b"GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: " + accept + b"\r\n\r\n")
+            self.assertIn(b"Content-Type: text/plain; version=0.0.4", header, accept)
+            self.assertIn(LINE, body)
+
     async def test_nothing_else(self) -> None:
         """404 for other paths, 405 for other methods."""
         for path in (b"/", b"/metrics/", b"/metrics/x", b"/x", b"/../metrics", b"*"):

@@ -106,6 +106,19 @@ class ScrapesTests(TestCase):
         await self.scrapes.use(await self.scrapes.bind(""))
         self.assertTrue(await self.is_closed(second))
 
+    async def test_closed_while_a_reload_keeps_it(self) -> None:
+        """The reload finds the port of before closed, or about to be, and does not close it again."""
+        for moment in ("under way", "over"):
+            port = free_port()
+            await self.scrapes.open(endpoint(port))
+            kept = await self.scrapes.bind(endpoint(port))
+            closing = Deferred.fromCoroutine(self.scrapes.close())
+            if moment == "over":
+                await closing
+            await self.scrapes.use(kept)
+            await closing
+            self.assertTrue(await self.is_closed(port))
+
     async def test_taken(self) -> None:
         """The port of somebody else: MailError, and the one in use answers on."""
         first = free_port()

@@ -88,6 +88,33 @@ class UdpPoolTests(LoopbackTestCase):
         reply = await ask(self.pool(address))
         self.assertEqual(reply.rcode, "UNREACHABLE")
 
+    async def test_a_server_that_dies_under_load(self):
+        """However many are out: nobody is told from within another's telling, and each is told once."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as dying:
+            dying.bind(("127.0.0.1", 0))
+            pool = self.pool(f"127.0.0.1:{dying.getsockname()[1]}")
+            told, depth, deepest = [0] * 200, 0, 0
+
+            def ask_anew(who, again):
+                def heard(reply):
+                    nonlocal depth, deepest
+                    self.assertEqual(reply.rcode, "UNREACHABLE")
+                    depth += 1
+                    deepest = max(deepest, depth)
+                    ask_anew(who, again - 1)
+                    depth -= 1
+
+                if not again or pool.ask(QUESTION, heard) is not None:
+                    told[who] += 1
+
+            for who in range(len(told)):
+                ask_anew(who, 8)
+        ask_anew(0, 2)  # the first to meet it
+        for _ in range(8):
+            await turns()
+        self.assertEqual(told, [2] + [1] * 199)
+        self.assertEqual(deepest, 1)
+
     async def test_no_socket_to_be_had(self):
         """Out of file descriptors: a reply, no exception, and the next question tries again."""
         pool = self.pool(self.server().address)

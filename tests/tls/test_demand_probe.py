@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 import attrs
+from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 
 from mta.config.settings import Dns, RouteEntry, Settings, TlsClient, TlsPolicyEntry
@@ -86,6 +87,31 @@ class ProbeTests(DemandsCase):
         for name, rdtype, answer in list(slow.waiting):
             answer.callback(Answer(name, rdtype, "NOERROR", secure=True))  # AD on everything
         self.assertEqual([["may"], ["may"]], [self.levels(self.successResultOf(each)) for each in asking])
+
+    def test_thousands_wait_for_the_probe(self) -> None:
+        """All go on when it is known, but for one that has given up: a queue that begins again may be full of them."""
+        slow = SlowResolver()
+        demands = self.make(slow, start=False)
+        demands.start()
+        hosts = self.hosts(FakeResolver(self.RECORDS, secure=True))
+        asking = [demands.of("example.org", None, hosts, 0, "") for _ in range(2000)]
+        asking[7].cancel()
+        self.failureResultOf(asking.pop(7), CancelledError)
+        for name, rdtype, answer in list(slow.waiting):
+            answer.callback(Answer(name, rdtype, "NOERROR", secure=True))  # AD on everything
+        self.assertEqual([["may"]] * 1999, [self.levels(self.successResultOf(each)) for each in asking])
+
+    def test_started_again_while_the_probe_is_out(self) -> None:
+        """It is the same one, and is waited for."""
+        slow = SlowResolver()
+        demands = self.make(slow, start=False)
+        begun = [demands.start(), demands.start()]
+        self.assertEqual(2, len(slow.waiting))
+        for each in begun:
+            self.assertNoResult(each)
+        for name, rdtype, answer in list(slow.waiting):
+            answer.callback(Answer(name, rdtype, "NOERROR", secure=True))
+        self.assertEqual([None, None], [self.successResultOf(each) for each in begun])
 
     def test_probe_under_way_and_no_dane(self) -> None:
         """Mail that does not want it does not wait."""

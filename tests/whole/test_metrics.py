@@ -5,7 +5,9 @@ from __future__ import annotations
 from base64 import b64encode
 from typing import Any
 
+import attrs
 from prometheus_client.parser import text_string_to_metric_families as families
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.error import ConnectionRefusedError
 
 from mta.config.loader import parse
@@ -19,6 +21,18 @@ from tests.whole.world import Caller, Running, World, relay
 OF_THE_SUPERVISOR = {"mta_workers", "mta_worker_up", "mta_worker_restarts_total"}
 OF_OUR_LOG = {"mta_log_lost_lines_total", "mta_log_errors_total"}  # World brings its own
 NOW_AND_THEN = {"mta_logins_total", "mta_tls_certificate_expiry_time_seconds"}  # nobody has tried; there is no certificate
+
+
+@attrs.frozen
+class _Part:
+    """Tells that, or raises it."""
+
+    told: Any
+
+    def measures(self) -> Any:
+        if isinstance(self.told, Exception):
+            raise self.told
+        return self.told
 
 
 class MetricsTests(World):
@@ -39,6 +53,19 @@ class MetricsTests(World):
             size = len(number) if isinstance(number, tuple) else 0
             self.assertEqual(len(METRICS[name].bounds) + 2 if METRICS[name].bounds else 0, size, name)
         self.assertEqual(len(found), len({(name, labels) for name, labels, _ in found}))
+
+    async def test_a_part_that_cannot_tell(self) -> None:
+        """Whether it raises, is late to fail, or says what is no metric: it is logged, and the others are told."""
+        server = await self.serve()
+        before = {name for name, _, _ in await server.mta.measures()}
+        for told in (ValueError(), fail(ValueError()), 7, [7], [("of_mine", (), 1)], [("mta_dns_cached", ("x",), 1)]):
+            server.mta.measured.insert(0, _Part(told))
+        self.assertEqual(before, {name for name, _, _ in await server.mta.measures()})
+        self.assertEqual(6, len(self.flushLoggedErrors(ValueError)))
+        server.mta.measured.insert(0, _Part(Deferred()))
+        asked = Deferred.fromCoroutine(server.mta.measures())
+        asked.cancel()  # whoever has asked is gone: that is nobody's fault
+        self.failureResultOf(asked, CancelledError)
 
     async def test_true(self) -> None:
         """Mail in and out, refusals, a login, TLS, a connection that is used again: each is counted where it belongs."""

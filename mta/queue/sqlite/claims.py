@@ -8,7 +8,7 @@ are taken already; its law: every waiting row at or before it is taken.  So what
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import apsw
 
@@ -19,6 +19,8 @@ from mta.queue.state import Lane
 __all__ = ["Claims"]
 
 LOWEST = (-(1 << 63), 0)  # before every (due, id)
+
+Damaged = Callable[[Want, UnicodeDecodeError], None]
 
 
 class Claims:
@@ -34,12 +36,15 @@ class Claims:
         self.removed: set[int] = set()
         self._cursors: dict[tuple[str, int], tuple[int, int]] = {}
 
-    def claim(self, db: apsw.Connection, wants: Sequence[Want], now: int) -> list[Claim]:
-        """Due rows of each want, oldest first, nobody else's; from now on they are taken, unless one of them cannot be read."""
+    def claim(self, db: apsw.Connection, wants: Sequence[Want], now: int, damaged: Damaged) -> list[Claim]:
+        """Due rows of each want, oldest first, nobody else's; from now on they are taken, unless the file cannot be read.
+
+        damaged: told of a lane with a row of which the text cannot be.  That row holds up those behind it, and no other lane.
+        """
         claims: list[Claim] = []
         try:
             for want in wants:
-                self._claim(db, want, now, claims)
+                self._claim(db, want, now, claims, damaged)
         except BaseException:
             for claim in claims:
                 del self.taken[claim.id]
@@ -47,17 +52,20 @@ class Claims:
             raise
         return claims
 
-    def _claim(self, db: apsw.Connection, want: Want, now: int, claims: list[Claim]) -> None:
+    def _claim(self, db: apsw.Connection, want: Want, now: int, claims: list[Claim], damaged: Damaged) -> None:
         key = (want.dest, want.lane)
         place = self._cursors.get(key, LOWEST)
         left = want.quota
         cursor = db.execute(sql.CLAIM, (*key, now, *place))
-        while left > 0 and (row := cursor.fetchone()) is not None:
-            place = (row[4], row[0])
-            if row[0] not in self.taken:
-                claims.append(Claim(*row))
-                self.taken[row[0]] = 0
-                left -= 1
+        try:
+            while left > 0 and (row := cursor.fetchone()) is not None:
+                place = (row[4], row[0])
+                if row[0] not in self.taken:
+                    claims.append(Claim(*row))
+                    self.taken[row[0]] = 0
+                    left -= 1
+        except UnicodeDecodeError as error:
+            damaged(want, error)
         if left > 0:
             self._cursors.pop(key, None)  # nothing due is left: no cursor to keep for a lane that may never come back
         else:

@@ -21,6 +21,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
@@ -86,6 +87,7 @@ class SqliteQueue(Upkeep):
         self._on_fatal = on_fatal
         self._vfs = vfs
         self._done = 0  # operations
+        self._counting: list[Deferred[dict[State, int]]] = []  # who waits for the count that is under way
         self._path, self._spooled = queue_file(directory, node), spool_folder(directory, node)
         self._lock: int | None = None
         self._stopped: Deferred[None] | None = None
@@ -245,7 +247,7 @@ class SqliteQueue(Upkeep):
         return max(writer.commit_mean, held) if time.monotonic() - writer.committed < RECENT else held
 
     def measures(self) -> Deferred[Iterable[Measure]]:
-        """See IMeasured.  The rows are counted beside the writer."""
+        """See IMeasured.  The rows are counted beside the writer, once for all who ask meanwhile: deliveries want the threads."""
         if self._ids is None:
             return succeed([])
         writer = self.writer
@@ -259,7 +261,16 @@ class SqliteQueue(Upkeep):
         def with_rows(found: dict[State, int]) -> Iterable[Measure]:
             return [*known, *(("mta_queue_recipients", (state.name.lower(),), count) for state, count in found.items())]
 
-        return self._reads.run(counts).addTimeout(COUNTING, self._reactor).addCallbacks(with_rows, lambda _: known)
+        counted: Deferred[dict[State, int]] = Deferred()
+        self._counting.append(counted)
+        if len(self._counting) == 1:
+            self._reads.run(counts).addBoth(self._counted)
+        return counted.addTimeout(COUNTING, self._reactor).addCallbacks(with_rows, lambda _: known)
+
+    def _counted(self, found: dict[State, int] | Failure) -> None:
+        counting, self._counting = self._counting, []
+        for counted in counting:
+            counted.callback(found)  # a failure is none the less one
 
     def room(self) -> int | None:
         """See IQueue: what the file system gives to an ordinary user."""
@@ -312,7 +323,12 @@ class SqliteQueue(Upkeep):
 
     def claim(self, wants: Sequence[Want], now: int) -> Deferred[list[Claim]]:
         """See IQueue."""
-        return self._submit(Take(lambda db: self.writer.claims.claim(db, wants, now)))
+        return self._submit(Take(lambda db: self.writer.claims.claim(db, wants, now, self._damaged)))
+
+    def _damaged(self, want: Want, error: UnicodeDecodeError) -> None:
+        """On the writer's thread."""
+        message = "a recipient in lane {lane} of {dest} cannot be read, nothing behind it is delivered: {error}"
+        self._reactor.callFromThread(self.log.error, message, lane=want.lane, dest=want.dest, error=error)
 
     def settle(self, outcomes: Sequence[Outcome], spawn: Sequence[NewMessage] = ()) -> Deferred[list[bool]]:
         """See IQueue."""

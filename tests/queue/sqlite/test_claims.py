@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
+import apsw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -20,13 +23,17 @@ class ClaimsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.db = fresh_database()
         self.claims = Claims()
+        self.unread: list[int] = []
 
     def row(self, id: int, due: int = 0, lane: int = 0) -> None:
         self.db.execute(INSERT, (id, DEST, lane, due))
         self.claims.appeared(DEST, lane, due, id)
 
     def claim(self, quota: int = 100, now: int = 1000) -> list[int]:
-        return [claim.id for claim in self.claims.claim(self.db, [Want(DEST, 0, quota)], now)]
+        return [claim.id for claim in self.claims.claim(self.db, [Want(DEST, 0, quota)], now, self.damaged)]
+
+    def damaged(self, want: Want, error: UnicodeDecodeError) -> None:
+        self.unread.append(want.lane)
 
     def test_cursor_saves_the_walk(self) -> None:
         """After a claim the next begins behind it: no step for rows in flight."""
@@ -51,20 +58,41 @@ class ClaimsTests(SynchronousTestCase):
         return count
 
     def test_all_or_nothing(self) -> None:
-        """A row that cannot be read fails the call: what it had found before is nobody's, and can be claimed."""
+        """A file that cannot be read fails the call: what it had found before is nobody's, and can be claimed."""
         self.row(1)
         self.row(2, lane=1)
-        self.db.execute("UPDATE delivery SET address=CAST(x'ff' AS TEXT) WHERE lane=1")
-        wants = [Want(DEST, 0, 1), Want(DEST, 1, 1)]
-        self.assertRaises(UnicodeDecodeError, self.claims.claim, self.db, wants, 1000)
+        claim, told = self.claims._claim, []
+
+        def broken(db, want, *more) -> None:
+            claim(db, want, *more)
+            if not told:
+                told.append(want)
+                return
+            raise apsw.IOError("the disk")
+
+        with patch.object(Claims, "_claim", lambda _, *arguments: broken(*arguments)):
+            wants = [Want(DEST, 0, 1), Want(DEST, 1, 1)]
+            self.assertRaises(apsw.IOError, self.claims.claim, self.db, wants, 1000, self.damaged)
         self.assertEqual(({}, {}), (self.claims.taken, self.claims._cursors))
         self.assertEqual([1], self.claim())
+
+    def test_a_damaged_row(self) -> None:
+        """It holds up what is behind it in its lane, and no other lane; it is told of each time."""
+        for id, lane in enumerate((0, 1, 1, 1, 2), 1):
+            self.row(id, due=id, lane=lane)
+        self.db.execute("UPDATE delivery SET address=CAST(x'ff' AS TEXT) WHERE id=3")
+        wants = [Want(DEST, lane, 5) for lane in range(3)]
+        found = [[claim.id for claim in self.claims.claim(self.db, wants, 1000, self.damaged)] for _ in range(2)]
+        self.assertEqual(([[1, 2, 5], []], [1, 1]), (found, self.unread))
+        self.assertEqual({1, 2, 5}, set(self.claims.taken))
+        self.db.execute("UPDATE delivery SET address='a' WHERE id=3")
+        self.assertEqual([3, 4], [claim.id for claim in self.claims.claim(self.db, wants, 1000, self.damaged)])
 
     def test_cursors_do_not_pile_up(self) -> None:
         """A lane without more due rows has none."""
         for lane in range(64):
             self.row(lane + 1, lane=lane)
-            self.claims.claim(self.db, [Want(DEST, lane, 5)], 1000)
+            self.claims.claim(self.db, [Want(DEST, lane, 5)], 1000, self.damaged)
         self.assertEqual({}, self.claims._cursors)
 
     def test_quota_is_filled_past_taken_rows(self) -> None:

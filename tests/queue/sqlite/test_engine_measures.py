@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from mta.interfaces import IMeasured
 from mta.queue.sqlite.engine import COUNTING
-from mta.queue.state import Alteration, Selector
+from mta.queue.state import Alteration, Selector, State
+from mta.status import transient
 from tests.queue.sqlite.case import SqliteCase
 
 
@@ -52,6 +53,27 @@ class MeasuresTests(SqliteCase):
         told = {(name, *labels): number for name, labels, number in self.successResultOf(asked)}
         self.assertIn(("mta_queue_commits_total",), told)
         self.assertNotIn(("mta_queue_recipients", "waiting"), told)
+        self.assertEqual([], clock.getDelayedCalls())
+
+    async def test_counted_once_for_all(self) -> None:
+        """However many ask, and ask again behind a timeout: one thread counts, and the others are there for the mail."""
+        clock, counts = Clock(), list[Deferred[dict[State, int]]]()
+        self.patch(self.queue, "_reactor", clock)
+        self.patch(self.queue._reads, "run", lambda _: counts.append(Deferred()) or counts[-1])
+        late = self.queue.measures()
+        clock.advance(COUNTING)
+        self.successResultOf(late)
+        asked = [self.queue.measures() for _ in range(3)]
+        asked[0].addErrback(lambda failure: failure.trap(CancelledError))
+        asked[0].cancel()
+        self.assertEqual(1, len(counts))
+        counts[0].callback(dict.fromkeys(State, 7))
+        for each in asked[1:]:
+            told = {(name, *labels): number for name, labels, number in self.successResultOf(each)}
+            self.assertEqual(7, told["mta_queue_recipients", "held"])
+        again = self.queue.measures()
+        counts[1].errback(transient("4.3.0", "damaged"))
+        self.assertNotIn("mta_queue_recipients", [name for name, _, _ in self.successResultOf(again)])
         self.assertEqual([], clock.getDelayedCalls())
 
     async def test_stopped(self) -> None:

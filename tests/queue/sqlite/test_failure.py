@@ -8,13 +8,14 @@ from unittest.mock import patch
 
 import apsw
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.envelope import Kind
+from mta.envelope import Kind, Want
 from mta.queue.sqlite import writer
 from mta.queue.sqlite.failure import is_fatal, is_full, refusal
 from mta.status import MailError, transient
-from tests.queue.harness import changed
+from tests.queue.harness import DEST, changed
 from tests.queue.sqlite.case import SqliteCase
 
 
@@ -121,6 +122,19 @@ class DiskTests(SqliteCase):
         self.assertTrue(found in ({answered}, {answered} | {message.id for message in messages}) or found > {answered}, found)
         await self.check_sound()
 
+    async def test_q34_sync_fails_with_batches_behind(self) -> None:
+        """What one turn of the reactor has brought is more than a batch: none of it stays without an answer, nor does a stop."""
+        self.vfs.fails = ("sync", "-wal", io_error(apsw.SQLITE_IOERR_FSYNC))
+        messages = [await self.new() for _ in range(17)]
+        with patch.object(writer, "MAX_OPERATIONS", 5):
+            waiting = [self.assertFailure(self.queue.enqueue([message]), MailError) for message in messages]
+            stopped = self.queue.stop()
+            self.assertEqual({451}, {error.reply.code for error in await gatherResults(waiting)})
+        await stopped
+        self.assertIsInstance(self.successResultOf(self.fatal), apsw.IOError)
+        self.vfs.fails = None
+        await self.queue.start()
+
     async def test_q34_checkpoint_fails(self) -> None:
         """The log stays: nothing is lost, and the process ends."""
         answered, _ = await self.accept()
@@ -137,6 +151,19 @@ class DiskTests(SqliteCase):
         self.vfs.fails = None
         await self.restarted()
         self.assertEqual([answered, second], [row.message for row in await self.rows()])
+
+    async def test_a_damaged_row(self) -> None:
+        """Nobody checks what a text is made of until it is read: one that is none is told of, and other mail goes."""
+        bad, _ = await self.accept(self.to(lane=1))
+        good, _ = await self.accept(self.to(lane=2))
+        await self.sql("UPDATE delivery SET address=CAST(x'ff' AS TEXT) WHERE message=?", bad)
+        wants = [Want(DEST, lane, 5) for lane in (1, 2)]
+        with capturedLogs() as logged:
+            claims = await self.queue.claim(wants, self.now)
+        self.assertEqual([good], [claim.message for claim in claims])
+        (event,) = [event for event in logged if "cannot be read" in (event["log_format"] or "")]
+        self.assertEqual(LogLevel.error, event["log_level"])
+        self.assertNoResult(self.fatal)
 
     async def test_q26_log_cannot_grow(self) -> None:
         """ENOSPC while the log is written: 452, no harm, and on we go."""
