@@ -1,4 +1,4 @@
-"""Names that outlast a power cut: the folder itself is synced, whatever comes of it."""
+"""Files and names that outlast a power cut: the file or folder itself is synced, whatever comes of it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from unittest.mock import patch
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mta.durable import sync_directory
+from mta.durable import sync_directory, sync_file
 
 
 class SyncTests(SynchronousTestCase):
-    """`sync_directory`."""
+    """`sync_directory` and `sync_file`."""
 
     def setUp(self) -> None:
         self.folder = Path(self.mktemp())
@@ -33,6 +33,15 @@ class SyncTests(SynchronousTestCase):
         wanted = self.folder.stat()
         self.assertEqual([(wanted.st_dev, wanted.st_ino)], synced)
         self.assertRaises(OSError, os.fstat, descriptors[0])
+
+    def test_a_file(self) -> None:
+        """It is synced by itself, and closed behind it."""
+        (path := self.folder / "file").touch()
+        synced: list[tuple[int, int]] = []
+        with patch("os.fsync", lambda descriptor: synced.append((descriptor, os.fstat(descriptor).st_ino))):
+            sync_file(path)
+        self.assertEqual([path.stat().st_ino], [inode for _, inode in synced])
+        self.assertRaises(OSError, os.fstat, synced[0][0])
 
     def test_trouble(self) -> None:
         """What the disk says is told, and nothing stays open; what is no folder is not synced."""

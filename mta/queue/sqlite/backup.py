@@ -21,7 +21,7 @@ from typing import Any
 import apsw
 from twisted.internet.defer import Deferred
 
-from mta.durable import sync_directory
+from mta.durable import sync_directory, sync_file
 from mta.queue.body import Spool, put_in_place, storage_error
 from mta.queue.sqlite import schema
 from mta.queue.sqlite.check import IN_FILES, spool_path
@@ -31,7 +31,7 @@ from mta.queue.sqlite.lock import owned
 from mta.queue.state import CopyReport, total
 from mta.status import MailError, transient
 
-__all__ = ["Progress", "backup", "bring", "save", "sync_file"]
+__all__ = ["Progress", "backup", "bring", "save"]
 
 PAGES = 16  # of 4 KiB, between two looks at the clock
 SLICE = 0.001  # seconds of the writer's time at once
@@ -244,15 +244,6 @@ def bring(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
         target.chmod(0o600)
         sync_file(target)
-
-
-def sync_file(path: Path) -> None:
-    """Make what is in a file durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _end(part: Path, dest: Path, name: str, files: Files) -> CopyReport:

@@ -15,11 +15,11 @@ from typing import Any, cast
 
 import apsw
 
-from mta.durable import sync_directory
+from mta.durable import sync_directory, sync_file
 from mta.queue.body import storage_error
 from mta.queue.ids import id_text
 from mta.queue.sqlite import schema
-from mta.queue.sqlite.backup import Progress, bring, sync_file
+from mta.queue.sqlite.backup import Progress, bring
 from mta.queue.sqlite.check import chunks_of, spool_path
 from mta.queue.sqlite.failure import refusal
 from mta.queue.sqlite.files import nodes_in, queue_file, spool_folder
