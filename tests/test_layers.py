@@ -93,6 +93,7 @@ PURE = (
     "relay/destination.py",
     "relay/handover.py",
     "relay/tally.py",
+    "tls/tally.py",
     "control/merge.py",
     "control/metrics.py",
     "control/queue_facts.py",

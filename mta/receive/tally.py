@@ -13,6 +13,7 @@ from typing import Final
 from mta.envelope import Measure
 from mta.receive.limits.table import TABLE, Limit
 from mta.status import Reply
+from mta.tls.tally import Handshakes
 
 __all__ = ["STAGES", "Tally"]
 
@@ -21,17 +22,17 @@ _OF_COMMANDS: Final = {"ehlo": "helo", "bdat": "data"}
 _REPLIES: Final = ("4yz", "5yz")
 
 
-class Tally:
-    """handshakes: that were begun, and of these those that came to their end, full or resumed."""
+class Tally(Handshakes):
+    """See the module."""
 
-    __slots__ = ("_connections", "_limited", "_logins", "_rejected", "full", "handshakes", "resumed")
+    __slots__ = ("_connections", "_limited", "_logins", "_rejected")
 
     def __init__(self) -> None:
+        super().__init__()
         self._connections: Counter[str] = Counter()
         self._rejected = {(stage, reply): 0 for stage in STAGES for reply in _REPLIES}
         self._limited = {limit.key: 0 for limit in TABLE}
         self._logins: Counter[tuple[str, str]] = Counter()
-        self.handshakes = self.full = self.resumed = 0
 
     def connected(self, listener: str) -> None:
         """A connection to that port."""
@@ -47,11 +48,6 @@ class Tally:
         self._limited[limit.key] += 1
         if limit.reply is not None:
             self.rejected(stage, limit.reply)
-
-    def completed(self, resumed: bool) -> None:
-        """A handshake has come to its end."""
-        self.full += not resumed
-        self.resumed += resumed
 
     def logged_in(self, mechanism: str, result: str) -> None:
         """A login was tried; both are words of ours."""
@@ -69,6 +65,4 @@ class Tally:
             yield "mta_limited_total", (limit,), number
         for labels, number in self._logins.items():
             yield "mta_logins_total", labels, number
-        failed = self.handshakes - self.full - self.resumed - shaking
-        for result, number in (("full", self.full), ("resumed", self.resumed), ("failed", failed)):
-            yield "mta_tls_handshakes_total", ("in", result), number
+        yield from self.shaken("in", shaking)

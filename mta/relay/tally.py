@@ -9,28 +9,21 @@ from collections.abc import Iterator
 
 from mta.envelope import Measure
 from mta.relay.destination import Trouble
+from mta.tls.tally import Handshakes
 
 __all__ = ["Tally"]
 
 
-class Tally:
-    """opened: connections begun; reused: deliveries on a kept one.  verdicts: of the hand-over.  faults: by Trouble.
+class Tally(Handshakes):
+    """opened: connections begun; reused: deliveries on a kept one.  verdicts: of the hand-over.  faults: by Trouble."""
 
-    handshakes: that were begun, and of these those that came to their end, full or resumed.
-    """
-
-    __slots__ = ("faults", "full", "handshakes", "opened", "resumed", "reused", "verdicts")
+    __slots__ = ("faults", "opened", "reused", "verdicts")
 
     def __init__(self) -> None:
+        super().__init__()
         self.opened = self.reused = 0
-        self.handshakes = self.full = self.resumed = 0
         self.verdicts = {"keep": 0, "clear": 0, "quit": 0}
         self.faults = {trouble.value: 0 for trouble in Trouble}
-
-    def completed(self, resumed: bool) -> None:
-        """A handshake has come to its end."""
-        self.full += not resumed
-        self.resumed += resumed
 
     def measures(self, busy: int, idle: int, shaking: int) -> Iterator[Measure]:
         """The connections that there are: in use, kept, and in a handshake just now."""
@@ -42,6 +35,4 @@ class Tally:
             yield "mta_relay_handover_total", (verdict,), number
         for trouble, number in self.faults.items():
             yield "mta_relay_faults_total", (trouble,), number
-        failed = self.handshakes - self.full - self.resumed - shaking
-        for result, number in (("full", self.full), ("resumed", self.resumed), ("failed", failed)):
-            yield "mta_tls_handshakes_total", ("out", result), number
+        yield from self.shaken("out", shaking)
