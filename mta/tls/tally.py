@@ -1,7 +1,7 @@
 """What either side counts of its TLS handshakes for `[metrics]` (pure): additions where one is begun or has come to its end.
 
-Both the receiving side's tally and the relay's are one of these.  Nobody counts failures: what was begun, has not ended well and is
-not under way has failed, however it came to that.
+Both the receiving side's tally and the relay's are one of these.  Nobody counts failures: what was begun, has not ended well
+and is not under way has failed, however it came to that.
 """
 
 from __future__ import annotations
